@@ -1,0 +1,58 @@
+# Everything a user or a developer does. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo run dag test check format lab figures bench lock clean
+
+PYTHON ?= python3.11
+PROFILE ?= demo
+CORES ?= 2
+BIN := .venv/bin
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	touch $@
+
+demo: PROFILE = demo
+demo: run ## molecules to figures in minutes, without network
+
+run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
+	@mkdir -p runs/$(PROFILE)
+	@flock --nonblock --conflict-exit-code 75 runs/$(PROFILE)/.lock \
+		$(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) --nolock --rerun-incomplete --quiet rules progress \
+		|| { status=$$?; [ $$status != 75 ] || echo "profile $(PROFILE) is running already" >&2; exit $$status; }
+	@echo "figures:            figures/$(PROFILE)/"
+	@echo "executed notebooks: runs/$(PROFILE)/notebooks/"
+
+dag: .venv/installed ## what `make run` would do, and why
+	$(BIN)/snakemake --config profile=$(PROFILE) --nolock --dry-run
+
+test: .venv/installed ## all tests
+	$(BIN)/pytest
+
+check: .venv/installed ## format, lint, types, notebooks, lock
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+	$(BIN)/python -m moleclip.notebooks lint
+	$(BIN)/python tests/check_lock.py
+
+format: .venv/installed ## put code and notebooks in shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info.version" notebooks/*.ipynb
+
+lab: .venv/installed ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+lock: .venv/installed ## renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header --upgrade --output-file requirements.lock
+
+clean: ## remove all runs (not the environment, not the figures)
+	rm -rf runs .snakemake

@@ -1,0 +1,171 @@
+"""The notebooks of a profile as a workflow: `snakemake --cores 2 --config profile=demo`.
+
+A job is one notebook with its parameters. Its inputs are the notebook, its parameter file, the module files it uses
+and what earlier notebooks wrote, so that an edit reruns what depends on it and nothing else.
+"""
+
+import ast
+import json
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from moleclip import params
+
+PROFILE = config.get("profile", "demo")
+try:
+    PARAMETERS, FAN_OUT = params.read_profile(f"params/{PROFILE}")
+except params.ParameterError as error:
+    raise WorkflowError(str(error))
+
+DEPICT, CLUSTER, PRETRAIN, FINETUNE, DRAW = params.MODELS
+RUNS = f"runs/{PROFILE}"
+EXECUTED = f"{RUNS}/notebooks"
+JOBS = [
+    f"{RUNS}/finetune/{dataset}/{model}/split_{seed}"
+    for dataset in FAN_OUT.finetune.datasets
+    for model in FAN_OUT.finetune.models
+    for seed in FAN_OUT.finetune.split_seeds
+]
+RUN = (
+    "OMP_NUM_THREADS={threads} {sys.executable} -m moleclip.notebooks run {input.notebook} {output.notebook}"
+    " --file {input.parameters}"
+)
+
+
+def modules(source):
+    """Files of the module that Python source imports, and those that these import.
+
+    params.py holds types only, which cannot change a result.
+    """
+    found, queue = set(), [source]
+    while queue:
+        for node in ast.walk(ast.parse(queue.pop())):
+            if isinstance(node, ast.ImportFrom) and node.module == "moleclip":
+                for path in (Path("moleclip") / f"{alias.name}.py" for alias in node.names):
+                    if path not in found and path.name != "params.py":
+                        found.add(path)
+                        queue.append(path.read_text())
+    return sorted(map(str, found))
+
+
+def code(notebook):
+    """Inputs that every job has."""
+    path = f"notebooks/{notebook}.ipynb"
+    cells = json.loads(Path(path).read_text())["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    plain = "\n".join(line for line in source.splitlines() if not line.startswith(("%", "!")))
+    return {
+        "notebook": path,
+        "parameters": f"params/{PROFILE}/{params.parameter_file(notebook)}",
+        "modules": modules(plain),
+    }
+
+
+def finetuning(wildcards):
+    """Parameters of one finetuning job that its place in the fan-out sets."""
+    return {
+        "name": wildcards.model,
+        **FAN_OUT.finetune.models[wildcards.model],
+        "dataset": wildcards.dataset,
+        "split_seed": int(wildcards.seed),
+        "output": f"{RUNS}/finetune/{wildcards.dataset}/{wildcards.model}/split_{wildcards.seed}",
+    }
+
+
+for job in JOBS:  # refuse a bad fan-out before anything runs
+    _, dataset, model, split = job.removeprefix(RUNS + "/").split("/")
+    job_wildcards = snakemake.io.Wildcards(fromdict={"dataset": dataset, "model": model, "seed": split[6:]})
+    try:
+        params.read(FINETUNE, f"params/{PROFILE}/{params.parameter_file(FINETUNE)}", **finetuning(job_wildcards))
+    except params.ParameterError as error:
+        raise WorkflowError(f"params/{PROFILE}/profile.yaml, {error}")
+
+
+rule all:
+    input:
+        f"{EXECUTED}/{DRAW}.ipynb",
+
+
+rule depict:
+    input:
+        **code(DEPICT),
+    output:
+        notebook=f"{EXECUTED}/{DEPICT}.ipynb",
+        tables=expand("{folder}/{set}.parquet", folder=PARAMETERS[DEPICT].output, set=PARAMETERS[DEPICT].datasets),
+        record=f"{PARAMETERS[DEPICT].output}/{DEPICT}.json",
+    shell:
+        RUN
+
+
+rule cluster:
+    input:
+        **code(CLUSTER),
+        molecules=PARAMETERS[CLUSTER].molecules,
+    output:
+        notebook=f"{EXECUTED}/{CLUSTER}.ipynb",
+        labels=f"{PARAMETERS[CLUSTER].output}/labels.parquet",
+        sweep=f"{PARAMETERS[CLUSTER].output}/sweep.parquet",
+        record=f"{PARAMETERS[CLUSTER].output}/{CLUSTER}.json",
+    threads: workflow.cores
+    shell:
+        RUN
+
+
+rule pretrain:
+    input:
+        **code(PRETRAIN),
+        labels=PARAMETERS[PRETRAIN].labels,
+    output:
+        notebook=f"{EXECUTED}/{PRETRAIN}.ipynb",
+        weights=f"{PARAMETERS[PRETRAIN].output}/model.safetensors",
+        card=f"{PARAMETERS[PRETRAIN].output}/encoder.json",
+        record=f"{PARAMETERS[PRETRAIN].output}/{PRETRAIN}.json",
+    threads: workflow.cores
+    shell:
+        RUN
+
+
+rule finetune:
+    input:
+        unpack(lambda wildcards: trained_encoder(wildcards)),
+        **code(FINETUNE),
+    output:
+        notebook=f"{EXECUTED}/{FINETUNE}/{{dataset}}/{{model}}/split_{{seed}}.ipynb",
+        scores=f"{RUNS}/finetune/{{dataset}}/{{model}}/split_{{seed}}/scores.parquet",
+        predictions=f"{RUNS}/finetune/{{dataset}}/{{model}}/split_{{seed}}/predictions.parquet",
+        curves=f"{RUNS}/finetune/{{dataset}}/{{model}}/split_{{seed}}/curves.parquet",
+        record=f"{RUNS}/finetune/{{dataset}}/{{model}}/split_{{seed}}/{FINETUNE}.json",
+    params:
+        overrides=lambda wildcards: json.dumps(finetuning(wildcards)),
+    shell:
+        RUN + " --yaml {params.overrides:q}"
+
+
+def trained_encoder(wildcards):
+    """The encoder folder as an input, where a notebook of this workflow writes it."""
+    folder = PARAMETERS[PRETRAIN].output
+    source = finetuning(wildcards).get("encoder", "")
+    return {"encoder": [f"{folder}/model.safetensors", f"{folder}/encoder.json"]} if source == folder else {}
+
+
+rule draw:
+    input:
+        **code(DRAW),
+        tables=rules.depict.output.tables,
+        sweep=rules.cluster.output.sweep,
+        card=rules.pretrain.output.card,
+        jobs=expand("{job}/{notebook}.json", job=JOBS, notebook=FINETUNE),
+    output:
+        notebook=f"{EXECUTED}/{DRAW}.ipynb",
+        figures=expand(
+            "{folder}/{name}.{ending}",
+            folder=PARAMETERS[DRAW].output,
+            name=PARAMETERS[DRAW].figures,
+            ending=["png", "pdf", "json"],
+        ),
+        record=f"{PARAMETERS[DRAW].output}/{DRAW}.json",
+    shell:
+        RUN
+

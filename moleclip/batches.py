@@ -1,0 +1,145 @@
+"""Molecules -> pairs of views, in class-grouped batches.
+
+All randomness comes from generators seeded by (stream, seed, epoch, index): which worker or process makes a view,
+and where a run was interrupted, changes nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from moleclip import augment, depict
+from moleclip.depict import Image
+
+
+class Stream(IntEnum):
+    """Keeps generators of different purposes apart where seed, epoch and index agree."""
+
+    ORDER = 1
+    VIEWS = 2
+    HELD_OUT = 3
+    FINETUNE = 4
+
+
+def generator(stream: Stream, seed: int, epoch: int, index: int = 0) -> np.random.Generator:
+    """Random generator of one purpose, epoch and molecule."""
+    return np.random.default_rng([stream, seed, epoch, index])
+
+
+def grouped_order(
+    classes: NDArray[np.int64], batch_size: int, group_size: int, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """Order of one epoch (paper, Methods: batches of 8 groups of 32 structural neighbours).
+
+    Molecules are sorted by class, at random within a class, and cut into runs of `group_size`; each batch joins
+    runs drawn at random. Molecules that do not fill the last run and batch wait for another epoch; a random
+    starting point makes them different ones each time.
+
+    Parameters
+    ----------
+    classes : ndarray of int64, shape [N]
+        The finest pseudo-labels.
+    batch_size, group_size : int
+        `batch_size` is a multiple of `group_size`.
+
+    Returns
+    -------
+    ndarray of int64, shape [N // batch_size, batch_size]
+        Positions in `classes`, or one row fewer where the last run does not fill it.
+    """
+    if len(classes) < batch_size:
+        raise ValueError(f"{len(classes)} training molecules do not fill one batch of {batch_size}")
+    rng = generator(Stream.ORDER, seed, epoch)
+    shuffled = rng.permutation(len(classes))
+    by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
+    start = rng.integers(len(classes))
+    by_class = np.roll(by_class, start)[: len(classes) // group_size * group_size]
+    groups = rng.permutation(by_class.reshape(-1, group_size))
+    per_batch = batch_size // group_size
+    return groups[: len(groups) // per_batch * per_batch].reshape(-1, batch_size)
+
+
+class GroupedBatches(Sampler[list[tuple[int, int]]]):
+    """Yields the batches of one epoch as (epoch, position) keys of `Views`; `set_epoch` chooses the epoch."""
+
+    def __init__(self, classes: NDArray[np.int64], batch_size: int, group_size: int, seed: int) -> None:
+        self.classes, self.batch_size, self.group_size, self.seed = classes, batch_size, group_size, seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Order of this epoch."""
+        self.epoch = epoch
+        self.order = grouped_order(self.classes, self.batch_size, self.group_size, self.seed, epoch)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in self.order:
+            yield [(self.epoch, int(position)) for position in batch]
+
+
+class Views(Dataset[tuple[Tensor, Tensor, int]]):
+    """Pairs of views of molecules: plain and randomised drawing, both augmented.
+
+    Item (epoch, position) is (plain, randomised, position), the images uint8 [224, 224, 3].
+    """
+
+    def __init__(
+        self, smiles: Sequence[str], augmentation: str, seed: int, size: int = 224, stream: Stream = Stream.VIEWS
+    ) -> None:
+        # Laid out once: a layout costs more than both drawings.
+        self.molecules = [depict.prepare(text) for text in smiles]
+        self.augmentation, self.seed, self.size, self.stream = augmentation, seed, size, stream
+
+    def __len__(self) -> int:
+        return len(self.molecules)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
+        epoch, position = key
+        rng = generator(self.stream, self.seed, epoch, position)
+        styles = (depict.PLAIN, depict.random_style(rng))
+        drawings = [depict.draw(self.molecules[position], style, self.size) for style in styles]
+        plain, randomised = (torch.from_numpy(augment.augment(image, self.augmentation, rng)) for image in drawings)
+        return plain, randomised, position
+
+
+def loader(views: Views, batches: Sampler[list[tuple[int, int]]], workers: int) -> DataLoader[tuple[Tensor, ...]]:
+    """Load batches of views, drawn by `workers` processes (0: by this one)."""
+    return DataLoader(
+        views,
+        batch_sampler=batches,
+        num_workers=workers,
+        worker_init_fn=_one_thread,
+        persistent_workers=False,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _one_thread(_: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def augmented(images: NDArray[np.uint8], indices: NDArray[np.int64], level: str, seed: int, epoch: int) -> Image:
+    """Augment the images at `indices`, each with its own generator.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape [N, H, W, 3]
+    indices : ndarray of int64, shape [B]
+
+    Returns
+    -------
+    ndarray of uint8, shape [B, H, W, 3]
+    """
+    return np.stack(
+        [augment.augment(images[i], level, generator(Stream.FINETUNE, seed, epoch, int(i))) for i in indices]
+    )

@@ -1,0 +1,375 @@
+"""Plots, and the provenance each of them carries."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from moleclip import augment, depict, params, provenance, stats
+
+COLUMN = 3.3  # inches: width of one journal column
+PAGE = 6.9  # inches: width of two
+
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "moleclip",
+    "pdf.fonttype": 42,
+}
+
+MODEL_NAMES = {
+    "pretrained": "pretrained encoder",
+    "random": "random encoder",
+    "fingerprint_mlp": "Morgan + MLP",
+    "random_forest": "ECFP4 + forest",
+    "mean": "training mean",
+}
+
+
+# A stereocentre, charges, a metal, a salt, fused rings, halogens: what drawings must get right.
+GALLERY = {
+    "ibuprofen": "CC(C)Cc1ccc(cc1)[C@H](C)C(=O)O",
+    "caffeine": "Cn1cnc2c1c(=O)n(C)c(=O)n2C",
+    "penicillin G": "CC1(C)S[C@@H]2[C@H](NC(=O)Cc3ccccc3)C(=O)N2[C@H]1C(=O)O",
+    "IMes": "Cc1cc(C)c(c(C)c1)N1C=CN([C]1)c1c(C)cc(C)cc1C",
+    "halothane": "FC(F)(F)C(Cl)Br",
+    "sodium nitrobenzenesulfonate": "[Na+].O=[N+]([O-])c1cccc(c1)S(=O)(=O)[O-]",
+}
+
+
+def set_style() -> None:
+    """Use the project's one look: seaborn's ticks, colour-blind safe, sized for a journal column."""
+    sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=_STYLE)
+
+
+def save(figure: Figure, name: str, folder: str | Path, record: Mapping[str, Any]) -> list[Path]:
+    """Write a figure as PNG and PDF with its provenance: in their metadata, in a JSON file, and in a grey footer.
+
+    The same figure and record give the same bytes.
+
+    Parameters
+    ----------
+    record : mapping
+        From `provenance.collect`.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.text(0.995, 0.002, footer(record), ha="right", va="bottom", size=4.5, color="0.55")
+    text = json.dumps(record, sort_keys=True)
+    metadata = {
+        "png": {"Software": None, "Description": text},
+        "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None, "Keywords": text},
+    }
+    files = []
+    for ending, values in metadata.items():
+        file, part = folder / f"{name}.{ending}", folder / f".{name}.part.{ending}"
+        figure.savefig(part, dpi=200, metadata=values)
+        files.append(part.replace(file))
+    provenance.write_json(folder / f"{name}.json", record)
+    return [*files, folder / f"{name}.json"]
+
+
+def footer(record: Mapping[str, Any]) -> str:
+    """One line on what a figure was made from."""
+    commit = (record["commit"] or "no git")[:9] + ("+changes" if record["dirty"] else "")
+    versions = record["versions"]
+    seed = record["parameters"].get("seed")
+    parts = [record["notebook"], commit, f"rdkit {versions['rdkit']}", f"torch {versions['torch']}", f"seed {seed}"]
+    return " | ".join(parts)
+
+
+def gallery(molecules: Sequence[str], seed: int) -> Figure:
+    """Draw molecules (rows) in every depiction and augmentation variant (columns)."""
+    rng = np.random.default_rng(seed)
+    styles = [("plain", depict.PLAIN)]
+    styles += [(f"randomised {number}", depict.random_style(rng)) for number in (1, 2, 3)]
+    styles += [("R-groups", depict.Style(r_groups=True))]
+    levels = [level for level in augment.LEVELS if level != "none"]
+    titles = [name for name, _ in styles] + [f"plain,\n{level}" for level in levels]
+    titles += [f"randomised 1,\n{level}" for level in levels[:1]]
+    figure, axes = plt.subplots(
+        len(molecules), len(titles), figsize=(PAGE, PAGE / len(titles) * len(molecules) + 0.4), squeeze=False
+    )
+    for row, smiles in zip(axes, molecules, strict=True):
+        prepared = depict.prepare(smiles)
+        drawings = [depict.draw(prepared, style) for _, style in styles]
+        drawings += [augment.augment(drawings[0], level, rng) for level in levels]
+        drawings += [augment.augment(drawings[1], levels[0], rng)]
+        for ax, drawing in zip(row, drawings, strict=True):
+            ax.imshow(drawing)
+            ax.set(xticks=[], yticks=[])
+            sns.despine(ax=ax, top=False, right=False)
+            ax.spines[:].set(color="0.8", linewidth=0.5)
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, size=6)
+    return figure
+
+
+def grid(rows: Mapping[str, Sequence[Any]]) -> Figure:
+    """Images [H, W, 3] in named rows."""
+    columns = max(len(images) for images in rows.values())
+    figure, axes = plt.subplots(len(rows), columns, figsize=(min(PAGE, 1.2 * columns), 1.2 * len(rows)), squeeze=False)
+    for (name, images), line in zip(rows.items(), axes, strict=True):
+        for ax in line:
+            ax.axis("off")
+        for ax, image in zip(line, images, strict=False):
+            ax.imshow(image)
+        line[0].set_title(name, loc="left", size=7)
+    return figure
+
+
+def sizes(molecules: Mapping[str, pd.DataFrame]) -> Figure:
+    """Histogram of heavy atoms per molecule, one line per set."""
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.2))
+    table = pd.concat([frame.assign(set=name) for name, frame in molecules.items()], ignore_index=True)
+    sns.histplot(
+        table, x="heavy_atoms", hue="set", stat="density", common_norm=False, element="step", binwidth=2, ax=ax
+    )
+    ax.set(xlabel="heavy atoms per molecule", ylabel="density", xlim=(0, table["heavy_atoms"].quantile(0.999)))
+    return figure
+
+
+def knee(curve: pd.DataFrame, at: int | None) -> Figure:
+    """Inertia against K with its knee (paper, Fig. S2)."""
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.4))
+    ax.plot(curve["k"], curve["inertia"], marker="o", markersize=3)
+    if at is not None:
+        ax.axvline(at, color="0.4", linestyle="--", linewidth=1)
+        ax.annotate(f"knee: K = {at}", (at, curve["inertia"].max()), (4, -4), textcoords="offset points", va="top")
+    ax.set(xlabel="number of clusters K", ylabel="inertia (squared bits)")
+    return figure
+
+
+def loss_curves(metrics: pd.DataFrame) -> Figure:
+    """Losses of pretraining (left), and what the encoder can do with held-out molecules (right)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.5))
+    steps = metrics.dropna(subset="loss") if "loss" in metrics else metrics.iloc[:0]
+    parts = [name for name in steps if name.startswith("class_") or name == "contrastive"]
+    for name, marker in zip(parts, "os^Dv", strict=False):
+        label = f"class, K = {name.partition('_')[2]}" if name.startswith("class_") else name
+        left.plot(steps["step"], steps[name], marker=marker, markersize=2.5, label=label)
+    left.set(xlabel="step", ylabel="training loss (nats)")
+    left.legend(frameon=False)
+    epochs = metrics.dropna(subset="held_out_top1")
+    right.plot(epochs["epoch"], 100 * epochs["held_out_top1"], marker="o", label="retrieval, top 1")
+    right.plot(epochs["epoch"], 100 * epochs["chance"], "--", color="0.4", label="retrieval, chance")
+    for name, marker in zip([name for name in epochs if name.startswith("held_out_accuracy")], "s^Dv", strict=False):
+        label = f"class, K = {name.rpartition('_')[2]}"
+        right.plot(epochs["epoch"], 100 * epochs[name], marker=marker, markersize=3, label=label)
+    right.set(xlabel="epoch", ylabel="held-out accuracy (%)", ylim=(0, None))
+    right.xaxis.get_major_locator().set_params(integer=True)
+    right.legend(frameon=False)
+    return figure
+
+
+def finetuning_curves(curves: pd.DataFrame, scores: pd.DataFrame) -> Figure:
+    """Training and validation loss against the epoch; a dot marks the chosen epoch."""
+    models = list(dict.fromkeys(curves["model"]))
+    if not models:
+        figure, ax = plt.subplots(figsize=(COLUMN, 0.5))
+        ax.text(0, 0.5, "none of these models is trained in epochs")
+        ax.axis("off")
+        return figure
+    figure, axes = plt.subplots(1, max(1, len(models)), figsize=(COLUMN * max(1, len(models)), 2.2), squeeze=False)
+    for ax, model in zip(axes[0], models, strict=False):
+        rows = curves[curves["model"] == model]
+        chosen = int(scores.loc[scores["encoder"] == model, "epoch"].iloc[0])
+        ax.plot(rows["epoch"], rows["train_loss"], label="training")
+        ax.plot(rows["epoch"], rows["val_loss"], "--", label="validation")
+        best = rows.loc[rows["epoch"] == chosen, "val_loss"]
+        ax.plot([chosen], best, "o", color="0.2", markersize=4, label=f"chosen: epoch {chosen}")
+        ax.set(xlabel="epoch", ylabel="loss", title=MODEL_NAMES.get(model, model))
+        ax.legend(frameon=False)
+    return figure
+
+
+def scores(table: pd.DataFrame) -> Figure:
+    """Test scores of the models of one data set: each split a dot, the mean over splits with its 95 % interval."""
+    metric, unit, dataset = (table[name].iloc[0] for name in ("metric", "unit", "dataset"))
+    order = [name for name in MODEL_NAMES if name in set(table["encoder"])]
+    order += sorted(set(table["encoder"]) - set(order))
+    figure, ax = plt.subplots(figsize=(COLUMN, 0.6 + 0.3 * len(order)))
+    for y, name in enumerate(order):
+        values = table.loc[table["encoder"] == name].sort_values("seed")["test"]
+        interval = stats.mean_ci(list(values))
+        ax.plot(values, np.full(len(values), y), "o", markersize=3, color="0.6", zorder=2)
+        ax.errorbar(
+            [interval.mean],
+            [y],
+            xerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
+            fmt="D",
+            markersize=4,
+            capsize=3,
+            color=f"C{y}",
+            zorder=3,
+        )
+    splits = table.groupby("encoder")["seed"].nunique()
+    kind = table["split"].iloc[0]
+    ax.set(
+        yticks=range(len(order)),
+        yticklabels=[MODEL_NAMES.get(name, name) for name in order],
+        ylim=(len(order) - 0.5, -0.5),
+        xlabel=f"test {metric} ({unit or 'no unit'}), mean and 95 % interval",
+        title=f"{dataset}, {kind} split, {splits.min()} splits",
+    )
+    return figure
+
+
+def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = None) -> Figure:
+    """Predicted against measured values of the test molecules, one panel per model."""
+    test = predictions[predictions["part"] == "test"]
+    shown = [name for name in models or MODEL_NAMES if name in set(test["encoder"])]
+    figure, axes = plt.subplots(
+        1, len(shown), figsize=(min(PAGE, COLUMN * len(shown)), 2.6), sharex=True, sharey=True, squeeze=False
+    )
+    limits = np.array([test[["label", "prediction"]].min().min(), test[["label", "prediction"]].max().max()])
+    for ax, name in zip(axes[0], shown, strict=True):
+        rows = test[test["encoder"] == name]
+        _parity_panel(ax, rows, limits)
+        error = (rows["label"] - rows["prediction"]).abs().mean()
+        ax.set(title=f"{MODEL_NAMES.get(name, name)}\nMAE {error:.2f}", xlabel=f"measured ({unit})")
+    axes[0][0].set_ylabel(f"predicted ({unit})")
+    if "split_seed" in test and test["split_seed"].nunique() > 1:
+        axes[0][-1].legend(frameon=False, title="split", fontsize=6, title_fontsize=6, handletextpad=0)
+    return figure
+
+
+def _parity_panel(ax: Axes, rows: pd.DataFrame, limits: np.ndarray) -> None:
+    ax.plot(limits, limits, color="0.6", linewidth=0.8, zorder=1)
+    seeds = rows["split_seed"] if "split_seed" in rows else pd.Series(0, rows.index)
+    for (seed, part), marker in zip(rows.groupby(seeds), "os^Dv" * len(rows), strict=False):
+        ax.plot(part["label"], part["prediction"], marker, markersize=2.5, alpha=0.6, linewidth=0, label=seed)
+    ax.set_aspect("equal")
+
+
+def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path]]:
+    """Collect scores and predictions of all finished finetuning jobs below a folder.
+
+    Only what a finished notebook recorded counts, so that a half-written job is not taken for a result.
+
+    Returns
+    -------
+    scores : DataFrame
+    predictions : DataFrame
+        With the column split_seed.
+    files : list of Path
+        What they were read from.
+    """
+    records = sorted(Path(folder).glob("*/*/split_*/0[45]_finetune_*.json"))
+    if not records:
+        raise FileNotFoundError(f"{folder}: no finished finetuning job below it; run notebook 05 first")
+    score_tables, prediction_tables, files = [], [], []
+    for record in records:
+        content = json.loads(record.read_text())
+        seed = content["parameters"]["split_seed"]
+        job = record.parent
+        score_tables.append(pd.read_parquet(job / "scores.parquet"))
+        prediction_tables.append(pd.read_parquet(job / "predictions.parquet").assign(split_seed=seed))
+        files += [job / "scores.parquet", job / "predictions.parquet"]
+    return pd.concat(score_tables, ignore_index=True), pd.concat(prediction_tables, ignore_index=True), files
+
+
+class Page:
+    """The figures of a profile: draws each, saves it with its provenance, and remembers what was missing."""
+
+    def __init__(self, notebook: str, p: params.DrawFigures) -> None:
+        self.notebook, self.p = notebook, p
+        self.files: list[Path] = []
+        self.inputs: list[Path] = []
+        self.skipped: dict[str, str] = {}
+
+    def draw(self, name: str) -> None:
+        """Draw one figure, if it is among the wanted ones and its runs are there."""
+        if name not in self.p.figures:
+            self.skipped[name] = "not asked for"
+            return
+        try:
+            figure, inputs = getattr(self, f"_{name}")()
+        except FileNotFoundError as error:
+            if self.p.missing == "fail":
+                raise
+            self.skipped[name] = str(error)
+            print(f"skipped: {error}")
+            return
+        record = provenance.collect(self.notebook, self.p, inputs)
+        self.files += save(figure, name, self.p.output, record)
+        self.inputs += [file for file in inputs if file not in self.inputs]
+
+    def differences(self) -> pd.DataFrame:
+        """Test scores of each model minus the pretrained encoder's, paired by split."""
+        try:
+            table, _, _ = read_jobs(f"{self.p.runs}/finetune")
+        except FileNotFoundError as error:
+            print(f"skipped: {error}")
+            return pd.DataFrame()
+        by_split = table.pivot_table(index="seed", columns="encoder", values="test")
+        if "pretrained" not in by_split:
+            return pd.DataFrame()
+        others = [name for name in MODEL_NAMES if name in by_split and name != "pretrained"]
+        rows = {MODEL_NAMES[name]: stats.paired(by_split[name], by_split["pretrained"]) for name in others}
+        return pd.DataFrame(rows, index=list(stats.Paired._fields)).T.round(3)
+
+    def _gallery(self) -> tuple[Figure, list[Path]]:
+        return gallery(list(GALLERY.values()), self.p.seed), []
+
+    def _knee(self) -> tuple[Figure, list[Path]]:
+        file = _need(f"{self.p.runs}/labels/sweep.parquet", "02")
+        curve = pd.read_parquet(file)
+        at = curve.loc[curve["knee"], "k"]
+        return knee(curve, None if at.empty else int(at.iloc[0])), [file]
+
+    def _loss(self) -> tuple[Figure, list[Path]]:
+        file = _need(f"{self.p.runs}/encoder/metrics.jsonl", "03")
+        return loss_curves(pd.read_json(file, lines=True)), [file]
+
+    def _scores(self) -> tuple[Figure, list[Path]]:
+        table, _, files = read_jobs(f"{self.p.runs}/finetune")
+        return scores(table), files
+
+    def _parity(self) -> tuple[Figure, list[Path]]:
+        table, predictions, files = read_jobs(f"{self.p.runs}/finetune")
+        shown = ["pretrained", "random", "random_forest"]
+        return parity(predictions, table["unit"].iloc[0], shown), files
+
+
+def _need(path: str, notebook: str) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; run notebook {notebook} first")
+    return Path(path)
+
+
+def show(file: str | Path) -> dict[str, Any]:
+    """Provenance of a figure file, from its own metadata.
+
+    Raises
+    ------
+    ValueError
+        A PNG without provenance of this project.
+    """
+    from PIL import Image as PillowImage
+
+    with PillowImage.open(file) as image:
+        text = image.info.get("Description")
+    if text is None:
+        raise ValueError(f"{params.relative(file)}: carries no provenance")
+    record: dict[str, Any] = json.loads(text)
+    return record

@@ -1,0 +1,182 @@
+"""Run notebooks so that a failure is loud and a success whole; keep their shape.
+
+python -m moleclip.notebooks run NOTEBOOK OUTPUT [-f FILE] [-y YAML]
+python -m moleclip.notebooks lint
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from moleclip import params
+
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+MAX_CODE_LINES = 120
+
+
+class NotebookError(RuntimeError):
+    """A notebook did not run to its end."""
+
+
+def run(
+    notebook: str | Path, output: str | Path, file: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Path:
+    """Execute a notebook with papermill; its output appears only when every cell has run.
+
+    Parameters
+    ----------
+    notebook, output : str or Path
+        The executed notebook is first written beside `output` as `<name>.failed.ipynb` and renamed on success,
+        so that after a failure the former is there to look at and the latter is not.
+    file : str or Path, optional
+        YAML file of parameters.
+    overrides : mapping, optional
+        Parameters that win over the file's.
+
+    Raises
+    ------
+    ParameterError
+        Before anything runs.
+    NotebookError
+        Names the notebook, the step (the nearest heading) and the cause.
+    """
+    notebook, output = Path(notebook), Path(output)
+    values = (params.read_yaml(file) if file else {}) | dict(overrides or {})
+    if notebook.stem in params.MODELS:
+        params.read(notebook.stem, None, **values)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    failed = output.with_suffix(".failed.ipynb")
+    print(f"{notebook.stem}: started", flush=True)
+    try:
+        papermill.execute_notebook(
+            notebook,
+            failed,
+            values,
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=_Prefixed(notebook.stem, sys.stdout),
+            stderr_file=_Prefixed(notebook.stem, sys.stderr),
+        )
+    except PapermillExecutionError as error:
+        cause = f"{error.ename}: {error.evalue}"
+        raise NotebookError(f"{_where(failed, error.cell_index)}: {cause}\nlook at {failed}") from None
+    except DeadKernelError:
+        where = _where(failed, _last_started(failed))
+        raise NotebookError(f"{where}: the kernel died (out of memory?)\nlook at {failed}") from None
+    os.replace(failed, output)
+    print(f"{notebook.stem}: finished", flush=True)
+    return output
+
+
+class _Prefixed:
+    """Names the notebook on each line of its output, for logs of several running side by side."""
+
+    def __init__(self, name: str, stream: Any) -> None:
+        self.name, self.stream = name, stream
+
+    def write(self, text: str) -> None:
+        for line in text.splitlines():
+            if line.strip():
+                self.stream.write(f"  {self.name} | {line}\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def _where(executed: Path, cell: int) -> str:
+    """Notebook and step of a cell: the nearest heading above it."""
+    name = executed.name.removesuffix(".failed.ipynb")
+    headings = [
+        line.lstrip("# ")
+        for above in nbformat.read(executed, 4).cells[: cell + 1]
+        if above.cell_type == "markdown" and "papermill-error-cell-tag" not in above.metadata.get("tags", [])
+        for line in above.source.splitlines()
+        if re.match(r"#+ ", line)
+    ]
+    return f"{name}, step '{headings[-1] if headings else 'start'}' (cell {cell + 1})"
+
+
+def _last_started(executed: Path) -> int:
+    cells = nbformat.read(executed, 4).cells
+    started = [i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
+    return max(started, default=0)
+
+
+def lint(path: Path) -> list[str]:
+    """Problems with a notebook's shape: none if the list is empty."""
+    notebook = nbformat.read(path, 4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    lines = sum(len(cell.source.splitlines()) for cell in code)
+    first = notebook.cells[0]
+    checks = {
+        "does not start with a title": first.cell_type != "markdown" or not first.source.startswith("# "),
+        "has outputs or execution counts": any(cell.outputs or cell.execution_count for cell in code),
+        "has an empty code cell": any(not cell.source.strip() for cell in code),
+        f"kernelspec is not {KERNEL}": dict(notebook.metadata.get("kernelspec", {})) != KERNEL,
+        f"has {len(tagged)} cells tagged 'parameters', expected one": len(tagged) != 1,
+        f"has {lines} lines of code, at most {MAX_CODE_LINES}": lines > MAX_CODE_LINES,
+        "defines a class or loops over training steps": any(
+            re.search(r"^class |backward\(", cell.source, re.MULTILINE) for cell in code
+        ),
+        "first lines do not say question, inputs, outputs and cost": not all(
+            word in first.source for word in ("Question", "Inputs", "Outputs", "Cost")
+        ),
+        "the cell after the parameters does not check them": len(tagged) == 1
+        and "params.from_notebook" not in code[code.index(tagged[0]) + 1].source,
+        "the last cell does not record what was written": "run.finish(" not in code[-1].source,
+        "a parameter lacks a comment": any(
+            "=" in line and "#" not in line for cell in tagged for line in cell.source.splitlines()
+        ),
+    }
+    problems = [f"{path.name}: {problem}" for problem, found in checks.items() if found]
+    if len(tagged) == 1:
+        problems += _misfits(path)
+    return problems
+
+
+def _misfits(path: Path) -> list[str]:
+    try:
+        params.read(path.stem)
+    except (params.ParameterError, KeyError) as error:
+        return [str(error)]
+    return []
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; the exit status is 0 only when everything went well."""
+    parser = argparse.ArgumentParser(prog="python -m moleclip.notebooks", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    runner = commands.add_parser("run", help="execute one notebook")
+    runner.add_argument("notebook", type=Path)
+    runner.add_argument("output", type=Path)
+    runner.add_argument("-f", "--file", type=Path, help="YAML file of parameters")
+    runner.add_argument("-y", "--yaml", default="{}", help="parameters that win over the file's, as YAML")
+    commands.add_parser("lint", help="check the shape of notebooks/*.ipynb")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "lint":
+        problems = [line for path in sorted((params.ROOT / "notebooks").glob("*.ipynb")) for line in lint(path)]
+        print("\n".join(problems) or "notebooks: in shape")
+        return bool(problems)
+    try:
+        run(chosen.notebook, chosen.output, chosen.file, yaml.safe_load(chosen.yaml))
+    except (params.ParameterError, NotebookError) as error:
+        print(f"ERROR in {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

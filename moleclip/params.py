@@ -1,0 +1,297 @@
+"""The parameters of each notebook: their names, types and limits.
+
+Their defaults stand in one place, the notebook's cell tagged `parameters`; a profile's YAML file overrides them.
+"""
+
+import ast
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class ParameterError(ValueError):
+    """A parameter that is unknown, missing, or of the wrong type or size."""
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-4 as a string."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Float, Field(gt=0)]
+Share = Annotated[Float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0)]
+# Relative to the project's folder, where `provenance.start` takes the kernel.
+PathText = Annotated[str, Field(min_length=1)]
+Augmentation = Literal["none", "default", "intense", "intense_2024"]
+Ks = Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
+
+
+class Parameters(BaseModel):
+    """What all notebooks' parameters share: no extra names, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DepictMolecules(Parameters):
+    datasets: Annotated[list[str], Field(min_length=1)]
+    output: PathText
+    examples: Count
+    seed: Seed
+
+
+class ClusterStructures(Parameters):
+    molecules: PathText
+    output: PathText
+    unique: bool
+    k_sweep: Ks
+    k_labels: Ks
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _labels_are_swept(self) -> "ClusterStructures":
+        missing = sorted(set(self.k_labels) - set(self.k_sweep))
+        if missing:
+            raise ValueError(f"k_labels has {missing}, which k_sweep lacks")
+        return self
+
+
+class Pretrain(Parameters):
+    labels: PathText
+    output: PathText
+    encoder: str
+    epochs: Count
+    batch_size: Count
+    group_size: Count
+    lr: Positive
+    head_lr: Positive
+    weight_decay: Annotated[Float, Field(ge=0)]
+    logit_scale: Positive
+    k: Annotated[list[Count], Field(max_length=4)]
+    contrastive: bool
+    augmentation: Augmentation
+    validation_fraction: Share
+    precision: Literal["no", "bf16", "fp16"]
+    workers: Annotated[int, Field(ge=0)]
+    log_every: Count
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _batches_are_whole(self) -> "Pretrain":
+        if self.batch_size % self.group_size:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of group_size {self.group_size}")
+        if not self.contrastive and not self.k:
+            raise ValueError("contrastive is off and k is empty: nothing to train on")
+        return self
+
+
+class Finetune(Parameters):
+    dataset: str
+    encoder: str
+    name: Annotated[str, Field(min_length=1)]
+    baselines: list[Literal["fingerprint_mlp", "random_forest", "mean"]]
+    output: PathText
+    split: Literal["random", "scaffold"]
+    split_seed: Seed
+    holdout: Annotated[Float, Field(gt=0, lt=0.5)]
+    epochs: Count
+    batch_size: Count
+    lr: Positive
+    head_lr: Positive
+    weight_decay: Annotated[Float, Field(ge=0)]
+    augmentation: Augmentation
+    baseline_epochs: Count
+    baseline_lr: Positive
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> "Finetune":
+        if not self.encoder and not self.baselines:
+            raise ValueError("encoder is empty and baselines too: nothing to train")
+        return self
+
+
+class DrawFigures(Parameters):
+    runs: PathText
+    output: PathText
+    figures: Annotated[list[Literal["gallery", "knee", "loss", "scores", "parity"]], Field(min_length=1)]
+    missing: Literal["skip", "fail"]
+    seed: Seed
+
+
+MODELS: dict[str, type[Parameters]] = {
+    "01_depict_molecules": DepictMolecules,
+    "02_cluster_structures": ClusterStructures,
+    "03_pretrain": Pretrain,
+    "05_finetune_moleculenet": Finetune,
+    "10_draw_figures": DrawFigures,
+}
+
+
+class FineTuning(Parameters):
+    """The fan-out of finetuning: one job per model, data set and split seed."""
+
+    models: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    datasets: Annotated[list[str], Field(min_length=1)]
+    split_seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class Profile(Parameters):
+    """`profile.yaml`: what the workflow fans out to."""
+
+    finetune: FineTuning
+
+
+def check(notebook: str, values: Mapping[str, Any]) -> Parameters:
+    """Check a notebook's parameters.
+
+    Raises
+    ------
+    ParameterError
+        Every problem on a line of its own; for an unknown name, the nearest right one.
+
+    Examples
+    --------
+    >>> check("10_draw_figures", {"runz": "runs/demo"})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    moleclip.params.ParameterError: 10_draw_figures: unknown parameter 'runz'; did you mean 'runs'?
+    ...
+    """
+    return _check(notebook, MODELS[notebook], values)
+
+
+def _check(where: str, model: type[Any], values: Mapping[str, Any]) -> Any:
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        # Unknown names first: a misspelt name also shows as a missing one.
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        lines = [f"{where}: {_explain(dict(problem), list(model.model_fields))}" for problem in problems]
+        raise ParameterError("\n".join(lines)) from None
+
+
+def _explain(problem: dict[str, Any], known: list[str]) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown parameter {name!r}{nearest(name, known)}"
+    if problem["type"] == "missing":
+        return f"parameter {name!r} is missing"
+    if not name:
+        return str(problem["msg"])
+    return f"parameter {name!r} = {problem['input']!r}: {problem['msg']}"
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Suggest the nearest right name."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def defaults(notebook: str) -> dict[str, Any]:
+    """Read the literals of a notebook's `parameters` cell."""
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise ParameterError(f"{notebook}: {len(tagged)} cells are tagged 'parameters', expected one")
+    return _assignments("".join(tagged[0]["source"]))
+
+
+def _assignments(source: str) -> dict[str, Any]:
+    statements = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return {
+        target.id: ast.literal_eval(node.value)
+        for node in statements
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def read(notebook: str, file: str | Path | None = None, **overrides: Any) -> Parameters:
+    """Parameters of a notebook: its defaults, overridden by a YAML file, overridden by `overrides`."""
+    values = defaults(notebook)
+    if file is not None:
+        values |= read_yaml(file)
+    return check(notebook, values | overrides)
+
+
+def from_notebook(notebook: str, namespace: Mapping[str, Any]) -> Any:
+    """Check the parameters of the running notebook: call it with `globals()` right after the `parameters` cell.
+
+    papermill injects unknown names without complaint, in a cell that starts with "# Parameters"; they are found there.
+    """
+    injected = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters\n")]
+    names = set(MODELS[notebook].model_fields) | set(_assignments(injected[-1]) if injected else ())
+    return check(notebook, {name: namespace[name] for name in names if name in namespace})
+
+
+def read_yaml(file: str | Path) -> dict[str, Any]:
+    """Read a flat YAML file of parameters."""
+    try:
+        content = yaml.safe_load(Path(file).read_text())
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{file}: not YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ParameterError(f"{file}: expected a mapping of parameter names to values")
+    return content
+
+
+def read_profile(folder: str | Path) -> tuple[dict[str, Parameters], Profile]:
+    """Check every file of a profile.
+
+    Returns
+    -------
+    dict of str to Parameters
+        By notebook.
+    Profile
+        The fan-out.
+
+    Raises
+    ------
+    ParameterError
+        A file that belongs to no notebook, or a bad parameter in any of them.
+    """
+    folder = Path(folder)
+    if not (folder / "profile.yaml").is_file():
+        known = sorted(path.parent.name for path in folder.parent.glob("*/profile.yaml"))
+        raise ParameterError(f"unknown profile {folder.name!r}{nearest(folder.name, known)}")
+    profile: Profile = _check(f"{folder.name}/profile.yaml", Profile, read_yaml(folder / "profile.yaml"))
+    notebooks = {parameter_file(notebook): notebook for notebook in MODELS}
+    parameters = {}
+    for file in sorted(folder.glob("*.yaml")):
+        if file.name == "profile.yaml":
+            continue
+        if file.name not in notebooks:
+            raise ParameterError(f"{file}: belongs to no notebook{nearest(file.name, list(notebooks))}")
+        parameters[notebooks[file.name]] = read(notebooks[file.name], file)
+    return parameters, profile
+
+
+def parameter_file(notebook: str) -> str:
+    """Name of a notebook's parameter file in a profile.
+
+    >>> parameter_file("03_pretrain")
+    'pretrain.yaml'
+    """
+    return notebook.partition("_")[2] + ".yaml"
+
+
+def relative(path: str | Path) -> str:
+    """Path from the project's folder, for records that hold on any machine; a path outside it stays as it is."""
+    path = Path(path).resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

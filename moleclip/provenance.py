@@ -1,0 +1,121 @@
+"""What a result was made from: code, parameters, data, versions. Records are written last and whole."""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from moleclip import params
+
+PACKAGES = ("moleclip", "numpy", "pandas", "rdkit", "scikit-learn", "torch", "open_clip_torch", "accelerate")
+
+# Outputs may change without making the code that drew them a different one.
+_SOURCES = (":(exclude)figures", ":(exclude)benchmarks/results")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of a notebook."""
+
+    notebook: str
+    parameters: params.Parameters
+
+    def finish(
+        self, folder: str | Path, outputs: Iterable[str | Path], inputs: Iterable[str | Path] = ()
+    ) -> pd.DataFrame:
+        """Record what was written and from what, as `<notebook>.json` in `folder`.
+
+        Returns
+        -------
+        DataFrame
+            file, kB, sha256 (first 12 digits) of each output.
+        """
+        files = [Path(path) for path in outputs]
+        record = collect(self.notebook, self.parameters, inputs)
+        record["outputs"] = {params.relative(path): sha256(path) for path in files}
+        write_json(Path(folder) / f"{self.notebook}.json", record)
+        return pd.DataFrame(
+            {
+                "file": list(record["outputs"]),
+                "kB": [round(path.stat().st_size / 1000) for path in files],
+                "sha256": [digest[:12] for digest in record["outputs"].values()],
+            }
+        )
+
+
+def start(notebook: str, parameters: params.Parameters) -> Run:
+    """Open a run: go to the project's folder, show the parameters, send the module's log to the notebook."""
+    os.chdir(params.ROOT)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
+    logging.getLogger("moleclip").setLevel(logging.INFO)
+    for name, value in parameters:
+        print(f"{name} = {value!r}")
+    return Run(notebook, parameters)
+
+
+def collect(notebook: str, parameters: params.Parameters, inputs: Iterable[str | Path] = ()) -> dict[str, Any]:
+    """Everything needed to make a result again.
+
+    Returns
+    -------
+    dict
+        notebook, command, commit, dirty (uncommitted changes of anything but figures and benchmark results),
+        parameters, inputs (path: sha256), versions.
+    """
+    return {
+        "notebook": notebook,
+        "command": f"papermill notebooks/{notebook}.ipynb {notebook}.ipynb -k python3 -y '{parameters.model_dump_json()}'",
+        **git_state(),
+        "parameters": parameters.model_dump(),
+        "inputs": {params.relative(path): sha256(path) for path in inputs},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and dirty flag of the project; None outside a git checkout."""
+    try:
+        commit = _git("rev-parse", "HEAD").strip()
+        return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--", ".", *_SOURCES).strip())}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(params.ROOT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write JSON so that the file is either the old one or the whole new one."""
+    _write(path, lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def write_parquet(path: str | Path, table: pd.DataFrame) -> Path:
+    """Write Parquet so that the file is either the old one or the whole new one."""
+    return _write(path, lambda part: table.to_parquet(part, index=False))
+
+
+def _write(path: str | Path, write: Any) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    write(part)
+    os.replace(part, path)
+    return path

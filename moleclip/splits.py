@@ -1,0 +1,87 @@
+"""Scaffold and random splits, index for index those of the paper's runs."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rdkit.Chem.Scaffolds import MurckoScaffold
+
+from moleclip import datasets
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions of the training, validation and test molecules, in the splitter's order."""
+
+    train: Indices
+    val: Indices
+    test: Indices
+
+
+def scaffold(smiles: Sequence[str], holdout: float = 0.1) -> Split:
+    """Split by Bemis-Murcko scaffold, the largest groups first (paper, Methods).
+
+    The SMILES must be as written in the data set: canonicalising first moves molecules between the parts.
+
+    Parameters
+    ----------
+    smiles : sequence of str, length N
+    holdout : float
+        Share of the molecules in the validation set, and again in the test set.
+    """
+    groups = defaultdict(list)
+    for index, text in enumerate(smiles):
+        try:
+            molecule = datasets.parse(text)
+        except ValueError as reason:
+            raise ValueError(f"molecule {index}, {text!r}: {reason}; clean the set before splitting it") from None
+        groups[MurckoScaffold.MurckoScaffoldSmiles(mol=molecule, includeChirality=True)].append(index)
+    train_end, val_end = (1 - 2 * holdout) * len(smiles), (1 - holdout) * len(smiles)
+    train: list[int] = []
+    val: list[int] = []
+    test: list[int] = []
+    for group in sorted(groups.values(), key=lambda group: (len(group), group[0]), reverse=True):
+        if len(train) + len(group) <= train_end:
+            train += group
+        elif len(train) + len(val) + len(group) <= val_end:
+            val += group
+        else:
+            test += group
+    return _split(train, val, test)
+
+
+def random(n: int, seed: int, holdout: float = 0.1) -> Split:
+    """Split at random: floor(holdout n) molecules each for test and validation.
+
+    NumPy's legacy generator is what the paper's runs used; it is frozen by NumPy's compatibility policy.
+
+    Examples
+    --------
+    >>> split = random(37, seed=1, holdout=0.2)
+    >>> len(split.train), len(split.val), len(split.test)
+    (23, 7, 7)
+    """
+    order = np.arange(n)
+    np.random.RandomState(seed).shuffle(order)
+    size = int(holdout * n)
+    return _split(order[2 * size :], order[size : 2 * size], order[:size])
+
+
+def split(kind: str, smiles: Sequence[str], seed: int, holdout: float) -> Split:
+    """Split by name: "scaffold" (which ignores the seed) or "random"."""
+    if kind == "scaffold":
+        return scaffold(smiles, holdout)
+    if kind == "random":
+        return random(len(smiles), seed, holdout)
+    raise ValueError(f"unknown split {kind!r}: known are 'scaffold' and 'random'")
+
+
+def _split(*parts: Sequence[int] | Indices) -> Split:
+    for name, part in zip(("training", "validation", "test"), parts, strict=True):
+        if len(part) == 0:
+            raise ValueError(f"the {name} set is empty: too few molecules for this holdout")
+    return Split(*(np.asarray(part, np.int64) for part in parts))
