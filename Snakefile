@@ -5,6 +5,7 @@ and what earlier notebooks wrote, so that an edit reruns what depends on it and 
 """
 
 import ast
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -22,12 +23,7 @@ except params.ParameterError as error:
 DEPICT, CLUSTER, PRETRAIN, FINETUNE, DRAW = params.MODELS
 RUNS = f"runs/{PROFILE}"
 EXECUTED = f"{RUNS}/notebooks"
-JOBS = [
-    f"{RUNS}/finetune/{dataset}/{model}/split_{seed}"
-    for dataset in FAN_OUT.finetune.datasets
-    for model in FAN_OUT.finetune.models
-    for seed in FAN_OUT.finetune.split_seeds
-]
+JOB = f"{RUNS}/finetune/{{dataset}}/{{model}}/split_{{seed}}"
 RUN = (
     "OMP_NUM_THREADS={threads} {sys.executable} -m moleclip.notebooks run {input.notebook} {output.notebook}"
     " --file {input.parameters}"
@@ -63,22 +59,26 @@ def code(notebook):
     }
 
 
-def finetuning(wildcards):
+def finetuning(dataset, model, seed):
     """Parameters of one finetuning job that its place in the fan-out sets."""
     return {
-        "name": wildcards.model,
-        **FAN_OUT.finetune.models[wildcards.model],
-        "dataset": wildcards.dataset,
-        "split_seed": int(wildcards.seed),
-        "output": f"{RUNS}/finetune/{wildcards.dataset}/{wildcards.model}/split_{wildcards.seed}",
+        "name": model,
+        **FAN_OUT.finetune.models[model],
+        "dataset": dataset,
+        "split_seed": int(seed),
+        "output": JOB.format(dataset=dataset, model=model, seed=seed),
     }
 
 
+JOBS = list(
+    itertools.starmap(
+        finetuning,
+        itertools.product(FAN_OUT.finetune.datasets, FAN_OUT.finetune.models, FAN_OUT.finetune.split_seeds),
+    )
+)
 for job in JOBS:  # refuse a bad fan-out before anything runs
-    _, dataset, model, split = job.removeprefix(RUNS + "/").split("/")
-    job_wildcards = snakemake.io.Wildcards(fromdict={"dataset": dataset, "model": model, "seed": split[6:]})
     try:
-        params.read(FINETUNE, f"params/{PROFILE}/{params.parameter_file(FINETUNE)}", **finetuning(job_wildcards))
+        params.read(FINETUNE, f"params/{PROFILE}/{params.parameter_file(FINETUNE)}", **job)
     except params.ParameterError as error:
         raise WorkflowError(f"params/{PROFILE}/profile.yaml, {error}")
 
@@ -127,27 +127,27 @@ rule pretrain:
         RUN
 
 
-rule finetune:
-    input:
-        unpack(lambda wildcards: trained_encoder(wildcards)),
-        **code(FINETUNE),
-    output:
-        notebook=f"{EXECUTED}/{FINETUNE}/{{dataset}}/{{model}}/split_{{seed}}.ipynb",
-        scores=f"{RUNS}/finetune/{{dataset}}/{{model}}/split_{{seed}}/scores.parquet",
-        predictions=f"{RUNS}/finetune/{{dataset}}/{{model}}/split_{{seed}}/predictions.parquet",
-        curves=f"{RUNS}/finetune/{{dataset}}/{{model}}/split_{{seed}}/curves.parquet",
-        record=f"{RUNS}/finetune/{{dataset}}/{{model}}/split_{{seed}}/{FINETUNE}.json",
-    params:
-        overrides=lambda wildcards: json.dumps(finetuning(wildcards)),
-    shell:
-        RUN + " --yaml {params.overrides:q}"
-
-
 def trained_encoder(wildcards):
     """The encoder folder as an input, where a notebook of this workflow writes it."""
     folder = PARAMETERS[PRETRAIN].output
-    source = finetuning(wildcards).get("encoder", "")
+    source = finetuning(**wildcards).get("encoder", "")
     return {"encoder": [f"{folder}/model.safetensors", f"{folder}/encoder.json"]} if source == folder else {}
+
+
+rule finetune:
+    input:
+        unpack(trained_encoder),
+        **code(FINETUNE),
+    output:
+        notebook=f"{EXECUTED}/{FINETUNE}/{{dataset}}/{{model}}/split_{{seed}}.ipynb",
+        scores=f"{JOB}/scores.parquet",
+        predictions=f"{JOB}/predictions.parquet",
+        curves=f"{JOB}/curves.parquet",
+        record=f"{JOB}/{FINETUNE}.json",
+    params:
+        overrides=lambda wildcards: json.dumps(finetuning(**wildcards)),
+    shell:
+        RUN + " --yaml {params.overrides:q}"
 
 
 rule draw:
@@ -156,7 +156,7 @@ rule draw:
         tables=rules.depict.output.tables,
         sweep=rules.cluster.output.sweep,
         card=rules.pretrain.output.card,
-        jobs=expand("{job}/{notebook}.json", job=JOBS, notebook=FINETUNE),
+        jobs=[f"{job['output']}/{FINETUNE}.json" for job in JOBS],
     output:
         notebook=f"{EXECUTED}/{DRAW}.ipynb",
         figures=expand(

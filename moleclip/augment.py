@@ -76,11 +76,11 @@ def augment(image: Image, level: str, rng: np.random.Generator) -> Image:
     if rng.random() < step.p_dropout:
         image = drop_pixels(image, step.dropout, rng)
     if rng.random() < step.p_blur:
-        image = cv2.blur(image, (3, 3))
+        image = np.asarray(cv2.blur(image, (3, 3)), np.uint8)
     if rng.random() < step.p_noise:
         image = add_noise(image, rng.uniform(10, 50), rng)
     if rng.random() < step.p_grey:
-        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.uint8, copy=False)
     return image
 
 
@@ -88,14 +88,14 @@ def rotate(image: Image, degrees: float) -> Image:
     """Rotate about the centre; the border is replicated."""
     height, width = image.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
-    return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def coarsen(image: Image, factor: float) -> Image:
     """Scale down by area, then up to the old size by nearest neighbour."""
     height, width = image.shape[:2]
     small = cv2.resize(image, (int(width * factor), int(height * factor)), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def shrink(image: Image, share: float, rng: np.random.Generator) -> Image:
@@ -106,7 +106,7 @@ def shrink(image: Image, share: float, rng: np.random.Generator) -> Image:
     top = int(rng.integers(height - new_height + 1))
     left = int(rng.integers(width - new_width + 1))
     bottom, right = height - new_height - top, width - new_width - left
-    return cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
 
 
 def drop_pixels(image: Image, share: float, rng: np.random.Generator) -> Image:

@@ -109,7 +109,9 @@ class Views(Dataset[tuple[Tensor, Tensor, int]]):
         return plain, randomised, position
 
 
-def loader(views: Views, batches: Sampler[list[tuple[int, int]]], workers: int) -> DataLoader[tuple[Tensor, ...]]:
+def loader(
+    views: Views, batches: Sampler[list[tuple[int, int]]], workers: int
+) -> DataLoader[tuple[Tensor, Tensor, int]]:
     """Load batches of views, drawn by `workers` processes (0: by this one)."""
     return DataLoader(
         views,

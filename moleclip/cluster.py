@@ -114,6 +114,6 @@ def read_labels(source: str, ks: Sequence[int], seed: int) -> pd.DataFrame:
         return table.assign(**{f"k_{k}": kmeans(fingerprints, k, seed)[0] for k in ks})
     missing = [column for column in columns if column not in table]
     if missing:
-        found = ", ".join(column for column in table if str(column).startswith("k_"))
+        found = ", ".join(column for column in map(str, table) if column.startswith("k_"))
         raise ValueError(f"{source}: lacks the labels {', '.join(missing)}; it has {found or 'none'}")
     return table[["smiles", *columns]]

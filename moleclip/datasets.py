@@ -95,7 +95,7 @@ def _load_series() -> Dataset:
     lines = _shipped(RDConfig.RDContribDir, f"{folder}/CHEMBL2321810.smi").read_text().splitlines()
     smiles, keys = zip(*(line.split() for line in lines), strict=True)
     activity = pd.read_csv(_shipped(RDConfig.RDContribDir, f"{folder}/CHEMBL2321810_act.csv"), dtype={"Name": str})
-    labels = activity.set_index("Name", verify_integrity=True)["Act"].reindex(keys)
+    labels = activity.set_index("Name")["Act"].reindex(list(keys))
     return Dataset(
         "chembl2321810",
         smiles,

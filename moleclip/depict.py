@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib
@@ -147,7 +148,7 @@ def draw(molecule: str | Chem.Mol, style: Style = PLAIN, size: int = 224) -> Ima
     canvas.DrawMolecule(mol)
     canvas.FinishDrawing()
     png = np.frombuffer(canvas.GetDrawingText(), np.uint8)
-    return cv2.cvtColor(cv2.imdecode(png, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    return np.asarray(cv2.imdecode(png, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def replace_terminal_atoms(prepared: Chem.Mol) -> Chem.Mol:
@@ -163,7 +164,7 @@ def replace_terminal_atoms(prepared: Chem.Mol) -> Chem.Mol:
     return mol
 
 
-def _apply(style: Style, options: rdMolDraw2D.MolDrawOptions) -> None:
+def _apply(style: Style, options: Any) -> None:
     options.prepareMolsBeforeDrawing = False
     options.includeMetadata = False
     options.bondLineWidth = style.bond_width

@@ -195,11 +195,10 @@ def _load_folder(folder: Path) -> Encoder:
     card = json.loads((folder / CARD).read_text())
     found = provenance.sha256(folder / WEIGHTS)
     if found != card["sha256"]:
-        raise ValueError(
-            f"{folder / WEIGHTS}: sha256 is {found}, {CARD} says {card['sha256']}; the folder is damaged, write it again"
-        )
-    preprocess = {key: tuple(value) if isinstance(value, list) else value for key, value in card["preprocess"].items()}
-    encoder = Encoder(Tower(**card["tower"]), Preprocess(**preprocess))
+        raise ValueError(f"{folder / WEIGHTS}: sha256 is {found}, {CARD} says {card['sha256']}; the folder is damaged")
+    saved = card["preprocess"]
+    preprocess = Preprocess(saved["size"], tuple(saved["mean"]), tuple(saved["std"]), saved["channel_order"])
+    encoder = Encoder(Tower(**card["tower"]), preprocess)
     try:
         encoder.visual.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     except RuntimeError as error:

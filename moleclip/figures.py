@@ -163,7 +163,7 @@ def loss_curves(metrics: pd.DataFrame) -> Figure:
     """Losses of pretraining (left), and what the encoder can do with held-out molecules (right)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.5))
     steps = metrics.dropna(subset="loss") if "loss" in metrics else metrics.iloc[:0]
-    parts = [name for name in steps if name.startswith("class_") or name == "contrastive"]
+    parts = [name for name in map(str, steps) if name.startswith("class_") or name == "contrastive"]
     for name, marker in zip(parts, "os^Dv", strict=False):
         label = f"class, K = {name.partition('_')[2]}" if name.startswith("class_") else name
         left.plot(steps["step"], steps[name], marker=marker, markersize=2.5, label=label)
@@ -172,7 +172,9 @@ def loss_curves(metrics: pd.DataFrame) -> Figure:
     epochs = metrics.dropna(subset="held_out_top1")
     right.plot(epochs["epoch"], 100 * epochs["held_out_top1"], marker="o", label="retrieval, top 1")
     right.plot(epochs["epoch"], 100 * epochs["chance"], "--", color="0.4", label="retrieval, chance")
-    for name, marker in zip([name for name in epochs if name.startswith("held_out_accuracy")], "s^Dv", strict=False):
+    for name, marker in zip(
+        [name for name in map(str, epochs) if name.startswith("held_out_accuracy")], "s^Dv", strict=False
+    ):
         label = f"class, K = {name.rpartition('_')[2]}"
         right.plot(epochs["epoch"], 100 * epochs[name], marker=marker, markersize=3, label=label)
     right.set(xlabel="epoch", ylabel="held-out accuracy (%)", ylim=(0, None))
@@ -248,7 +250,7 @@ def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = 
         error = (rows["label"] - rows["prediction"]).abs().mean()
         ax.set(title=f"{MODEL_NAMES.get(name, name)}\nMAE {error:.2f}", xlabel=f"measured ({unit})")
     axes[0][0].set_ylabel(f"predicted ({unit})")
-    if "split_seed" in test and test["split_seed"].nunique() > 1:
+    if "split_seed" in test and len(set(test["split_seed"])) > 1:
         axes[0][-1].legend(frameon=False, title="split", fontsize=6, title_fontsize=6, handletextpad=0)
     return figure
 
@@ -325,7 +327,7 @@ class Page:
         if "pretrained" not in by_split:
             return pd.DataFrame()
         others = [name for name in MODEL_NAMES if name in by_split and name != "pretrained"]
-        rows = {MODEL_NAMES[name]: stats.paired(by_split[name], by_split["pretrained"]) for name in others}
+        rows = {MODEL_NAMES[name]: stats.paired(list(by_split[name]), list(by_split["pretrained"])) for name in others}
         return pd.DataFrame(rows, index=list(stats.Paired._fields)).T.round(3)
 
     def _gallery(self) -> tuple[Figure, list[Path]]:

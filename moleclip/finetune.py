@@ -77,11 +77,13 @@ class Problem:
 
     @property
     def smiles(self) -> list[str]:
+        """SMILES of the N readable molecules."""
         return list(self.molecules["smiles"])
 
     @property
     def labels(self) -> NDArray[np.float64]:
-        return self.molecules[list(self.dataset.label_names)].to_numpy(np.float64)
+        """Labels [N, T], NaN where missing."""
+        return self.molecules[list(self.dataset.label_names)].to_numpy(np.float64, copy=True)
 
 
 def problem(p: params.Finetune) -> Problem:
@@ -193,7 +195,7 @@ def fit(
         for start in range(0, len(order), batch_size):
             positions = order[start : start + batch_size]
             value = loss(model(inputs(positions, epoch).to(device)), labels[positions].to(device), job.dataset.task)
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             adam.step()
             adam.zero_grad()
             losses.append((value.item(), len(positions)))
@@ -215,7 +217,7 @@ def fit(
 def predict(
     model: nn.Module, inputs: Inputs, positions: NDArray[np.int64], batch_size: int, device: torch.device
 ) -> Tensor:
-    """Outputs [len(positions), T] of the model, without augmentation."""
+    """Compute the outputs [len(positions), T] of the model, without augmentation."""
     model.eval()
     parts = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
     return torch.cat([model(inputs(part, None).to(device)).cpu() for part in parts])

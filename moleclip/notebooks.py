@@ -5,7 +5,6 @@ python -m moleclip.notebooks lint
 """
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -18,11 +17,15 @@ import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from moleclip import params
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 MAX_CODE_LINES = 120
+
+# Sockets in the file system: no port is open to other users, and no network is needed, not even loopback.
+_IPC = Config({"KernelManager": {"transport": "ipc"}})
 
 
 class NotebookError(RuntimeError):
@@ -68,6 +71,7 @@ def run(
             progress_bar=False,
             stdout_file=_Prefixed(notebook.stem, sys.stdout),
             stderr_file=_Prefixed(notebook.stem, sys.stderr),
+            config=_IPC,
         )
     except PapermillExecutionError as error:
         cause = f"{error.ename}: {error.evalue}"

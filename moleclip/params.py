@@ -48,6 +48,8 @@ class Parameters(BaseModel):
 
 
 class DepictMolecules(Parameters):
+    """Of notebook 01."""
+
     datasets: Annotated[list[str], Field(min_length=1)]
     output: PathText
     examples: Count
@@ -55,6 +57,8 @@ class DepictMolecules(Parameters):
 
 
 class ClusterStructures(Parameters):
+    """Of notebook 02."""
+
     molecules: PathText
     output: PathText
     unique: bool
@@ -71,6 +75,8 @@ class ClusterStructures(Parameters):
 
 
 class Pretrain(Parameters):
+    """Of notebook 03."""
+
     labels: PathText
     output: PathText
     encoder: str
@@ -100,6 +106,8 @@ class Pretrain(Parameters):
 
 
 class Finetune(Parameters):
+    """Of notebook 05."""
+
     dataset: str
     encoder: str
     name: Annotated[str, Field(min_length=1)]
@@ -126,6 +134,8 @@ class Finetune(Parameters):
 
 
 class DrawFigures(Parameters):
+    """Of notebook 10."""
+
     runs: PathText
     output: PathText
     figures: Annotated[list[Literal["gallery", "knee", "loss", "scores", "parity"]], Field(min_length=1)]
@@ -171,7 +181,8 @@ def check(notebook: str, values: Mapping[str, Any]) -> Parameters:
     moleclip.params.ParameterError: 10_draw_figures: unknown parameter 'runz'; did you mean 'runs'?
     ...
     """
-    return _check(notebook, MODELS[notebook], values)
+    checked: Parameters = _check(notebook, MODELS[notebook], values)
+    return checked
 
 
 def _check(where: str, model: type[Any], values: Mapping[str, Any]) -> Any:

@@ -85,7 +85,7 @@ def read_corpus(p: params.Pretrain) -> Corpus:
     size = max(1, round(p.validation_fraction * len(table)))
     return Corpus(
         smiles=table["smiles"].to_numpy(str),
-        classes=table[columns].to_numpy(np.int64),
+        classes=table[columns].to_numpy(np.int64, copy=True),
         train=np.sort(order[size:]),
         held_out=np.sort(order[:size]),
     )
@@ -109,7 +109,16 @@ def run(p: params.Pretrain) -> Path:
         Folder of the encoder. `metrics.jsonl` in it has a line per `log_every` steps, and one per epoch with the
         results on the held-out molecules.
     """
-    started = time.monotonic()
+    threads = torch.get_num_threads()
+    # Drawing takes the cores of its workers: computing on them too would only make both wait.
+    torch.set_num_threads(max(1, threads - p.workers))
+    try:
+        return _run(p)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(p: params.Pretrain) -> Path:
     output = Path(p.output)
     output.mkdir(parents=True, exist_ok=True)
     corpus = read_corpus(p)
@@ -126,6 +135,7 @@ def run(p: params.Pretrain) -> Path:
     done = _resume(accelerator, output, p, metrics)
     if done == 0:
         metrics.add(epoch=0, step=0, **evaluate(objective, held_out, classes[corpus.held_out]))
+    started = time.monotonic()
     for epoch in range(done, p.epochs):
         sampler.set_epoch(epoch)
         loader = batches.loader(views, sampler, p.workers)
@@ -161,7 +171,8 @@ def _finest(corpus: Corpus) -> NDArray[np.int64]:
     """Classes of the training molecules at the largest K; without any K, one class for all."""
     if corpus.classes.shape[1] == 0:
         return np.zeros(len(corpus.train), np.int64)
-    return corpus.classes[corpus.train, np.argmax(corpus.counts)]
+    finest = int(np.argmax(corpus.counts))
+    return np.asarray(corpus.classes[corpus.train, finest])
 
 
 @torch.no_grad()
@@ -176,11 +187,13 @@ def evaluate(objective: Objective, held_out: batches.Views, classes: Tensor) -> 
     """
     objective.eval()
     device = next(objective.parameters()).device
-    plain, randomised = [], []
+    plain: list[Tensor] = []
+    randomised: list[Tensor] = []
     for start in range(0, len(held_out), POOL):
         items = [held_out[0, position] for position in range(start, min(start + POOL, len(held_out)))]
-        for chosen, into in ((0, plain), (1, randomised)):
-            into.append(objective.encoder(torch.stack([item[chosen] for item in items]).to(device)))
+        plain_images, randomised_images, _ = zip(*items, strict=True)
+        plain.append(objective.encoder(torch.stack(plain_images).to(device)))
+        randomised.append(objective.encoder(torch.stack(randomised_images).to(device)))
     results = retrieval(plain, randomised)
     embeddings = torch.cat(plain)
     for head, column in zip(objective.heads, classes.to(device).T, strict=True):
@@ -208,7 +221,7 @@ def retrieval(plain: Sequence[Tensor], randomised: Sequence[Tensor]) -> dict[str
 
 
 def first_batch(corpus: Corpus, p: params.Pretrain, count: int) -> dict[str, Tensor]:
-    """The first `count` pairs of views of the first batch, to look at."""
+    """Draw the first `count` pairs of views of the first batch, to look at."""
     order = batches.grouped_order(_finest(corpus), p.batch_size, p.group_size, p.seed, epoch=0)
     views = batches.Views(list(corpus.smiles[corpus.train]), p.augmentation, p.seed)
     plain, randomised, _ = zip(*(views[0, int(position)] for position in order[0, :count]), strict=True)
@@ -285,7 +298,7 @@ def _resume(accelerator: Accelerator, output: Path, p: params.Pretrain, metrics:
 
 
 def _identity(p: params.Pretrain) -> dict[str, Any]:
-    """What must agree for a run to go on; workers and logging change no result."""
+    """Name what must agree for a run to go on; workers and logging change no result."""
     kept = p.model_dump(exclude={"workers", "log_every", "output"})
     return {**kept, "sha256": [provenance.sha256(file) for file in datasets.files(p.labels)]}
 

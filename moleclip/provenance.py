@@ -72,9 +72,10 @@ def collect(notebook: str, parameters: params.Parameters, inputs: Iterable[str |
         notebook, command, commit, dirty (uncommitted changes of anything but figures and benchmark results),
         parameters, inputs (path: sha256), versions.
     """
+    values = parameters.model_dump_json()
     return {
         "notebook": notebook,
-        "command": f"papermill notebooks/{notebook}.ipynb {notebook}.ipynb -k python3 -y '{parameters.model_dump_json()}'",
+        "command": f"papermill notebooks/{notebook}.ipynb {notebook}.ipynb -k python3 -y '{values}'",
         **git_state(),
         "parameters": parameters.model_dump(),
         "inputs": {params.relative(path): sha256(path) for path in inputs},

@@ -1,0 +1,117 @@
+"""Small parameters and a small corpus, shared by the tests."""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from moleclip import cluster, datasets, params
+
+
+@pytest.fixture(scope="session")
+def labels_file(tmp_path_factory):
+    """Labels of 96 molecules, as notebook 02 writes them."""
+    smiles = list(datasets.load("nci_5k").smiles[:400:4])[:96]
+    keys = cluster.maccs(smiles)
+    table = pd.DataFrame(
+        {"row": range(96), "smiles": smiles, **{f"k_{k}": cluster.kmeans(keys, k, 0)[0] for k in (4, 12)}}
+    )
+    file = tmp_path_factory.mktemp("labels") / "labels.parquet"
+    table.to_parquet(file)
+    return file
+
+
+@pytest.fixture
+def pretrain_params(labels_file, tmp_path):
+    def make(**overrides):
+        small = {"epochs": 2, "batch_size": 16, "group_size": 4, "k": [4, 12], "workers": 0, "validation_fraction": 0.2}
+        values = {"labels": str(labels_file), "output": str(tmp_path / "encoder"), **small, **overrides}
+        return params.read("03_pretrain", None, **values)
+
+    return make
+
+
+@pytest.fixture
+def finetune_params(tmp_path):
+    def make(**overrides):
+        values = {"output": str(tmp_path / "job"), "epochs": 1, "baseline_epochs": 2, **overrides}
+        return params.read("05_finetune_moleculenet", None, **values)
+
+    return make
+
+
+SMALL = {
+    "depict_molecules": {"datasets": ["chembl2321810"], "examples": 2},
+    "cluster_structures": {
+        "molecules": "runs/demo/molecules/chembl2321810.parquet",
+        "k_sweep": [3, 5, 10, 20, 40],
+        "k_labels": [5, 20],
+    },
+    "pretrain": {"k": [5, 20], "epochs": 1},
+    "finetune_moleculenet": {"epochs": 1, "baseline_epochs": 2},
+    "draw_figures": {},
+    "profile": {"finetune.split_seeds": [1]},
+}
+
+
+class Project:
+    """A copy of the project in a folder of its own, where a test may edit and run it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(folder),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+
+    def edit(self, name: str, **values: Any) -> None:
+        """Change values of a parameter file of the demo profile."""
+        file = self.folder / "params" / "demo" / f"{name}.yaml"
+        content = yaml.safe_load(file.read_text())
+        for key, value in values.items():
+            *path, last = key.split(".")
+            functools.reduce(lambda inner, part: inner[part], path, content)[last] = value
+        file.write_text(yaml.safe_dump(content))
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the workflow."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", "--rerun-incomplete", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+
+    def planned(self) -> list[str]:
+        """Rules that a run would execute now, one per job."""
+        done = self.snakemake("--dry-run")
+        assert done.returncode == 0, done.stderr
+        return sorted(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE))
+
+    def copy(self, folder: Path) -> "Project":
+        shutil.copytree(self.folder, folder)
+        return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Project:
+    """The whole walk, run once with small parameters. Copy it before changing anything."""
+    folder = tmp_path_factory.mktemp("small") / "project"
+    folder.mkdir()
+    for name in ("moleclip", "notebooks", "params"):
+        shutil.copytree(params.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_*"))
+    for name in ("Snakefile", "Makefile"):
+        shutil.copy(params.ROOT / name, folder)
+    project = Project(folder)
+    for name, values in SMALL.items():
+        project.edit(name, **values)
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project

@@ -1,0 +1,115 @@
+"""Encoder: against an independent forward pass, and saved folders that are whole or refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+from torchvision.transforms.v2 import functional as transforms
+
+from moleclip import depict, encoder
+
+IMAGES = torch.from_numpy(np.stack([depict.draw(smiles) for smiles in ("CCO", "c1ccccc1N", "CC(=O)Cl")]))
+
+
+def independent_forward(weights: dict[str, torch.Tensor], x: torch.Tensor, heads: int, patch: int) -> torch.Tensor:
+    """CLIP's image tower written out with plain tensor operations."""
+    width = weights["conv1.weight"].shape[0]
+    patches = F.unfold(x, patch, stride=patch).transpose(1, 2) @ weights["conv1.weight"].reshape(width, -1).T
+    x = torch.cat([weights["class_embedding"].expand(len(x), 1, -1), patches], dim=1) + weights["positional_embedding"]
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        return F.layer_norm(x, (width,), weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    x = norm(x, "ln_pre")
+    blocks = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("transformer"))
+    for block in range(blocks):
+        prefix = f"transformer.resblocks.{block}"
+        y = norm(x, f"{prefix}.ln_1")
+        qkv = y @ weights[f"{prefix}.attn.in_proj_weight"].T + weights[f"{prefix}.attn.in_proj_bias"]
+        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in qkv.chunk(3, dim=-1))
+        attention = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1) @ v
+        y = attention.transpose(1, 2).flatten(2)
+        x = x + y @ weights[f"{prefix}.attn.out_proj.weight"].T + weights[f"{prefix}.attn.out_proj.bias"]
+        y = norm(x, f"{prefix}.ln_2")
+        y = y @ weights[f"{prefix}.mlp.c_fc.weight"].T + weights[f"{prefix}.mlp.c_fc.bias"]
+        y = y * torch.sigmoid(1.702 * y)
+        x = x + y @ weights[f"{prefix}.mlp.c_proj.weight"].T + weights[f"{prefix}.mlp.c_proj.bias"]
+    return norm(x[:, 0], "ln_post") @ weights["proj"]
+
+
+def test_embeddings_agree_with_an_independent_forward_pass():
+    model = encoder.load("small/random", seed=3)
+    with torch.no_grad():
+        expected = independent_forward(model.visual.state_dict(), model.preprocess(IMAGES), heads=2, patch=32)
+        found = model(IMAGES)
+    assert found.shape == (3, 128)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_clip_preprocessing_agrees_with_torchvision():
+    clip = encoder.Preprocess()
+    scaled = transforms.to_dtype(IMAGES.permute(0, 3, 1, 2), torch.float32, scale=True)
+    assert torch.allclose(clip(IMAGES), transforms.normalize(scaled, list(clip.mean), list(clip.std)), atol=1e-5)
+
+
+def test_channel_order_swaps_red_and_blue():
+    rgb = encoder.Preprocess(mean=(0, 0, 0), std=(1, 1, 1))
+    bgr = encoder.Preprocess(mean=(0, 0, 0), std=(1, 1, 1), channel_order="BGR")
+    assert torch.equal(bgr(IMAGES), rgb(IMAGES)[:, [2, 1, 0]])
+
+
+@pytest.mark.parametrize("images", [IMAGES.float(), IMAGES[:, :100], IMAGES.permute(0, 3, 1, 2)])
+def test_images_of_another_shape_or_type_are_refused(images):
+    with pytest.raises(ValueError, match="expected uint8"):
+        encoder.Preprocess()(images)
+
+
+def test_saved_folder_gives_the_same_embeddings(tmp_path):
+    model = encoder.load("small/random", seed=1)
+    again = encoder.load(model.save(tmp_path / "encoder"))
+    assert again.preprocess == model.preprocess
+    with torch.no_grad():
+        assert torch.equal(model(IMAGES), again(IMAGES))
+
+
+def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    first, again, other = (encoder.load("small/random", seed).visual.proj for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    folder = encoder.load("small/random").save(tmp_path)
+    weights = folder / encoder.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged"):
+        encoder.load(folder)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    folder = encoder.load("small/random").save(tmp_path)
+    card = json.loads((folder / encoder.CARD).read_text())
+    card["tower"]["layers"] = 5
+    (folder / encoder.CARD).write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"transformer\.resblocks\.4"):
+        encoder.load(folder)
+
+
+def test_unknown_sources_say_what_is_possible(tmp_path):
+    with pytest.raises(FileNotFoundError, match="small/random"):
+        encoder.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="tiny"):
+        encoder.load("tiny/random")
+
+
+def test_the_papers_tower():
+    tower = encoder.tower("ViT-B-16-quickgelu")
+    assert tower == encoder.Tower(224, 16, 768, 12, 12, 512, 4.0, quick_gelu=True)
+    assert not encoder.tower("ViT-B-16").quick_gelu

@@ -1,0 +1,129 @@
+"""Figures: byte-stable, with provenance, and showing the numbers they were given."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from moleclip import figures, params, provenance, stats
+
+SCORES = pd.DataFrame(
+    [
+        {
+            "dataset": "made",
+            "encoder": name,
+            "split": "random",
+            "seed": seed,
+            "metric": "MAE",
+            "unit": "eV",
+            "test": test,
+        }
+        for name, tests in {"pretrained": (0.5, 0.6, 0.4), "mean": (0.9, 1.0, 0.8)}.items()
+        for seed, test in enumerate(tests, 1)
+    ]
+)
+
+
+@pytest.fixture(autouse=True)
+def style():
+    figures.set_style()
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def record():
+    return provenance.collect("10_draw_figures", params.read("10_draw_figures"))
+
+
+def test_same_figure_same_bytes(tmp_path, record):
+    for folder in ("first", "second"):
+        figures.save(figures.scores(SCORES), "scores", tmp_path / folder, record)
+    for ending in ("png", "pdf", "json"):
+        first, second = ((tmp_path / folder / f"scores.{ending}").read_bytes() for folder in ("first", "second"))
+        assert first == second
+
+
+def test_provenance_is_in_the_metadata_and_beside_it(tmp_path, record):
+    png, pdf, beside = figures.save(figures.scores(SCORES), "scores", tmp_path, record)
+    assert json.loads(Image.open(png).info["Description"]) == json.loads(beside.read_text()) == record
+    assert figures.show(png) == record
+    assert b"/Keywords" in pdf.read_bytes()
+    assert b"CreationDate" not in pdf.read_bytes()
+
+
+def test_footer_names_notebook_commit_and_versions(record):
+    footer = figures.footer({**record, "commit": "0123456789abcdef", "dirty": True})
+    assert footer.startswith("10_draw_figures | 012345678+changes | rdkit ")
+
+
+def test_a_foreign_figure_has_no_provenance(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "foreign.png")
+    with pytest.raises(ValueError, match="no provenance"):
+        figures.show(tmp_path / "foreign.png")
+
+
+def test_scores_show_means_and_intervals():
+    ax = figures.scores(SCORES).axes[0]
+    shown = [container.lines[0].get_xdata()[0] for container in ax.containers]
+    assert shown == pytest.approx([0.5, 0.9])
+    ends = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
+    assert ends.tolist() == pytest.approx(stats.mean_ci([0.5, 0.6, 0.4])[1:])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["pretrained encoder", "training mean"]
+    assert "made, random split, 3 splits" in ax.get_title()
+
+
+def test_parity_shows_test_molecules_only():
+    table = pd.DataFrame(
+        {"part": ["test", "test", "val"], "encoder": "mean", "label": [1.0, 2.0, 9.0], "prediction": [1.5, 1.5, 9.0]}
+    )
+    ax = figures.parity(table, "eV").axes[0]
+    assert ax.lines[1].get_xdata().tolist() == [1.0, 2.0]
+    assert "MAE 0.50" in ax.get_title()
+
+
+def test_gallery_has_every_variant():
+    figure = figures.gallery(["CCO", "c1ccccc1"], seed=0)
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert {"plain", "R-groups", "plain,\ndefault", "plain,\nintense", "plain,\nintense_2024"} <= set(titles)
+    assert len(figure.axes) == 2 * len(titles)
+
+
+def test_loss_curves_show_chance():
+    metrics = pd.DataFrame(
+        {
+            "epoch": [0, 1, 1],
+            "step": [0, 5, 10],
+            "loss": [np.nan, 3.0, 2.0],
+            "class_30": [np.nan, 2.0, 1.0],
+            "held_out_top1": [0.01, np.nan, 0.2],
+            "chance": [0.01, np.nan, 0.01],
+        }
+    )
+    left, right = figures.loss_curves(metrics).axes
+    assert left.lines[0].get_ydata().tolist() == [2.0, 1.0]
+    assert right.lines[0].get_ydata().tolist() == [1.0, 20.0]
+    assert right.lines[1].get_ydata().tolist() == [1.0, 1.0]
+
+
+def draw_params(tmp_path, **overrides):
+    return params.read("10_draw_figures", None, runs=str(tmp_path), output=str(tmp_path / "figures"), **overrides)
+
+
+def test_missing_runs_are_skipped_or_fail(tmp_path):
+    page = figures.Page("10_draw_figures", draw_params(tmp_path))
+    page.draw("knee")
+    assert "run notebook 02 first" in page.skipped["knee"]
+    assert page.files == []
+    with pytest.raises(FileNotFoundError, match="run notebook 03 first"):
+        figures.Page("10_draw_figures", draw_params(tmp_path, missing="fail")).draw("loss")
+
+
+def test_a_job_without_its_record_is_not_a_result(tmp_path):
+    job = tmp_path / "finetune" / "made" / "mean" / "split_1"
+    provenance.write_parquet(job / "scores.parquet", SCORES)
+    with pytest.raises(FileNotFoundError, match="no finished finetuning job"):
+        figures.read_jobs(tmp_path / "finetune")

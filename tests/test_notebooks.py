@@ -1,0 +1,154 @@
+"""Notebooks: their shape, what they show when executed, and how they fail.
+
+`small` runs the whole walk once, through the workflow, with small parameters on one bundled set.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from moleclip import notebooks, params
+
+NOTEBOOKS = sorted((params.ROOT / "notebooks").glob("*.ipynb"))
+
+
+def made(folder: Path, *sources: str) -> Path:
+    """A notebook with a heading above each cell."""
+    cells = []
+    for number, source in enumerate(sources, 1):
+        cells += [nbformat.v4.new_markdown_cell(f"## Part {number}"), nbformat.v4.new_code_cell(source)]
+    path = folder / "made.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": notebooks.KERNEL}), path)
+    return path
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_shape(path):
+    assert notebooks.lint(path) == []
+
+
+def test_lint_sees_what_is_wrong(tmp_path):
+    path = made(tmp_path, "class A:\n    pass")
+    notebook = nbformat.read(path, 4)
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="left over")]
+    nbformat.write(notebook, path)
+    problems = "\n".join(notebooks.lint(path))
+    for part in ("does not start with a title", "has outputs", "0 cells tagged", "defines a class", "Question"):
+        assert part in problems
+
+
+def outputs(path: Path, kind: str) -> list:
+    cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    return [out["data"][kind] for cell in cells for out in cell.outputs if kind in out.get("data", {})]
+
+
+@pytest.mark.parametrize(("notebook", "pictures"), [(0, 2), (1, 2), (2, 2), (4, 5)])
+def test_executed_notebooks_show_pictures_and_tables(small, notebook, pictures):
+    path = small.folder / "runs/demo/notebooks" / f"{list(params.MODELS)[notebook]}.ipynb"
+    assert len(outputs(path, "image/png")) >= pictures
+    assert outputs(path, "text/html")
+
+
+def test_executed_finetuning_shows_pictures_and_tables(small):
+    path = small.folder / "runs/demo/notebooks/05_finetune_moleculenet/chembl2321810/pretrained/split_1.ipynb"
+    assert len(outputs(path, "image/png")) >= 4
+    assert outputs(path, "text/html")
+
+
+def test_recorded_values(small):
+    runs = small.folder / "runs/demo"
+    assert len(pd.read_parquet(runs / "molecules/chembl2321810.parquet")) == 1017
+    labels = pd.read_parquet(runs / "labels/labels.parquet")
+    assert labels["k_5"].nunique() == 5
+    record = json.loads((runs / "encoder/03_pretrain.json").read_text())
+    assert set(record["inputs"]) == {"runs/demo/labels/labels.parquet"}
+    scores = [pd.read_parquet(path) for path in sorted(runs.glob("finetune/*/*/*/scores.parquet"))]
+    assert set(pd.concat(scores)["encoder"]) == {"pretrained", "random", "fingerprint_mlp", "random_forest", "mean"}
+
+
+def test_figures_of_the_walk_lead_back(small):
+    for name in ("gallery", "knee", "loss", "scores", "parity"):
+        record = json.loads((small.folder / f"figures/demo/{name}.json").read_text())
+        assert record["notebook"] == "10_draw_figures"
+        assert all((small.folder / path).is_file() for path in record["inputs"])
+
+
+def test_a_cell_that_raises_names_notebook_and_step(tmp_path):
+    path, output = made(tmp_path, "a = 1", "b = a / 0"), tmp_path / "out.ipynb"
+    with pytest.raises(notebooks.NotebookError, match=r"out, step 'Part 2' \(cell 4\): ZeroDivisionError"):
+        notebooks.run(path, output)
+    assert not output.exists()
+    assert output.with_suffix(".failed.ipynb").exists()
+
+
+def test_a_kernel_that_dies_is_a_failure(tmp_path):
+    path, output = (
+        made(tmp_path, "a = 1", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"),
+        tmp_path / "out.ipynb",
+    )
+    with pytest.raises(notebooks.NotebookError, match=r"out, step 'Part 2' \(cell 4\): the kernel died"):
+        notebooks.run(path, output)
+    assert not output.exists()
+
+
+def test_success_after_failure_leaves_only_the_output(tmp_path):
+    output = tmp_path / "out.ipynb"
+    with pytest.raises(notebooks.NotebookError):
+        notebooks.run(made(tmp_path, "1 / 0"), output)
+    notebooks.run(made(tmp_path, "1 / 1"), output)
+    assert output.exists()
+    assert not output.with_suffix(".failed.ipynb").exists()
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_documented_papermill_command_refuses_a_misspelt_parameter(tmp_path):
+    done = command(
+        *("papermill", "notebooks/10_draw_figures.ipynb", str(tmp_path / "out.ipynb"), "-k", "python3"),
+        *("-p", "missin", "fail", "-p", "output", str(tmp_path / "figures")),
+        cwd=params.ROOT,
+    )
+    assert done.returncode != 0
+    assert "unknown parameter 'missin'; did you mean 'missing'?" in done.stderr
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_missing_input_ends_the_run(tmp_path):
+    output = tmp_path / "03_pretrain.ipynb"
+    done = command(
+        *(sys.executable, "-m", "moleclip.notebooks", "run", "notebooks/03_pretrain.ipynb", str(output)),
+        *("-y", f"{{labels: nowhere.parquet, output: {tmp_path}/encoder}}"),
+        cwd=params.ROOT,
+    )
+    assert done.returncode == 1
+    assert "03_pretrain, step 'What a batch looks like'" in done.stderr
+    assert "nowhere.parquet: no such table; run the notebook that writes it" in done.stderr
+    assert not output.exists()
+    assert not (tmp_path / "encoder" / "encoder.json").exists()
+
+
+def test_the_runner_refuses_a_misspelt_parameter_before_it_starts(tmp_path):
+    done = command(
+        *(
+            sys.executable,
+            "-m",
+            "moleclip.notebooks",
+            "run",
+            "notebooks/03_pretrain.ipynb",
+            str(tmp_path / "out.ipynb"),
+        ),
+        *("-y", "{epoch: 1}"),
+        cwd=params.ROOT,
+    )
+    assert done.returncode == 1
+    assert "unknown parameter 'epoch'; did you mean 'epochs'?" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,53 @@
+"""Statistics by hand, from textbook formulas."""
+
+import math
+
+import numpy as np
+import pytest
+
+from moleclip import stats
+
+T_975 = {2: 4.302653, 4: 2.776445}  # two-sided 95 % quantiles of Student's t by degrees of freedom
+
+
+def test_interval_of_five_splits():
+    values = [0.9, 1.1, 1.0, 1.3, 0.7]
+    mean = sum(values) / 5
+    error = math.sqrt(sum((v - mean) ** 2 for v in values) / 4 / 5)
+    assert stats.mean_ci(values) == pytest.approx((mean, mean - T_975[4] * error, mean + T_975[4] * error), rel=1e-6)
+
+
+def test_one_split_has_no_interval():
+    mean, low, high = stats.mean_ci([0.5])
+    assert mean == 0.5
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_paired_is_the_interval_of_the_differences():
+    a, b = [1.0, 2.0, 4.0], [0.5, 1.9, 3.0]
+    found = stats.paired(a, b)
+    assert found[:3] == stats.mean_ci([0.5, 0.1, 1.0])
+    # p at t = 0.5333 / (sd / sqrt 3) with 2 degrees of freedom: 1 - t / sqrt(2 + t^2).
+    t = np.mean([0.5, 0.1, 1.0]) / (np.std([0.5, 0.1, 1.0], ddof=1) / math.sqrt(3))
+    assert found.p == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-6)
+
+
+def test_pairs_need_the_same_splits():
+    with pytest.raises(ValueError, match="3 and 2 splits"):
+        stats.paired([1, 2, 3], [1, 2])
+
+
+def test_scores_by_hand():
+    y, z = np.array([[1.0, np.nan], [2.0, 0.0], [4.0, 3.0]]), np.array([[2.0, 9.0], [2.0, 1.0], [2.0, 1.0]])
+    assert stats.score("MAE", y, z) == pytest.approx(((1 + 0 + 2) / 3 + (1 + 2) / 2) / 2)
+    assert stats.score("RMSE", y, z) == pytest.approx((math.sqrt(5 / 3) + math.sqrt(5 / 2)) / 2)
+    ranked = stats.score("ROC-AUC", [[0.0], [0.0], [1.0], [1.0]], [[0.1], [0.6], [0.5], [0.9]])
+    assert ranked == 0.75  # three of four (negative, positive) pairs are in order
+
+
+def test_what_cannot_be_scored():
+    with pytest.raises(ValueError, match="no labels"):
+        stats.score("MAE", [[np.nan]], [[1.0]])
+    with pytest.raises(ValueError, match="one class only"):
+        stats.score("ROC-AUC", [[1.0], [1.0]], [[0.2], [0.3]])

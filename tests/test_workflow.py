@@ -1,0 +1,131 @@
+"""The workflow: what reruns after which change, and how it fails and goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from moleclip import params
+
+PROFILES = sorted(path.parent.name for path in (params.ROOT / "params").glob("*/profile.yaml"))
+
+
+@pytest.fixture
+def project(small, tmp_path):
+    return small.copy(tmp_path / "project")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_dry_run_of_a_profile(profile):
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--dry-run",
+        "--nolock",
+        "--forceall",
+        "--config",
+        f"profile={profile}",
+    ]
+    done = subprocess.run(command, cwd=params.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    _, fan_out = params.read_profile(params.ROOT / "params" / profile)
+    jobs = len(fan_out.finetune.models) * len(fan_out.finetune.datasets) * len(fan_out.finetune.split_seeds)
+    assert done.stdout.count("rule finetune:") == jobs
+
+
+def test_a_second_run_does_nothing(small):
+    assert small.planned() == []
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "rerun"),
+    [
+        # Finetuning reads a set by name, not notebook 01's table: only the pretrained encoder depends on it.
+        ("depict_molecules", {"examples": 3}, ["cluster", "depict", "draw", "finetune", "pretrain"]),
+        ("cluster_structures", {"seed": 1}, ["cluster", "draw", "finetune", "pretrain"]),
+        ("pretrain", {"lr": "1e-3"}, ["draw", "finetune", "pretrain"]),
+        ("finetune_moleculenet", {"epochs": 2}, ["draw", "finetune", "finetune", "finetune"]),
+        ("draw_figures", {"seed": 1}, ["draw"]),
+        ("profile", {"finetune.models.random.seed": 3}, ["draw", "finetune"]),
+        ("profile", {"finetune.split_seeds": [1, 2]}, ["draw", "finetune", "finetune", "finetune"]),
+    ],
+)
+def test_one_value_reruns_its_notebook_and_what_follows(project, file, change, rerun):
+    project.edit(file, **change)
+    assert project.planned() == rerun
+
+
+@pytest.mark.parametrize(
+    ("module", "rerun"),
+    [
+        ("params.py", []),
+        ("cluster.py", ["cluster", "draw", "finetune", "pretrain"]),
+        ("finetune.py", ["draw", "finetune", "finetune", "finetune"]),
+    ],
+)
+def test_an_edited_module_reruns_what_uses_it(project, module, rerun):
+    with open(project.folder / "moleclip" / module, "a") as file:
+        file.write("# edited\n")
+    assert project.planned() == rerun
+
+
+def test_a_misspelt_parameter_stops_everything_before_it_starts(project):
+    project.edit("pretrain", epoch=3)
+    message = "03_pretrain: unknown parameter 'epoch'; did you mean 'epochs'?"
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert message in done.stderr + done.stdout
+    # `make` with this environment instead of one of its own.
+    make = ["make", "--old-file=.venv/installed", f"BIN={os.path.dirname(sys.executable)}", "demo"]
+    done = subprocess.run(
+        make, cwd=project.folder, env=project.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert message in done.stderr + done.stdout
+    assert "started" not in done.stdout
+
+
+def test_a_bad_fan_out_is_refused(project):
+    project.edit("profile", **{"finetune.models.random.encodr": "small/random"})
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert "profile.yaml, 05_finetune_moleculenet: unknown parameter 'encodr'; did you mean 'encoder'?" in done.stderr
+
+
+def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project):
+    project.edit("pretrain", lr=1e30, head_lr=1e30)
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert "ERROR in 03_pretrain, step 'Train'" in done.stderr
+    assert "FloatingPointError" in done.stderr
+    encoder = project.folder / "runs/demo/encoder"
+    assert not list(encoder.glob("encoder.json")) + list(encoder.glob("*.safetensors"))
+    assert (project.folder / "runs/demo/notebooks/03_pretrain.failed.ipynb").exists()
+    assert not (project.folder / "runs/demo/notebooks/03_pretrain.ipynb").exists()
+    assert project.planned() == ["draw", "finetune", "pretrain"]
+    project.edit("pretrain", lr=5e-4, head_lr=1e-3)
+    done = project.snakemake("--until", "pretrain")
+    assert done.returncode == 0, done.stderr
+    assert (encoder / "encoder.json").is_file()
+
+
+def test_a_killed_run_goes_on(project):
+    project.edit("pretrain", seed=1)
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock"]
+    log = project.folder / "log.txt"
+    with open(log, "w") as file:
+        run = subprocess.Popen(
+            command, cwd=project.folder, env=project.environment, stdout=file, stderr=file, start_new_session=True
+        )
+    for _ in range(600):
+        if "03_pretrain | epoch 1/1" in log.read_text():
+            break
+        assert run.poll() is None, log.read_text()
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert project.planned() == ["draw", "finetune", "pretrain"]
