@@ -117,5 +117,8 @@ def drop_pixels(image: Image, share: float, rng: np.random.Generator) -> Image:
 
 def add_noise(image: Image, variance: float, rng: np.random.Generator) -> Image:
     """Add Gaussian noise; the variance is on the scale 0..255."""
-    noise = rng.standard_normal(image.shape, np.float32) * np.float32(np.sqrt(variance))
-    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+    noise = rng.standard_normal(image.shape, np.float32)
+    noise *= np.float32(np.sqrt(variance))
+    noise += image
+    # Rounds to nearest and saturates, in one pass.
+    return np.asarray(cv2.convertScaleAbs(np.maximum(noise, 0, out=noise)), np.uint8)

@@ -73,7 +73,11 @@ def save(figure: Figure, name: str, folder: str | Path, record: Mapping[str, Any
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    figure.text(0.995, 0.002, footer(record), ha="right", va="bottom", size=4.5, color="0.55")
+    margin = 0.1 / figure.get_figheight()  # inches for the footer
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(rect=(0, margin, 1, 1 - margin))  # type: ignore[call-arg]
+    figure.text(0.995, 0.1 * margin, footer(record), ha="right", va="bottom", size=4.5, color="0.55")
     text = json.dumps(record, sort_keys=True)
     metadata = {
         "png": {"Software": None, "Description": text},
@@ -230,8 +234,8 @@ def scores(table: pd.DataFrame) -> Figure:
         yticks=range(len(order)),
         yticklabels=[MODEL_NAMES.get(name, name) for name in order],
         ylim=(len(order) - 0.5, -0.5),
-        xlabel=f"test {metric} ({unit or 'no unit'}), mean and 95 % interval",
-        title=f"{dataset}, {kind} split, {splits.min()} splits",
+        xlabel=f"test {metric} ({unit})" if unit else f"test {metric}",
+        title=f"{dataset}, {kind} split\nmean and 95 % interval of {splits.min()} splits",
     )
     return figure
 
@@ -241,7 +245,7 @@ def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = 
     test = predictions[predictions["part"] == "test"]
     shown = [name for name in models or MODEL_NAMES if name in set(test["encoder"])]
     figure, axes = plt.subplots(
-        1, len(shown), figsize=(min(PAGE, COLUMN * len(shown)), 2.6), sharex=True, sharey=True, squeeze=False
+        1, len(shown), figsize=(min(PAGE, COLUMN * len(shown)), 3.0), sharex=True, sharey=True, squeeze=False
     )
     limits = np.array([test[["label", "prediction"]].min().min(), test[["label", "prediction"]].max().max()])
     for ax, name in zip(axes[0], shown, strict=True):

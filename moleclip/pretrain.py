@@ -139,6 +139,7 @@ def _run(p: params.Pretrain) -> Path:
     for epoch in range(done, p.epochs):
         sampler.set_epoch(epoch)
         loader = batches.loader(views, sampler, p.workers)
+        since: list[dict[str, Tensor]] = []  # losses since the last line of the log
         for number, (plain, randomised, positions) in enumerate(loader, 1):
             step = epoch * len(sampler) + number
             inputs = (plain, randomised, classes[corpus.train][positions])
@@ -149,9 +150,11 @@ def _run(p: params.Pretrain) -> Path:
             accelerator.backward(losses["loss"])
             adam.step()
             adam.zero_grad()
+            since.append({name: loss.detach() for name, loss in losses.items()})
             if step % p.log_every == 0 or number == len(sampler):
                 rate = (step - done * len(sampler)) * p.batch_size / (time.monotonic() - started)
-                values = {name: loss.item() for name, loss in losses.items()}
+                values = {name: torch.stack([line[name] for line in since]).mean().item() for name in losses}
+                since.clear()
                 metrics.add(epoch=epoch + 1, step=step, **values, molecules_per_s=round(rate, 1))
                 log.info(
                     "epoch %d/%d, step %d/%d: loss %.3f, %.0f molecules/s, %s left",

@@ -73,7 +73,7 @@ def test_scores_show_means_and_intervals():
     ends = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
     assert ends.tolist() == pytest.approx(stats.mean_ci([0.5, 0.6, 0.4])[1:])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["pretrained encoder", "training mean"]
-    assert "made, random split, 3 splits" in ax.get_title()
+    assert ax.get_title() == "made, random split\nmean and 95 % interval of 3 splits"
 
 
 def test_parity_shows_test_molecules_only():
