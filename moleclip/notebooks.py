@@ -8,6 +8,7 @@ import argparse
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,6 @@ from moleclip import params
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 MAX_CODE_LINES = 120
-
-# Sockets in the file system: no port is open to other users, and no network is needed, not even loopback.
-_IPC = Config({"KernelManager": {"transport": "ipc"}})
 
 
 class NotebookError(RuntimeError):
@@ -63,16 +61,7 @@ def run(
     failed = output.with_suffix(".failed.ipynb")
     print(f"{notebook.stem}: started", flush=True)
     try:
-        papermill.execute_notebook(
-            notebook,
-            failed,
-            values,
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=_Prefixed(notebook.stem, sys.stdout),
-            stderr_file=_Prefixed(notebook.stem, sys.stderr),
-            config=_IPC,
-        )
+        _execute(notebook, failed, values)
     except PapermillExecutionError as error:
         cause = f"{error.ename}: {error.evalue}"
         raise NotebookError(f"{_where(failed, error.cell_index)}: {cause}\nlook at {failed}") from None
@@ -82,6 +71,22 @@ def run(
     os.replace(failed, output)
     print(f"{notebook.stem}: finished", flush=True)
     return output
+
+
+def _execute(notebook: Path, output: Path, values: Mapping[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        # Sockets in the file system: no port is open to other users, and no network is needed, not even loopback.
+        sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+        papermill.execute_notebook(
+            notebook,
+            output,
+            values,
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=_Prefixed(notebook.stem, sys.stdout),
+            stderr_file=_Prefixed(notebook.stem, sys.stderr),
+            config=sockets,
+        )
 
 
 class _Prefixed:

@@ -123,7 +123,7 @@ def _run(p: params.Pretrain) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     corpus = read_corpus(p)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=p.precision)
-    objective = Objective(encoder.load(p.encoder, p.seed), corpus.counts, p.logit_scale, p.contrastive)
+    objective = _objective(corpus, p)
     model, adam = accelerator.prepare(objective, optimizer(objective, p))
     size = objective.encoder.preprocess.size
     views = batches.Views(list(corpus.smiles[corpus.train]), p.augmentation, p.seed, size)
@@ -168,6 +168,12 @@ def _run(p: params.Pretrain) -> Path:
     objective.encoder.save(output, provenance.collect("03_pretrain", p, datasets.files(p.labels)))
     shutil.rmtree(output / "checkpoint", ignore_errors=True)
     return output
+
+
+def _objective(corpus: Corpus, p: params.Pretrain) -> Objective:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(p.seed)  # of the heads
+        return Objective(encoder.load(p.encoder, p.seed), corpus.counts, p.logit_scale, p.contrastive)
 
 
 def _finest(corpus: Corpus) -> NDArray[np.int64]:
