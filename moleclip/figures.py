@@ -316,7 +316,7 @@ class Page:
             self.skipped[name] = str(error)
             print(f"skipped: {error}")
             return
-        record = provenance.collect(self.notebook, self.p, inputs)
+        record = provenance.collect(self.notebook, self.p, inputs) | {"lineage": provenance.lineage(inputs)}
         self.files += save(figure, name, self.p.output, record)
         self.inputs += [file for file in inputs if file not in self.inputs]
 

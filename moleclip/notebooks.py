@@ -59,21 +59,25 @@ def run(
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
     failed = output.with_suffix(".failed.ipynb")
-    print(f"{notebook.stem}: started", flush=True)
+    # One notebook may run many times side by side, told apart by where its output goes.
+    name = notebook.stem
+    if output.stem != name:
+        name += f" {output.parent.name}/{output.stem}"
+    print(f"{name}: started", flush=True)
     try:
-        _execute(notebook, failed, values)
+        _execute(notebook, failed, values, name)
     except PapermillExecutionError as error:
         cause = f"{error.ename}: {error.evalue}"
-        raise NotebookError(f"{_where(failed, error.cell_index)}: {cause}\nlook at {failed}") from None
+        raise NotebookError(f"{name}, {_step(failed, error.cell_index)}: {cause}\nlook at {failed}") from None
     except DeadKernelError:
-        where = _where(failed, _last_started(failed))
-        raise NotebookError(f"{where}: the kernel died (out of memory?)\nlook at {failed}") from None
+        step = _step(failed, _last_started(failed))
+        raise NotebookError(f"{name}, {step}: the kernel died (out of memory?)\nlook at {failed}") from None
     os.replace(failed, output)
-    print(f"{notebook.stem}: finished", flush=True)
+    print(f"{name}: finished", flush=True)
     return output
 
 
-def _execute(notebook: Path, output: Path, values: Mapping[str, Any]) -> None:
+def _execute(notebook: Path, output: Path, values: Mapping[str, Any], name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Sockets in the file system: no port is open to other users, and no network is needed, not even loopback.
         sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
@@ -83,8 +87,8 @@ def _execute(notebook: Path, output: Path, values: Mapping[str, Any]) -> None:
             values,
             kernel_name="python3",
             progress_bar=False,
-            stdout_file=_Prefixed(notebook.stem, sys.stdout),
-            stderr_file=_Prefixed(notebook.stem, sys.stderr),
+            stdout_file=_Prefixed(name, sys.stdout),
+            stderr_file=_Prefixed(name, sys.stderr),
             config=sockets,
         )
 
@@ -104,9 +108,8 @@ class _Prefixed:
         self.stream.flush()
 
 
-def _where(executed: Path, cell: int) -> str:
-    """Notebook and step of a cell: the nearest heading above it."""
-    name = executed.name.removesuffix(".failed.ipynb")
+def _step(executed: Path, cell: int) -> str:
+    """Step of a cell: the nearest heading above it."""
     headings = [
         line.lstrip("# ")
         for above in nbformat.read(executed, 4).cells[: cell + 1]
@@ -114,7 +117,7 @@ def _where(executed: Path, cell: int) -> str:
         for line in above.source.splitlines()
         if re.match(r"#+ ", line)
     ]
-    return f"{name}, step '{headings[-1] if headings else 'start'}' (cell {cell + 1})"
+    return f"step '{headings[-1] if headings else 'start'}' (cell {cell + 1})"
 
 
 def _last_started(executed: Path) -> int:

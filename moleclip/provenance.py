@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from IPython.display import display
 
 from moleclip import params
 
@@ -58,8 +59,8 @@ def start(notebook: str, parameters: params.Parameters) -> Run:
     os.chdir(params.ROOT)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
     logging.getLogger("moleclip").setLevel(logging.INFO)
-    for name, value in parameters:
-        print(f"{name} = {value!r}")
+    values = {name: repr(value) for name, value in parameters}
+    display(pd.DataFrame({"value": values}).rename_axis("parameter"))  # type: ignore[no-untyped-call]
     return Run(notebook, parameters)
 
 
@@ -81,6 +82,29 @@ def collect(notebook: str, parameters: params.Parameters, inputs: Iterable[str |
         "inputs": {params.relative(path): sha256(path) for path in inputs},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
+
+
+def lineage(files: Iterable[str | Path]) -> dict[str, Any]:
+    """Find the runs that wrote these files, and those that wrote what they read, back to the start.
+
+    Returns
+    -------
+    dict
+        By path of the record: notebook, commit, dirty, parameters, inputs. A record whose checksum is not that of
+        the file any more does not count.
+    """
+    found: dict[str, Any] = {}
+    queue = [Path(file) for file in files]
+    while queue:
+        file = queue.pop(0)
+        for path in sorted(file.parent.glob("[0-9][0-9]_*.json")):
+            record = json.loads(path.read_text())
+            written = record.get("outputs", {}).get(params.relative(file))
+            if params.relative(path) not in found and file.is_file() and written == sha256(file):
+                keys = ("notebook", "commit", "dirty", "parameters", "inputs")
+                found[params.relative(path)] = {key: record[key] for key in keys}
+                queue += [params.ROOT / source for source in record["inputs"]]
+    return found
 
 
 def git_state() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 `small` runs the whole walk once, through the workflow, with small parameters on one bundled set.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -77,11 +78,17 @@ def test_figures_of_the_walk_lead_back(small):
         record = json.loads((small.folder / f"figures/demo/{name}.json").read_text())
         assert record["notebook"] == "10_draw_figures"
         assert all((small.folder / path).is_file() for path in record["inputs"])
+    lineage = json.loads((small.folder / "figures/demo/scores.json").read_text())["lineage"]
+    # Three jobs, and through the pretrained one the encoder, its labels and its molecules.
+    assert sorted(run["notebook"][:2] for run in lineage.values()) == ["01", "02", "03", "05", "05", "05"]
+    weights = small.folder / "runs/demo/encoder/model.safetensors"
+    job = lineage["runs/demo/finetune/chembl2321810/pretrained/split_1/05_finetune_moleculenet.json"]
+    assert job["inputs"] == {"runs/demo/encoder/model.safetensors": hashlib.sha256(weights.read_bytes()).hexdigest()}
 
 
 def test_a_cell_that_raises_names_notebook_and_step(tmp_path):
     path, output = made(tmp_path, "a = 1", "b = a / 0"), tmp_path / "out.ipynb"
-    with pytest.raises(notebooks.NotebookError, match=r"out, step 'Part 2' \(cell 4\): ZeroDivisionError"):
+    with pytest.raises(notebooks.NotebookError, match=r"made .*/out, step 'Part 2' \(cell 4\): ZeroDivisionError"):
         notebooks.run(path, output)
     assert not output.exists()
     assert output.with_suffix(".failed.ipynb").exists()
@@ -92,7 +99,7 @@ def test_a_kernel_that_dies_is_a_failure(tmp_path):
         made(tmp_path, "a = 1", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"),
         tmp_path / "out.ipynb",
     )
-    with pytest.raises(notebooks.NotebookError, match=r"out, step 'Part 2' \(cell 4\): the kernel died"):
+    with pytest.raises(notebooks.NotebookError, match=r"made .*/out, step 'Part 2' \(cell 4\): the kernel died"):
         notebooks.run(path, output)
     assert not output.exists()
 
