@@ -62,8 +62,8 @@ def code(notebook):
 def finetuning(dataset, model, seed):
     """Parameters of one finetuning job that its place in the fan-out sets."""
     return {
-        "name": model,
         **FAN_OUT.finetune.models[model],
+        "name": model,
         "dataset": dataset,
         "split_seed": int(seed),
         "output": JOB.format(dataset=dataset, model=model, seed=seed),
@@ -81,11 +81,6 @@ for job in JOBS:  # refuse a bad fan-out before anything runs
         params.read(FINETUNE, f"params/{PROFILE}/{params.parameter_file(FINETUNE)}", **job)
     except params.ParameterError as error:
         raise WorkflowError(f"params/{PROFILE}/profile.yaml, {error}")
-
-
-rule all:
-    input:
-        f"{EXECUTED}/{DRAW}.ipynb",
 
 
 rule depict:
@@ -169,3 +164,17 @@ rule draw:
     shell:
         RUN
 
+
+rule all:
+    default_target: True
+    # Every output, not only the last: one that a failure took away must be made again even where the figures remain.
+    input:
+        rules.depict.output,
+        rules.cluster.output,
+        rules.pretrain.output,
+        [
+            path.format(dataset=job["dataset"], model=job["name"], seed=job["split_seed"])
+            for job in JOBS
+            for path in rules.finetune.output
+        ],
+        rules.draw.output,

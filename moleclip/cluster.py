@@ -35,7 +35,7 @@ def maccs(smiles: Iterable[str]) -> Fingerprints:
     Examples
     --------
     >>> maccs(["CCO", "c1ccccc1"]).sum(axis=1).tolist()
-    [11, 6]
+    [9, 3]
     """
     return np.stack([_keys(text) for text in smiles])
 

@@ -93,7 +93,8 @@ class Project:
         """Rules that a run would execute now, one per job."""
         done = self.snakemake("--dry-run")
         assert done.returncode == 0, done.stderr
-        return sorted(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE))
+        rules = re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)
+        return sorted(rule for rule in rules if rule != "all")
 
     def copy(self, folder: Path) -> "Project":
         shutil.copytree(self.folder, folder)
