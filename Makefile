@@ -1,7 +1,7 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run dag test check format lab figures bench lock clean
+.PHONY: help demo run figures dag test check format lab lock clean
 
 PYTHON ?= python3.11
 PROFILE ?= demo
@@ -23,10 +23,13 @@ demo: run ## molecules to figures in minutes, without network
 run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
 	@mkdir -p runs/$(PROFILE)
 	@flock --nonblock --conflict-exit-code 75 runs/$(PROFILE)/.lock \
-		$(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) --nolock --rerun-incomplete --quiet rules progress \
+		$(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) --nolock --rerun-incomplete --quiet rules progress $(ARGS) \
 		|| { status=$$?; [ $$status != 75 ] || echo "profile $(PROFILE) is running already" >&2; exit $$status; }
 	@echo "figures:            figures/$(PROFILE)/"
 	@echo "executed notebooks: runs/$(PROFILE)/notebooks/"
+
+figures: ARGS = --forcerun draw
+figures: run ## draw the figures of a profile again, from its runs (PROFILE=demo)
 
 dag: .venv/installed ## what `make run` would do, and why
 	$(BIN)/snakemake --config profile=$(PROFILE) --nolock --dry-run
