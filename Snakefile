@@ -37,13 +37,12 @@ def modules(source):
     """
     found, queue = set(), [source]
     while queue:
-        for node in ast.walk(ast.parse(queue.pop())):
-            if isinstance(node, ast.ImportFrom) and node.module == "moleclip":
-                for path in (Path("moleclip") / f"{alias.name}.py" for alias in node.names):
-                    if path not in found and path.name != "params.py":
-                        found.add(path)
-                        queue.append(path.read_text())
-    return sorted(map(str, found))
+        imports = [node for node in ast.walk(ast.parse(queue.pop())) if isinstance(node, ast.ImportFrom)]
+        names = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+        names = {name.split(".")[1] for name in names if name.startswith("moleclip.")} - {"params"} - found
+        found |= names
+        queue += [Path(f"moleclip/{name}.py").read_text() for name in names]
+    return [f"moleclip/{name}.py" for name in sorted(found)]
 
 
 def code(notebook):

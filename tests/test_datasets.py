@@ -1,6 +1,8 @@
 """Data sets: counts known from the files, nothing lost."""
 
 import csv
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from rdkit import Chem, RDConfig
 
 from moleclip import datasets
+
+needs_data = pytest.mark.skipif("MOLECLIP_DATA_DIR" not in os.environ, reason="needs MOLECLIP_DATA_DIR")
 
 ETHANOL_TWICE = datasets.Dataset(
     "made", ("CCO", "not a molecule", "OCC", "F[Si](F)(F)(F)(F)F", ""), np.arange(5.0)[:, None], ("y",), "regression"
@@ -34,8 +38,88 @@ def test_series_labels_agree_with_a_plain_reading_of_the_csv():
     assert dataset.labels[:, 0].tolist() == [activity[key] for _, key in lines]
 
 
-def test_every_named_set_loads():
-    assert [len(datasets.load(name)) > 0 for name in datasets.names()] == [True] * len(datasets.names())
+# name: molecules, label columns, a label known from looking into the file (row, column, value).
+PAPER = {
+    "bace": (1513, 1, (0, 0, 1.0)),
+    "bbbp": (2039, 1, (0, 0, 1.0)),
+    "esol": (1128, 1, (0, 0, -0.77)),
+    "freesolv": (642, 1, (0, 0, -11.01)),
+    "DHBDs": (6994, 1, (0, 0, 9.597732894)),
+    "NHCs": (95, 4, (0, 3, 0.08328)),
+    "Phosphines_yield": (90, 5, (0, 3, 0.18)),
+    "Phosphines_selectivity": (37, 1, (0, 0, 3.75)),
+    "Kraken_buried": (1540, 2, (0, 1, 56.45688734)),
+}
+
+
+@needs_data
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_sets(name):
+    molecules, columns, (row, column, value) = PAPER[name]
+    dataset = datasets.load(name)
+    assert dataset.labels.shape == (molecules, columns)
+    assert dataset.labels[row, column] == value
+    assert not np.isnan(dataset.labels).any()
+    assert len(datasets.clean(dataset)[1]) == 0
+
+
+@needs_data
+def test_the_subset_of_chembl_is_peptide_heavy():
+    molecules, unreadable = datasets.clean(datasets.load("chembl_25_subset"))
+    assert len(molecules) + len(unreadable) == 3000
+    assert molecules["heavy_atoms"].max() == 804
+    assert molecules["heavy_atoms"].mean() == pytest.approx(63, abs=0.5)
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "mine.csv"
+    file.write_bytes(text.encode())
+    return file
+
+
+def test_your_own_table(tmp_path):
+    file = write(tmp_path, "\ufeffname,smiles,pKa,logP\r\na,CCO,15.9,-0.3\r\nb,CC(=O)O,4.76,\r\n")
+    dataset = datasets.read_csv(file)
+    assert dataset.smiles == ("CCO", "CC(=O)O")
+    assert dataset.label_names == ("pKa", "logP")
+    assert np.array_equal(dataset.labels, [[15.9, -0.3], [4.76, np.nan]], equal_nan=True)
+    assert (dataset.task, dataset.metric) == ("regression", "MAE")
+    assert datasets.read_csv(file, labels=["logP"]).label_names == ("logP",)
+
+
+def test_zeros_and_ones_are_classes(tmp_path):
+    dataset = datasets.read_csv(write(tmp_path, "smiles,active\nCCO,1\nCC,0\nC,\n"))
+    assert (dataset.task, dataset.metric) == ("classification", "ROC-AUC")
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "high", "12 kcal/mol", "1e999"])
+def test_a_label_that_is_no_number_is_named(tmp_path, text):
+    file = write(tmp_path, f"smiles,y\nCCO,1.5\nCC,{text}\n")
+    with pytest.raises(ValueError, match=re.escape(f"line 3, column 'y': '{text}' is not a finite number")):
+        datasets.read_csv(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "smiles,y\nCCO,1,2,3\n",
+        "smiles,y\nCC,1\nCCO\n",
+        "smiles,y\n\udcff",
+        "smiles,y,y\nC,1,2\n",
+        "smiles,y\nC,1\nCC,\0\n",
+    ],
+)
+def test_what_is_not_a_table_is_refused(tmp_path, text):
+    file = tmp_path / "mine.csv"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=r"mine\.csv"):
+        datasets.read_csv(file)
+
+
+def test_a_missing_column_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no column 'SMILES'; it has 'smiles', 'y'"):
+        datasets.read_csv(write(tmp_path, "smiles,y\nC,1\n"), smiles="SMILES")
 
 
 def test_unknown_name_lists_the_known_ones():
