@@ -7,6 +7,7 @@ and where a run was interrupted, changes nothing.
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -124,8 +125,6 @@ def loader(
 
 
 def _one_thread(_: int) -> None:
-    import cv2
-
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -137,7 +137,7 @@ def write_parquet(path: str | Path, table: pd.DataFrame) -> Path:
     return _write(path, lambda part: table.to_parquet(part, index=False))
 
 
-def _write(path: str | Path, write: Any) -> Path:
+def _write(path: str | Path, write: Callable[[Path], object]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
