@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rdkit import Chem
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -85,6 +86,15 @@ class GroupedBatches(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, int(position)) for position in batch]
 
 
+def pair(molecule: str | Chem.Mol, augmentation: str, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
+    """Draw both views of a molecule, plain and randomised, each augmented: uint8 [size, size, 3]."""
+    styles = (depict.PLAIN, depict.random_style(rng))
+    prepared = depict.prepare(molecule)
+    drawings = [depict.draw(prepared, style, size) for style in styles]
+    plain, randomised = (torch.from_numpy(augment.augment(image, augmentation, rng)) for image in drawings)
+    return plain, randomised
+
+
 class Views(Dataset[tuple[Tensor, Tensor, int]]):
     """Pairs of views of molecules: plain and randomised drawing, both augmented.
 
@@ -104,10 +114,7 @@ class Views(Dataset[tuple[Tensor, Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
         epoch, position = key
         rng = generator(self.stream, self.seed, epoch, position)
-        styles = (depict.PLAIN, depict.random_style(rng))
-        drawings = [depict.draw(self.molecules[position], style, self.size) for style in styles]
-        plain, randomised = (torch.from_numpy(augment.augment(image, self.augmentation, rng)) for image in drawings)
-        return plain, randomised, position
+        return *pair(self.molecules[position], self.augmentation, rng, self.size), position
 
 
 def loader(

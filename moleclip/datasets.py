@@ -15,6 +15,7 @@ from moleclip import sources
 
 Task = Literal["regression", "classification", "pretraining"]
 
+_MOLECULENET = "Chem. Sci., 2018, 9, 513, doi:10.1039/C7SC02664A"
 _OSCAR = "Chem. Sci., 2022, 13, 13782, doi:10.1039/D2SC04251G"
 
 
@@ -64,8 +65,6 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.smiles)
 
-
-_MOLECULENET = "Chem. Sci., 2018, 9, 513, doi:10.1039/C7SC02664A"
 
 # What is known of each finetuning set beside its file (paper, Methods and ESI). Which NHC charge is which, and the
 # unit of Kraken's volumes, the sources do not say.

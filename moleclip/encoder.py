@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -119,10 +118,8 @@ class Encoder(nn.Module):
         The card is written last and holds the checksum of the weights, so that a half-written folder is refused.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights, temporary = folder / WEIGHTS, folder / f"{WEIGHTS}.part"
-        save_file({name: tensor.contiguous().cpu() for name, tensor in self.visual.state_dict().items()}, temporary)
-        os.replace(temporary, weights)
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.visual.state_dict().items()}
+        weights = provenance.write(folder / WEIGHTS, lambda part: save_file(tensors, part))
         card = {
             "tower": dataclasses.asdict(self.tower),
             "preprocess": dataclasses.asdict(self.preprocess),

@@ -1,5 +1,6 @@
 """Plots, and the provenance each of them carries."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,7 +73,6 @@ def save(figure: Figure, name: str, folder: str | Path, record: Mapping[str, Any
         The files written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     margin = 0.1 / figure.get_figheight()  # inches for the footer
     engine = figure.get_layout_engine()
     if engine is not None:
@@ -85,9 +85,8 @@ def save(figure: Figure, name: str, folder: str | Path, record: Mapping[str, Any
     }
     files = []
     for ending, values in metadata.items():
-        file, part = folder / f"{name}.{ending}", folder / f".{name}.part.{ending}"
-        figure.savefig(part, dpi=200, metadata=values)
-        files.append(part.replace(file))
+        draw = functools.partial(figure.savefig, format=ending, dpi=200, metadata=values)
+        files.append(provenance.write(folder / f"{name}.{ending}", draw))
     provenance.write_json(folder / f"{name}.json", record)
     return [*files, folder / f"{name}.json"]
 
@@ -195,8 +194,8 @@ def finetuning_curves(curves: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         ax.text(0, 0.5, "none of these models is trained in epochs")
         ax.axis("off")
         return figure
-    figure, axes = plt.subplots(1, max(1, len(models)), figsize=(COLUMN * max(1, len(models)), 2.2), squeeze=False)
-    for ax, model in zip(axes[0], models, strict=False):
+    figure, axes = plt.subplots(1, len(models), figsize=(COLUMN * len(models), 2.2), squeeze=False)
+    for ax, model in zip(axes[0], models, strict=True):
         rows = curves[curves["model"] == model]
         chosen = int(scores.loc[scores["encoder"] == model, "epoch"].iloc[0])
         ax.plot(rows["epoch"], rows["train_loss"], label="training")

@@ -104,8 +104,9 @@ def run(p: params.Finetune) -> Path:
     Returns
     -------
     Path
-        Folder with `predictions.parquet` (model, part, row, smiles, target, label, prediction: validation and test
-        molecules), `scores.parquet` (one row per model) and `curves.parquet` (model, epoch, train_loss, val_loss).
+        Folder with `predictions.parquet` (dataset, encoder, part, row, smiles, target, label, prediction: validation
+        and test molecules), `scores.parquet` (one row per model) and `curves.parquet` (model, epoch, train_loss,
+        val_loss).
     """
     job = problem(p)
     results = [train_encoder(job, p)] if p.encoder else []

@@ -128,13 +128,13 @@ def _run(p: params.Pretrain) -> Path:
     size = objective.encoder.preprocess.size
     views = batches.Views(list(corpus.smiles[corpus.train]), p.augmentation, p.seed, size)
     held_out = batches.Views(list(corpus.smiles[corpus.held_out]), "none", p.seed, size, Stream.HELD_OUT)
-    classes = torch.from_numpy(corpus.classes)
+    classes, held_out_classes = (torch.from_numpy(corpus.classes[rows]) for rows in (corpus.train, corpus.held_out))
     sampler = batches.GroupedBatches(_finest(corpus), p.batch_size, p.group_size, p.seed)
 
     metrics = _Metrics(output / "metrics.jsonl")
     done = _resume(accelerator, output, p, metrics)
     if done == 0:
-        metrics.add(epoch=0, step=0, **evaluate(objective, held_out, classes[corpus.held_out]))
+        metrics.add(epoch=0, step=0, **evaluate(objective, held_out, held_out_classes))
     started = time.monotonic()
     for epoch in range(done, p.epochs):
         sampler.set_epoch(epoch)
@@ -142,7 +142,7 @@ def _run(p: params.Pretrain) -> Path:
         since: list[dict[str, Tensor]] = []  # losses since the last line of the log
         for number, (plain, randomised, positions) in enumerate(loader, 1):
             step = epoch * len(sampler) + number
-            inputs = (plain, randomised, classes[corpus.train][positions])
+            inputs = (plain, randomised, classes[positions])
             with accelerator.autocast():
                 losses = model(*(tensor.to(accelerator.device) for tensor in inputs))
             if not torch.isfinite(losses["loss"]):
@@ -161,7 +161,7 @@ def _run(p: params.Pretrain) -> Path:
                     *(epoch + 1, p.epochs, number, len(sampler), values["loss"], rate),
                     _duration((p.epochs * len(sampler) - step) * p.batch_size / rate),
                 )
-        results = evaluate(objective, held_out, classes[corpus.held_out])
+        results = evaluate(objective, held_out, held_out_classes)
         metrics.add(epoch=epoch + 1, step=step, **results)
         log.info("epoch %d/%d: %s", epoch + 1, p.epochs, ", ".join(f"{k} {v:.3f}" for k, v in results.items()))
         _checkpoint(accelerator, output, epoch + 1, p)
@@ -232,8 +232,12 @@ def retrieval(plain: Sequence[Tensor], randomised: Sequence[Tensor]) -> dict[str
 def first_batch(corpus: Corpus, p: params.Pretrain, count: int) -> dict[str, Tensor]:
     """Draw the first `count` pairs of views of the first batch, to look at."""
     order = batches.grouped_order(_finest(corpus), p.batch_size, p.group_size, p.seed, epoch=0)
-    views = batches.Views(list(corpus.smiles[corpus.train]), p.augmentation, p.seed)
-    plain, randomised, _ = zip(*(views[0, int(position)] for position in order[0, :count]), strict=True)
+    smiles = corpus.smiles[corpus.train]
+    pairs = [
+        batches.pair(str(smiles[i]), p.augmentation, batches.generator(Stream.VIEWS, p.seed, 0, int(i)), 224)
+        for i in order[0, :count]
+    ]
+    plain, randomised = zip(*pairs, strict=True)
     return {"plain": torch.stack(plain), "randomised": torch.stack(randomised)}
 
 
@@ -257,7 +261,8 @@ class _Metrics:
     def keep(self, epoch: int) -> None:
         """Forget what came after the end of an epoch (0: everything)."""
         lines = read_lines(self.path) if self.path.exists() and epoch else []
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in lines if line["epoch"] <= epoch))
+        kept = "".join(json.dumps(line) + "\n" for line in lines if line["epoch"] <= epoch)
+        provenance.write(self.path, lambda part: part.write_text(kept))
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:

@@ -129,18 +129,19 @@ def sha256(path: str | Path) -> str:
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write JSON so that the file is either the old one or the whole new one."""
-    _write(path, lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
+    write(path, lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame) -> Path:
     """Write Parquet so that the file is either the old one or the whole new one."""
-    return _write(path, lambda part: table.to_parquet(part, index=False))
+    return write(path, lambda part: table.to_parquet(part, index=False))
 
 
-def _write(path: str | Path, write: Callable[[Path], object]) -> Path:
+def write(path: str | Path, make: Callable[[Path], object]) -> Path:
+    """Write a file so that it is either the old one or the whole new one: `make` fills a file beside it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    write(part)
+    make(part)
     os.replace(part, path)
     return path
