@@ -1,7 +1,7 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run figures dag test check format lab lock clean
+.PHONY: help demo run figures dag test nightly bench check format lab lock clean
 
 PYTHON ?= python3.11
 PROFILE ?= demo
@@ -36,6 +36,15 @@ dag: .venv/installed ## what `make run` would do, and why
 
 test: .venv/installed ## all tests
 	$(BIN)/pytest
+
+nightly: .venv/installed ## 10,000 cases of bad input (minutes)
+	MOLECLIP_NIGHTLY=1 $(BIN)/pytest tests/test_bad_input.py
+
+bench: .venv/installed ## time drawing, batches and labels (45 minutes on 2 cores); results in benchmarks/results/
+	$(BIN)/python benchmarks/drawing.py
+	$(BIN)/python benchmarks/batches.py
+	rm -rf runs/benchmarks/labels
+	$(BIN)/python benchmarks/labels.py
 
 check: .venv/installed ## format, lint, types, notebooks, lock
 	$(BIN)/ruff format --check .

@@ -4,11 +4,12 @@ All randomness comes from generators seeded by (stream, seed, epoch, index): whi
 and where a run was interrupted, changes nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from enum import IntEnum
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from rdkit import Chem
@@ -67,22 +68,27 @@ def grouped_order(
 
 
 class GroupedBatches(Sampler[list[tuple[int, int]]]):
-    """Yields the batches of one epoch as (epoch, position) keys of `Views`; `set_epoch` chooses the epoch."""
+    """Yields the batches of one epoch as (epoch, position) keys of `Views`; `set_epoch` chooses epoch and start."""
 
     def __init__(self, classes: NDArray[np.int64], batch_size: int, group_size: int, seed: int) -> None:
         self.classes, self.batch_size, self.group_size, self.seed = classes, batch_size, group_size, seed
         self.set_epoch(0)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Order of this epoch."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Go on with batch `start` of this epoch."""
+        self.epoch, self.start = epoch, start
         self.order = grouped_order(self.classes, self.batch_size, self.group_size, self.seed, epoch)
 
-    def __len__(self) -> int:
+    @property
+    def per_epoch(self) -> int:
+        """Batches of a whole epoch."""
         return len(self.order)
 
+    def __len__(self) -> int:
+        return self.per_epoch - self.start
+
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in self.order:
+        for batch in self.order[self.start :]:
             yield [(self.epoch, int(position)) for position in batch]
 
 
@@ -98,23 +104,36 @@ def pair(molecule: str | Chem.Mol, augmentation: str, rng: np.random.Generator, 
 class Views(Dataset[tuple[Tensor, Tensor, int]]):
     """Pairs of views of molecules: plain and randomised drawing, both augmented.
 
-    Item (epoch, position) is (plain, randomised, position), the images uint8 [224, 224, 3].
+    Item (epoch, position) is (plain, randomised, position), the images uint8 [size, size, 3].
+
+    Parameters
+    ----------
+    molecules : pyarrow.ChunkedArray
+        Prepared molecules, the column `molecule` of `depict.prepare_all`; it may be mapped from files.
+    rows : ndarray of int64, shape [N]
+        Those to draw: position p is `molecules[rows[p]]`.
     """
 
     def __init__(
-        self, smiles: Sequence[str], augmentation: str, seed: int, size: int = 224, stream: Stream = Stream.VIEWS
+        self,
+        molecules: pa.ChunkedArray,
+        rows: NDArray[np.int64],
+        augmentation: str,
+        seed: int,
+        size: int = 224,
+        stream: Stream = Stream.VIEWS,
     ) -> None:
-        # Laid out once: a layout costs more than both drawings.
-        self.molecules = [depict.prepare(text) for text in smiles]
+        self.molecules, self.rows = molecules, rows
         self.augmentation, self.seed, self.size, self.stream = augmentation, seed, size, stream
 
     def __len__(self) -> int:
-        return len(self.molecules)
+        return len(self.rows)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
         epoch, position = key
         rng = generator(self.stream, self.seed, epoch, position)
-        return *pair(self.molecules[position], self.augmentation, rng, self.size), position
+        molecule = depict.from_store(self.molecules[int(self.rows[position])].as_py())
+        return *pair(molecule, self.augmentation, rng, self.size), position
 
 
 def loader(

@@ -1,19 +1,26 @@
 """Molecule tables: the paper's sets, those that ship with RDKit, your own, and the checks that lose no molecule."""
 
 import csv
-from collections.abc import Sequence
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from rdkit import Chem, RDConfig, rdBase
 
-from moleclip import sources
+from moleclip import chunks, sources
 
 Task = Literal["regression", "classification", "pretraining"]
+
+# Beyond these, nothing in a drawing of 224 pixels can be told apart, and RDKit may take minutes.
+MAX_LENGTH = 5_000  # characters of a SMILES string
+MAX_ATOMS = 1_000
 
 _MOLECULENET = "Chem. Sci., 2018, 9, 513, doi:10.1039/C7SC02664A"
 _OSCAR = "Chem. Sci., 2022, 13, 13782, doi:10.1039/D2SC04251G"
@@ -90,16 +97,27 @@ _PAPER: dict[str, dict[str, Any]] = {
 }
 
 
+# What ships inside the rdkit package: the columns of each file.
+_SHIPPED = {"nci_5k": "smiles, number", "chembl2321810": "smiles, name; name, activity"}
+# The labels are -log10 of an activity in mol/L; the file names neither target nor assay.
+_SERIES = _known("activity", "log units", "MAE", "ChEMBL document CHEMBL2321810")
+_CORPORA = {
+    "chembl_25_subset": "ChEMBL 25, a sample by the paper's authors",
+    "chembl_25": "ChEMBL 25, doi:10.6019/CHEMBL.database.25",
+    "moses": "Front. Pharmacol., 2020, 11, 565644, doi:10.3389/fphar.2020.565644",
+}
+
+
 def names() -> list[str]:
     """Names that `load` knows.
 
     >>> names()[:3]
     ['nci_5k', 'chembl2321810', 'bace']
     """
-    return ["nci_5k", "chembl2321810", *_PAPER, "chembl_25_subset"]
+    return [*_SHIPPED, *_PAPER, *_CORPORA]
 
 
-def load(name: str) -> Dataset:
+def load(name: str, sha256: str | None = None) -> Dataset:
     """Load a data set by name.
 
     Parameters
@@ -107,7 +125,9 @@ def load(name: str) -> Dataset:
     name : str
         One of `names`. "nci_5k" (the first 5,000 compounds of the NCI database) and "chembl2321810" (one chemical
         series with measured activities) ship inside the rdkit package; the paper's sets are downloaded once, or
-        read from the folder that MOLECLIP_DATA_DIR names.
+        read from the folder that MOLECLIP_DATA_DIR names; "moses" are files of the package molsets.
+    sha256 : str, optional
+        Pins a file whose checksum the registry does not know (that of "chembl_25").
 
     Raises
     ------
@@ -124,10 +144,38 @@ def load(name: str) -> Dataset:
         return _load_series()
     if name in _PAPER:
         return _load_paper(name)
-    if name == "chembl_25_subset":
-        smiles = tuple(sources.fetch(name).read_text().split())
-        return Dataset(name, smiles, np.empty((len(smiles), 0)), reference="ChEMBL 25")
+    if name in _CORPORA:
+        smiles = tuple(text for path in _corpus_files(name, sha256) for text in _read_smiles(path))
+        return Dataset(name, smiles, np.empty((len(smiles), 0)), reference=_CORPORA[name])
     raise KeyError(f"unknown data set {name!r}: known are {', '.join(names())}")
+
+
+def registry() -> pd.DataFrame:
+    """List what is known of each data set without reading it.
+
+    Returns
+    -------
+    DataFrame
+        set, task, metric, unit, labels, split, holdout, reference, and of its file: columns, licence, url, sha256,
+        bytes.
+    """
+    rows = []
+    for name in names():
+        known: dict[str, Any] = {"task": "pretraining", "split": "random", "holdout": 0.1} | _PAPER.get(name, {})
+        known |= {"reference": _CORPORA.get(name) or known.get("reference") or f"rdkit {rdBase.rdkitVersion}"}
+        if name == "chembl2321810":
+            known |= _SERIES
+        file = sources.FILES.get(name, sources.File("", "", None, None, "BSD-3-Clause", _SHIPPED.get(name, "")))
+        rows.append(
+            {
+                "set": name,
+                **{key: known.get(key, "") for key in ("task", "metric", "unit", "split", "holdout", "reference")},
+                "labels": ", ".join(known.get("label_names", ())),
+                **{"columns": file.columns, "licence": file.licence, "url": file.url or "inside rdkit"},
+                **{"sha256": file.sha256 or "", "bytes": file.size},
+            }
+        )
+    return pd.DataFrame(rows).convert_dtypes()
 
 
 def _load_paper(name: str) -> Dataset:
@@ -135,6 +183,31 @@ def _load_paper(name: str) -> Dataset:
     table = pd.read_csv(sources.fetch(name), dtype=str)
     labels = np.array([text.split() for text in table.iloc[:, 2]], np.float64)
     return Dataset(name, tuple(table.iloc[:, 1]), labels, **_PAPER[name])
+
+
+def _corpus_files(name: str, sha256: str | None = None) -> list[Path]:
+    """Files of a corpus; MOSES is one file of a mirror, or three of a package in the same order."""
+    if name == "moses" and not sources.mirrored(name):
+        return [sources.fetch(f"moses/{part}") for part in ("train", "test", "test_scaffolds")]
+    return [sources.fetch(name, sha256)]
+
+
+def _read_smiles(path: Path) -> Iterator[str]:
+    """SMILES of a corpus file: the only field of a line, or the one that the header names."""
+    try:
+        with gzip.open(path, "rt", encoding="ascii") if path.suffix == ".gz" else open(path, encoding="ascii") as file:
+            first = file.readline().split()
+            headers = [number for number, field in enumerate(first) if field.lower().endswith("smiles")]
+            width, position = len(first), headers[0] if headers else 0
+            if not headers:
+                yield first[0]
+            for number, line in enumerate(file, 2):
+                fields = line.split()
+                if len(fields) != width:
+                    raise sources.DataError(f"{path}, line {number}: has {len(fields)} fields, expected {width}")
+                yield fields[position]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise sources.DataError(f"{path}: cannot be read to its end ({error}); delete it and fetch it again") from None
 
 
 def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | None = None) -> Dataset:
@@ -217,21 +290,12 @@ def _load_nci() -> Dataset:
 
 
 def _load_series() -> Dataset:
-    # The labels are -log10 of an activity in mol/L; the file names neither target nor assay.
     folder = "FreeWilson/data"
     lines = _shipped(RDConfig.RDContribDir, f"{folder}/CHEMBL2321810.smi").read_text().splitlines()
     smiles, keys = zip(*(line.split() for line in lines), strict=True)
     activity = pd.read_csv(_shipped(RDConfig.RDContribDir, f"{folder}/CHEMBL2321810_act.csv"), dtype={"Name": str})
-    labels = activity.set_index("Name")["Act"].reindex(list(keys))
-    return Dataset(
-        "chembl2321810",
-        smiles,
-        labels.to_numpy(np.float64)[:, None],
-        ("activity",),
-        task="regression",
-        metric="MAE",
-        unit="log units",
-    )
+    labels = activity.set_index("Name")["Act"].reindex(list(keys)).to_numpy(np.float64)[:, None]
+    return Dataset("chembl2321810", smiles, labels, **_SERIES)
 
 
 def _shipped(folder: str, path: str) -> Path:
@@ -259,19 +323,36 @@ def parse(smiles: str) -> Chem.Mol:
     Traceback (most recent call last):
     ValueError: Explicit valence for atom # 1 Si, 6, is greater than permitted
     """
+    text = smiles.strip()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("has a blank, or another character that no SMILES string has")
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"{len(text)} characters: at most {MAX_LENGTH} are read")
     with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
+        molecule = Chem.MolFromSmiles(text)
         if molecule is None:
-            unsanitized = Chem.MolFromSmiles(smiles, sanitize=False)
+            unsanitized = Chem.MolFromSmiles(text, sanitize=False)
             problems = Chem.DetectChemistryProblems(unsanitized) if unsanitized else []
             raise ValueError(problems[0].Message() if problems else "not a SMILES string")
-    if molecule.GetNumAtoms() == 0:
-        raise ValueError("no atoms")
+    return check_size(molecule)
+
+
+def check_size(molecule: Chem.Mol) -> Chem.Mol:
+    """Pass a molecule that can be drawn; ValueError for one without atoms or with more than `MAX_ATOMS`."""
+    atoms = molecule.GetNumAtoms()
+    if not 0 < atoms <= MAX_ATOMS:
+        raise ValueError(f"{atoms} atoms: at most {MAX_ATOMS} can be told apart" if atoms else "no atoms")
     return molecule
 
 
-def clean(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
+def clean(dataset: Dataset, folder: str | Path | None = None, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Separate the molecules that can be read from those that cannot.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    folder, workers
+        For corpora of millions: see `chunks.run`.
 
     Returns
     -------
@@ -282,35 +363,54 @@ def clean(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
     unreadable : DataFrame
         row, smiles, reason. The two tables together have one line per molecule of the data set.
     """
-    readable, unreadable = [], []
-    for row, smiles in enumerate(dataset.smiles):
-        try:
-            molecule = parse(smiles)
-        except ValueError as reason:
-            unreadable.append((row, smiles, str(reason)))
-        else:
-            readable.append((row, smiles, Chem.MolToSmiles(molecule), molecule.GetNumHeavyAtoms()))
-    molecules = pd.DataFrame(readable, columns=["row", "smiles", "canonical_smiles", "heavy_atoms"])
-    first = molecules.groupby("canonical_smiles")["row"].transform("first")
+    table = chunks.run(_read, dataset.smiles, folder, workers).to_pandas()
+    table.insert(0, "row", np.arange(len(dataset)))
+    # A lone half of a character, which no file can hold, is written as its number.
+    texts = [text.encode(errors="backslashreplace").decode() for text in dataset.smiles]
+    table.insert(1, "smiles", pd.Series(texts, dtype=str))
+    readable = table["reason"] == ""
+    molecules = table[readable].drop(columns="reason").reset_index(drop=True)
+    first = molecules.groupby("canonical_smiles", sort=False)["row"].transform("first")
     molecules["duplicate_of"] = first.where(first != molecules["row"], -1)
     for name, values in zip(dataset.label_names, dataset.labels.T, strict=True):
         molecules[name] = values[molecules["row"]]
-    return molecules, pd.DataFrame(unreadable, columns=["row", "smiles", "reason"])
+    return molecules, table.loc[~readable, ["row", "smiles", "reason"]].reset_index(drop=True)
+
+
+def _read(smiles: Sequence[str]) -> pa.Table:
+    """Canonical SMILES and size of each molecule, or the reason why it cannot be read."""
+    schema = pa.schema({"canonical_smiles": pa.string(), "heavy_atoms": pa.int64(), "reason": pa.string()})
+    return pa.Table.from_pylist([_read_one(text) for text in smiles], schema)
+
+
+def _read_one(smiles: str) -> dict[str, object]:
+    try:
+        molecule = parse(smiles)
+    except ValueError as reason:
+        return {"canonical_smiles": "", "heavy_atoms": 0, "reason": str(reason)}
+    return {"canonical_smiles": Chem.MolToSmiles(molecule), "heavy_atoms": molecule.GetNumHeavyAtoms(), "reason": ""}
 
 
 def summary(dataset: Dataset, molecules: pd.DataFrame, unreadable: pd.DataFrame) -> dict[str, object]:
     """One line of the table in notebook 01: counts, label ranges, sizes."""
-    labels = dataset.labels
+    sizes = molecules["heavy_atoms"]
+    ranges = [
+        f"{name} {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
+        for name, values in zip(dataset.label_names, dataset.labels.T, strict=True)
+        if np.isfinite(values).any()
+    ]
+    copies = molecules[molecules["duplicate_of"] >= 0]
+    differ = dataset.labels[copies["row"]] != dataset.labels[copies["duplicate_of"]]
     return {
         "set": dataset.name,
         "molecules": len(dataset),
         "unreadable": len(unreadable),
-        "duplicates": int((molecules["duplicate_of"] >= 0).sum()),
-        "labels": ", ".join(dataset.label_names) or "-",
-        "label range": f"{np.nanmin(labels):.3g} to {np.nanmax(labels):.3g} {dataset.unit}" if labels.size else "-",
-        "missing labels": int(np.isnan(labels).sum()),
-        "heavy atoms (median)": float(molecules["heavy_atoms"].median()),
-        "largest molecule": int(molecules["heavy_atoms"].max()),
+        "duplicates": len(copies),
+        "in conflict": int(differ.any(axis=1).sum()),
+        "label ranges": f"{'; '.join(ranges)} {dataset.unit}" if ranges else "-",
+        "missing labels": int(np.isnan(dataset.labels).sum()),
+        "heavy atoms (median)": float(sizes.median()),
+        "largest molecule": int(sizes.max()) if len(sizes) else 0,
     }
 
 
@@ -330,6 +430,12 @@ def read_molecules(source: str) -> pd.DataFrame:
 
 
 def files(source: str) -> list[Path]:
-    """Files behind a source, for records: the table or the folder's files; none for a name."""
+    """Files behind a source, for records: the table, the encoder in a folder, or those of a data set."""
     path = Path(source)
-    return sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.is_file() else []
+    if path.is_dir():
+        return sorted(path.glob("*.safetensors"))
+    if source in _CORPORA:
+        return _corpus_files(source)
+    if source in _PAPER:
+        return [sources.fetch(source)]
+    return [path] if path.is_file() else []

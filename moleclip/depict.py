@@ -1,18 +1,23 @@
 """Molecule -> uint8 RGB drawing, in the plain style, a randomised one, or with R-groups (paper, Methods; ESI)."""
 
+import os
+import resource
+import warnings
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import matplotlib
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
-from moleclip import datasets
+from moleclip import datasets, raster
 
 Image = NDArray[np.uint8]
 
@@ -28,7 +33,13 @@ FONTS = tuple(
 # Terminal atoms of these elements become R1..R8 (R-group robustness study).
 R_GROUPS = {element: f"R{number}" for number, element in enumerate(("C", "O", "N", "S", "F", "Cl", "Br", "I"), 1)}
 
+# RDKit's layout can take minutes, and cannot be stopped: that of a large molecule is made in a process that can.
+LARGE = 150  # atoms
+LAYOUT_SECONDS = 5  # of processor time
+
 _PREPARED = "_moleclip_prepared"
+# Without all of these, another drawing comes back (float coordinates change 24 % of them).
+_BINARY = int(Chem.PropertyPickleOptions.AllProps | Chem.PropertyPickleOptions.CoordsAsDouble)
 
 
 @dataclass(frozen=True)
@@ -99,22 +110,74 @@ def prepare(molecule: str | Chem.Mol) -> Chem.Mol:
     Raises
     ------
     ValueError
-        A SMILES that cannot be read, or a molecule without atoms.
+        A SMILES that cannot be read, a molecule without atoms or with too many, or one whose layout takes more than
+        `LAYOUT_SECONDS`.
     """
-    mol = datasets.parse(molecule) if isinstance(molecule, str) else molecule
+    mol = datasets.parse(molecule) if isinstance(molecule, str) else datasets.check_size(molecule)
     if mol.HasProp(_PREPARED):
         return mol
-    if mol.GetNumAtoms() == 0:
-        raise ValueError("no atoms")
-    prepared = rdMolDraw2D.PrepareMolForDrawing(mol)
+    return _read_binary(_bounded(mol)) if mol.GetNumAtoms() > LARGE else _lay_out(mol)
+
+
+def _lay_out(mol: Chem.Mol) -> Chem.Mol:
+    try:
+        prepared = rdMolDraw2D.PrepareMolForDrawing(mol)
+    except RuntimeError as error:  # a violated invariant inside RDKit
+        raise ValueError(f"no 2D layout: {str(error).strip().splitlines()[0]}") from None
     prepared.SetBoolProp(_PREPARED, True)
     return prepared
+
+
+def _bounded(mol: Chem.Mol) -> bytes:
+    """Lay out in a forked process that the system ends when its processor time is up."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings(action="ignore"):  # Python warns of threads: the child calls RDKit and ends
+        child = os.fork()
+    if child == 0:
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (LAYOUT_SECONDS, LAYOUT_SECONDS))
+            with open(writer, "wb") as pipe:
+                pipe.write(_lay_out(mol).ToBinary(_BINARY))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        binary = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status) or not binary:
+        limit = f" within {LAYOUT_SECONDS} s" if os.WIFSIGNALED(status) else ""
+        raise ValueError(f"no 2D layout{limit} for {mol.GetNumAtoms()} atoms")
+    return binary
+
+
+def prepare_all(smiles: Sequence[str]) -> pa.Table:
+    """Prepare molecules for the store of `chunks.run`.
+
+    Returns
+    -------
+    pyarrow.Table
+        molecule (compressed binary form, read by `from_store`), and reason ("" unless it could not be prepared).
+    """
+    schema = pa.schema({"molecule": pa.large_binary(), "reason": pa.string()})
+    return pa.Table.from_pylist([_to_store(text) for text in smiles], schema)
+
+
+def _to_store(smiles: str) -> dict[str, object]:
+    try:
+        return {"molecule": zlib.compress(prepare(smiles).ToBinary(_BINARY), 1), "reason": ""}
+    except ValueError as reason:
+        return {"molecule": None, "reason": str(reason)}
+
+
+def from_store(stored: bytes) -> Chem.Mol:
+    """Read a molecule of `prepare_all` back, ready to be drawn."""
+    return _read_binary(zlib.decompress(stored))
 
 
 def draw(molecule: str | Chem.Mol, style: Style = PLAIN, size: int = 224) -> Image:
     """Draw a molecule.
 
-    The same (molecule, style) gives the same pixels in any process, for one RDKit release.
+    The same (molecule, style) gives the same pixels in any process, for one release of RDKit and matplotlib.
 
     Parameters
     ----------
@@ -143,12 +206,11 @@ def draw(molecule: str | Chem.Mol, style: Style = PLAIN, size: int = 224) -> Ima
     mol = prepare(molecule)
     if style.r_groups:
         mol = replace_terminal_atoms(mol)
-    canvas = rdMolDraw2D.MolDraw2DCairo(size, size)
+    canvas = rdMolDraw2D.MolDraw2DSVG(size, size)
     _apply(style, canvas.drawOptions())
     canvas.DrawMolecule(mol)
     canvas.FinishDrawing()
-    png = np.frombuffer(canvas.GetDrawingText(), np.uint8)
-    return np.asarray(cv2.imdecode(png, cv2.IMREAD_COLOR_RGB), np.uint8)
+    return raster.rasterise(canvas.GetDrawingText(), size)
 
 
 def replace_terminal_atoms(prepared: Chem.Mol) -> Chem.Mol:
@@ -186,3 +248,7 @@ def font_path(name: str) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: matplotlib {matplotlib.__version__} does not ship the font {name!r}")
     return str(path)
+
+
+def _read_binary(binary: bytes) -> Chem.Mol:
+    return Chem.Mol(binary)  # type: ignore[call-overload, no-any-return]  # RDKit's stubs say str

@@ -37,6 +37,7 @@ Count = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0)]
 # Relative to the project's folder, where `provenance.start` takes the kernel.
 PathText = Annotated[str, Field(min_length=1)]
+Workers = Annotated[int, Field(ge=0)]
 Augmentation = Literal["none", "default", "intense", "intense_2024"]
 Ks = Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
 
@@ -53,6 +54,9 @@ class DepictMolecules(Parameters):
     datasets: Annotated[list[str], Field(min_length=1)]
     output: PathText
     examples: Count
+    checksums: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+    cache: PathText | None
+    workers: Workers
     seed: Seed
 
 
@@ -64,12 +68,15 @@ class ClusterStructures(Parameters):
     unique: bool
     k_sweep: Ks
     k_labels: Ks
+    sweep_sample: Count | None
+    cache: PathText | None
+    workers: Workers
     seed: Seed
 
     @model_validator(mode="after")
     def _labels_are_swept(self) -> "ClusterStructures":
         missing = sorted(set(self.k_labels) - set(self.k_sweep))
-        if missing:
+        if missing and self.sweep_sample is None:
             raise ValueError(f"k_labels has {missing}, which k_sweep lacks")
         return self
 
@@ -92,14 +99,18 @@ class Pretrain(Parameters):
     augmentation: Augmentation
     validation_fraction: Share
     precision: Literal["no", "bf16", "fp16"]
-    workers: Annotated[int, Field(ge=0)]
+    workers: Workers
+    cache: PathText | None
     log_every: Count
+    checkpoint_every: Count
     seed: Seed
 
     @model_validator(mode="after")
     def _batches_are_whole(self) -> "Pretrain":
         if self.batch_size % self.group_size:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of group_size {self.group_size}")
+        if self.checkpoint_every % self.log_every:
+            raise ValueError(f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}")
         if not self.contrastive and not self.k:
             raise ValueError("contrastive is off and k is empty: nothing to train on")
         return self

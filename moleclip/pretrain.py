@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from open_clip import ClipLoss
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from moleclip import batches, cluster, datasets, encoder, params, provenance
+from moleclip import batches, chunks, cluster, datasets, depict, encoder, params, provenance
 from moleclip.batches import Stream
 from moleclip.encoder import Encoder
 
@@ -30,12 +31,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Corpus:
-    """Molecules with pseudo-labels, parted into training and held-out ones."""
+    """Molecules with pseudo-labels, parted into training and held-out ones.
 
-    smiles: NDArray[np.str_]
-    classes: NDArray[np.int64]  # [N, number of K]
+    Attributes
+    ----------
+    smiles : list of str, length N
+    molecules : pyarrow.ChunkedArray, length N
+        The same, ready to be drawn; null for those that cannot be.
+    classes : ndarray of int64, shape [N, number of K]
+    train, held_out : ndarray of int64
+        Rows.
+    left_out : DataFrame
+        smiles and reason of the molecules that cannot be drawn, indexed by row: they are in neither part.
+    """
+
+    smiles: list[str]
+    molecules: pa.ChunkedArray
+    classes: NDArray[np.int64]
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
+    left_out: pd.DataFrame
 
     @property
     def counts(self) -> list[int]:
@@ -78,16 +93,24 @@ class Objective(nn.Module):
 
 
 def read_corpus(p: params.Pretrain) -> Corpus:
-    """Read the labels, and set aside the held-out molecules."""
+    """Read the labels, lay the molecules out, leave out what cannot be drawn, and set aside the held-out ones."""
     table = cluster.read_labels(p.labels, p.k, p.seed)
     columns = [f"k_{k}" for k in p.k]
-    order = batches.generator(Stream.HELD_OUT, p.seed, 0).permutation(len(table))
-    size = max(1, round(p.validation_fraction * len(table)))
+    prepared = chunks.run(depict.prepare_all, list(table["smiles"]), p.cache, max(1, p.workers))
+    reasons = prepared["reason"].to_numpy()
+    left_out = pd.DataFrame({"smiles": table["smiles"].to_numpy(), "reason": reasons})[reasons != ""]
+    if len(left_out):
+        log.warning("%d of %d molecules cannot be drawn and are left out", len(left_out), len(table))
+    drawable = np.flatnonzero(reasons == "")
+    order = drawable[batches.generator(Stream.HELD_OUT, p.seed, 0).permutation(len(drawable))]
+    size = max(1, round(p.validation_fraction * len(order)))
     return Corpus(
-        smiles=table["smiles"].to_numpy(str),
+        smiles=list(table["smiles"]),
+        molecules=prepared["molecule"],
         classes=table[columns].to_numpy(np.int64, copy=True),
         train=np.sort(order[size:]),
         held_out=np.sort(order[:size]),
+        left_out=left_out,
     )
 
 
@@ -101,13 +124,13 @@ def optimizer(objective: Objective, p: params.Pretrain) -> torch.optim.Adam:
 
 
 def run(p: params.Pretrain) -> Path:
-    """Pretrain an encoder; an interrupted run goes on from its last finished epoch.
+    """Pretrain an encoder; an interrupted run goes on from its last checkpoint, bit for bit.
 
     Returns
     -------
     Path
         Folder of the encoder. `metrics.jsonl` in it has a line per `log_every` steps, and one per epoch with the
-        results on the held-out molecules.
+        results on the held-out molecules; `left_out.parquet` lists the molecules that could not be drawn.
     """
     threads = torch.get_num_threads()
     # Drawing takes the cores of its workers: computing on them too would only make both wait.
@@ -126,22 +149,23 @@ def _run(p: params.Pretrain) -> Path:
     objective = _objective(corpus, p)
     model, adam = accelerator.prepare(objective, optimizer(objective, p))
     size = objective.encoder.preprocess.size
-    views = batches.Views(list(corpus.smiles[corpus.train]), p.augmentation, p.seed, size)
-    held_out = batches.Views(list(corpus.smiles[corpus.held_out]), "none", p.seed, size, Stream.HELD_OUT)
+    views = batches.Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size)
+    held_out = batches.Views(corpus.molecules, corpus.held_out, "none", p.seed, size, Stream.HELD_OUT)
     classes, held_out_classes = (torch.from_numpy(corpus.classes[rows]) for rows in (corpus.train, corpus.held_out))
     sampler = batches.GroupedBatches(_finest(corpus), p.batch_size, p.group_size, p.seed)
+    provenance.write_parquet(output / "left_out.parquet", corpus.left_out.reset_index(names="row"))
 
     metrics = _Metrics(output / "metrics.jsonl")
     done = _resume(accelerator, output, p, metrics)
     if done == 0:
         metrics.add(epoch=0, step=0, **evaluate(objective, held_out, held_out_classes))
-    started = time.monotonic()
-    for epoch in range(done, p.epochs):
-        sampler.set_epoch(epoch)
+    started, total = time.monotonic(), p.epochs * sampler.per_epoch
+    for epoch in range(done // sampler.per_epoch, p.epochs):
+        first = epoch * sampler.per_epoch
+        sampler.set_epoch(epoch, start=max(0, done - first))
         loader = batches.loader(views, sampler, p.workers)
         since: list[dict[str, Tensor]] = []  # losses since the last line of the log
-        for number, (plain, randomised, positions) in enumerate(loader, 1):
-            step = epoch * len(sampler) + number
+        for step, (plain, randomised, positions) in enumerate(loader, first + sampler.start + 1):
             inputs = (plain, randomised, classes[positions])
             with accelerator.autocast():
                 losses = model(*(tensor.to(accelerator.device) for tensor in inputs))
@@ -151,20 +175,23 @@ def _run(p: params.Pretrain) -> Path:
             adam.step()
             adam.zero_grad()
             since.append({name: loss.detach() for name, loss in losses.items()})
-            if step % p.log_every == 0 or number == len(sampler):
-                rate = (step - done * len(sampler)) * p.batch_size / (time.monotonic() - started)
+            number = step - first
+            if number % p.log_every == 0 or number == sampler.per_epoch:
+                rate = (step - done) * p.batch_size / (time.monotonic() - started)
                 values = {name: torch.stack([line[name] for line in since]).mean().item() for name in losses}
                 since.clear()
                 metrics.add(epoch=epoch + 1, step=step, **values, molecules_per_s=round(rate, 1))
                 log.info(
                     "epoch %d/%d, step %d/%d: loss %.3f, %.0f molecules/s, %s left",
-                    *(epoch + 1, p.epochs, number, len(sampler), values["loss"], rate),
-                    _duration((p.epochs * len(sampler) - step) * p.batch_size / rate),
+                    *(epoch + 1, p.epochs, number, sampler.per_epoch, values["loss"], rate),
+                    _duration((total - step) * p.batch_size / rate),
                 )
+            if number % p.checkpoint_every == 0 and number < sampler.per_epoch:
+                _checkpoint(accelerator, output, step, p)
         results = evaluate(objective, held_out, held_out_classes)
-        metrics.add(epoch=epoch + 1, step=step, **results)
+        metrics.add(epoch=epoch + 1, step=first + sampler.per_epoch, **results)
         log.info("epoch %d/%d: %s", epoch + 1, p.epochs, ", ".join(f"{k} {v:.3f}" for k, v in results.items()))
-        _checkpoint(accelerator, output, epoch + 1, p)
+        _checkpoint(accelerator, output, first + sampler.per_epoch, p)
     objective.encoder.save(output, provenance.collect("03_pretrain", p, datasets.files(p.labels)))
     shutil.rmtree(output / "checkpoint", ignore_errors=True)
     return output
@@ -232,12 +259,8 @@ def retrieval(plain: Sequence[Tensor], randomised: Sequence[Tensor]) -> dict[str
 def first_batch(corpus: Corpus, p: params.Pretrain, count: int) -> dict[str, Tensor]:
     """Draw the first `count` pairs of views of the first batch, to look at."""
     order = batches.grouped_order(_finest(corpus), p.batch_size, p.group_size, p.seed, epoch=0)
-    smiles = corpus.smiles[corpus.train]
-    pairs = [
-        batches.pair(str(smiles[i]), p.augmentation, batches.generator(Stream.VIEWS, p.seed, 0, int(i)), 224)
-        for i in order[0, :count]
-    ]
-    plain, randomised = zip(*pairs, strict=True)
+    views = batches.Views(corpus.molecules, corpus.train, p.augmentation, p.seed)
+    plain, randomised, _ = zip(*(views[0, int(position)] for position in order[0, :count]), strict=True)
     return {"plain": torch.stack(plain), "randomised": torch.stack(randomised)}
 
 
@@ -258,10 +281,10 @@ class _Metrics:
         with open(self.path, "a") as file:
             file.write(json.dumps(values) + "\n")
 
-    def keep(self, epoch: int) -> None:
-        """Forget what came after the end of an epoch (0: everything)."""
-        lines = read_lines(self.path) if self.path.exists() and epoch else []
-        kept = "".join(json.dumps(line) + "\n" for line in lines if line["epoch"] <= epoch)
+    def keep(self, step: int) -> None:
+        """Forget what came after a step (0: everything)."""
+        lines = read_lines(self.path) if self.path.exists() and step else []
+        kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
         provenance.write(self.path, lambda part: part.write_text(kept))
 
 
@@ -281,17 +304,17 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(read_lines(Path(folder) / "metrics.jsonl"))
 
 
-def _checkpoint(accelerator: Accelerator, output: Path, epoch: int, p: params.Pretrain) -> None:
+def _checkpoint(accelerator: Accelerator, output: Path, step: int, p: params.Pretrain) -> None:
     part, final = output / "checkpoint.part", output / "checkpoint"
     shutil.rmtree(part, ignore_errors=True)
     accelerator.save_state(str(part))
-    provenance.write_json(part / "progress.json", {"epoch": epoch, **_identity(p)})
+    provenance.write_json(part / "progress.json", {"step": step, **_identity(p)})
     shutil.rmtree(final, ignore_errors=True)
     os.replace(part, final)
 
 
 def _resume(accelerator: Accelerator, output: Path, p: params.Pretrain, metrics: _Metrics) -> int:
-    """Load the last checkpoint, if there is one; return the number of finished epochs."""
+    """Load the last checkpoint, if there is one; return the number of finished steps."""
     progress = output / "checkpoint" / "progress.json"
     if not progress.is_file():
         metrics.keep(0)
@@ -306,14 +329,14 @@ def _resume(accelerator: Accelerator, output: Path, p: params.Pretrain, metrics:
             "afresh, or set them back to go on with it"
         )
     accelerator.load_state(str(progress.parent))
-    metrics.keep(saved["epoch"])
-    log.info("going on after epoch %d", saved["epoch"])
-    return int(saved["epoch"])
+    metrics.keep(saved["step"])
+    log.info("going on after step %d", saved["step"])
+    return int(saved["step"])
 
 
 def _identity(p: params.Pretrain) -> dict[str, Any]:
-    """Name what must agree for a run to go on; workers and logging change no result."""
-    kept = p.model_dump(exclude={"workers", "log_every", "output"})
+    """Name what must agree for a run to go on; workers and cache change no result."""
+    kept = p.model_dump(exclude={"workers", "cache", "output"})
     return {**kept, "sha256": [provenance.sha256(file) for file in datasets.files(p.labels)]}
 
 

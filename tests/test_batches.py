@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from moleclip import batches, datasets
+from moleclip import batches, datasets, depict
 
 CLASSES = np.random.default_rng(0).integers(0, 20, 1000)
-SMILES = list(datasets.load("chembl2321810").smiles[:24])
+MOLECULES = depict.prepare_all(datasets.load("chembl2321810").smiles[:24])["molecule"]
 
 
 def test_groups_are_runs_of_neighbours():
@@ -35,10 +35,11 @@ def test_too_few_molecules_for_a_batch():
         batches.grouped_order(CLASSES[:10], 64, 8, seed=0, epoch=0)
 
 
-def collect(workers: int, epoch: int) -> list[torch.Tensor]:
-    views = batches.Views(SMILES, "intense", seed=5)
+def collect(workers: int, epoch: int, start: int = 0) -> list[torch.Tensor]:
+    views = batches.Views(MOLECULES, np.arange(24), "intense", seed=5)
     sampler = batches.GroupedBatches(CLASSES[:24], 8, 4, seed=5)
-    sampler.set_epoch(epoch)
+    sampler.set_epoch(epoch, start)
+    assert (len(sampler), sampler.per_epoch) == (3 - start, 3)
     return [torch.stack(batch[:2]) for batch in batches.loader(views, sampler, workers)]
 
 
@@ -49,8 +50,20 @@ def test_views_depend_on_neither_workers_nor_history():
     assert not torch.equal(alone[0], collect(0, epoch=3)[0])
 
 
+def test_going_on_in_the_middle_of_an_epoch():
+    whole, rest = collect(0, epoch=1), collect(1, epoch=1, start=2)
+    assert len(rest) == 1
+    assert torch.equal(rest[0], whole[2])
+
+
+def test_rows_choose_the_molecules():
+    views = batches.Views(MOLECULES, np.array([7, 3]), "none", seed=0)
+    assert len(views) == 2
+    assert np.array_equal(views[0, 1][0].numpy(), depict.draw(datasets.load("chembl2321810").smiles[3]))
+
+
 def test_plain_and_randomised_views_without_augmentation():
-    views = batches.Views(SMILES[:1], "none", seed=0)
+    views = batches.Views(MOLECULES, np.arange(1), "none", seed=0)
     plain, randomised, position = views[0, 0]
     assert torch.equal(plain, views[1, 0][0])
     assert not torch.equal(randomised, views[1, 0][1])

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 from rdkit import Chem
 from rdkit.Chem import MACCSkeys
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
 
 from moleclip import cluster, datasets
 
@@ -17,7 +19,8 @@ def keys() -> np.ndarray:
 
 
 def test_maccs_agrees_with_the_bit_string(keys):
-    for row, smiles in zip(keys[:50], SMILES[:50], strict=True):
+    assert keys.shape == (200, 21)
+    for row, smiles in zip(cluster.unpack(keys)[:50], SMILES[:50], strict=True):
         bits = MACCSkeys.GenMACCSKeys(Chem.MolFromSmiles(smiles)).ToBitString()
         assert bits[0] == "0"
         assert "".join(map(str, row)) == bits[1:]
@@ -25,11 +28,69 @@ def test_maccs_agrees_with_the_bit_string(keys):
 
 def test_inertia_and_labels_by_hand(keys):
     labels, inertia = cluster.kmeans(keys, 7, seed=0)
-    centres = np.stack([keys[labels == label].mean(axis=0) for label in range(7)])
-    distances = ((keys[:, None].astype(float) - centres) ** 2).sum(axis=2)
+    bits = cluster.unpack(keys).astype(float)
+    centres = np.stack([bits[labels == label].mean(axis=0) for label in range(7)])
+    distances = ((bits[:, None] - centres) ** 2).sum(axis=2)
     assert inertia == pytest.approx(distances[np.arange(len(keys)), labels].sum(), rel=1e-4)
     # Converged: no molecule is nearer to another centre.
     assert (distances.argmin(axis=1) == labels).mean() > 0.99
+
+
+def test_assignments_agree_with_scikit_learn(keys):
+    """The same first centres, weighed by nothing but the molecules themselves: the same clusters."""
+    distinct, _, counts = cluster._distinct(keys)
+    first = cluster._first_centres(distinct, counts, 9, seed=0)
+    theirs = KMeans(9, init=first, n_init=1, tol=0, max_iter=200).fit(cluster.unpack(keys).astype(float))
+    labels, inertia = cluster.kmeans(keys, 9, seed=0, max_passes=200, tolerance=0)
+    assert np.array_equal(labels, theirs.labels_)
+    assert inertia == pytest.approx(theirs.inertia_, rel=1e-6)
+
+
+def test_copies_of_a_molecule_count_and_rows_may_come_in_any_order(keys):
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(np.repeat(np.arange(200), 3))
+    labels, inertia = cluster.kmeans(keys, 8, seed=0)
+    shuffled, thrice = cluster.kmeans(keys[rows], 8, seed=0)
+    assert adjusted_rand_score(labels[rows], shuffled) > 0.5
+    assert all(len(set(shuffled[rows == row])) == 1 for row in range(200))
+    assert thrice == pytest.approx(3 * inertia, rel=0.1)
+    assert np.array_equal(cluster.kmeans(keys[::-1], 8, seed=0)[0], labels[::-1])
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_interrupted_kmeans_goes_on_bit_for_bit(keys, stop, tmp_path, monkeypatch):
+    labels, inertia = cluster.kmeans(keys, 20, seed=0)
+    original, passes = cluster._pass, []
+
+    def limited(*arguments):
+        if len(passes) == stop:
+            raise KeyboardInterrupt
+        passes.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(cluster, "SECONDS", 0)
+    monkeypatch.setattr(cluster, "_pass", limited)
+    with pytest.raises(KeyboardInterrupt):
+        cluster.kmeans(keys, 20, seed=0, cache=tmp_path)
+    monkeypatch.setattr(cluster, "_pass", original)
+    resumed = cluster.kmeans(keys, 20, seed=0, cache=tmp_path)
+    assert np.array_equal(resumed[0], labels)
+    assert resumed[1] == inertia
+    monkeypatch.setattr(cluster, "_first_centres", None)  # from here on, the finished state is read
+    assert np.array_equal(cluster.kmeans(keys, 20, seed=0, cache=tmp_path)[0], labels)
+
+
+def test_the_kind_of_state_a_run_goes_on_from_is_its_own(keys, tmp_path):
+    cluster.kmeans(keys, 5, seed=0, cache=tmp_path)
+    assert np.array_equal(cluster.kmeans(keys, 5, seed=1, cache=tmp_path)[0], cluster.kmeans(keys, 5, seed=1)[0])
+    assert np.array_equal(cluster.kmeans(keys[:90], 5, 0, tmp_path)[0], cluster.kmeans(keys[:90], 5, 0)[0])
+
+
+def test_a_sample_is_seeded_and_without_repetition(keys):
+    drawn = cluster.sample(keys, 50, seed=3)
+    assert np.array_equal(drawn, cluster.sample(keys, 50, seed=3))
+    assert not np.array_equal(drawn, cluster.sample(keys, 50, seed=4))
+    assert np.array_equal(cluster.sample(keys, 1000, seed=3), keys)
 
 
 def test_same_seed_same_labels(keys):
@@ -51,7 +112,8 @@ def test_knee_of_two_straight_lines():
 
 
 def test_more_clusters_than_molecules(keys):
-    with pytest.raises(ValueError, match="K = 300 clusters asked of 200 molecules"):
+    different = len(np.unique(keys, axis=0))
+    with pytest.raises(ValueError, match=f"K = 300 clusters asked of {different} different fingerprints"):
         cluster.kmeans(keys, 300, seed=0)
 
 

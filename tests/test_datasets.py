@@ -1,6 +1,7 @@
 """Data sets: counts known from the files, nothing lost."""
 
 import csv
+import gzip
 import os
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from rdkit import Chem, RDConfig
 
-from moleclip import datasets
+from moleclip import datasets, sources
 
 needs_data = pytest.mark.skipif("MOLECLIP_DATA_DIR" not in os.environ, reason="needs MOLECLIP_DATA_DIR")
 
@@ -69,6 +70,68 @@ def test_the_subset_of_chembl_is_peptide_heavy():
     assert len(molecules) + len(unreadable) == 3000
     assert molecules["heavy_atoms"].max() == 804
     assert molecules["heavy_atoms"].mean() == pytest.approx(63, abs=0.5)
+
+
+CHEMREPS = "chembl_id\tcanonical_smiles\tstandard_inchi\tstandard_inchi_key\nCHEMBL1\tCCO\tI=1\tK\nCHEMBL2\tC\tI\tK\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (gzip.compress(CHEMREPS.encode()), None),
+        (gzip.compress(CHEMREPS.encode())[:-12], "to its end"),
+        (b"<html>moved</html>", "to its end"),
+        (gzip.compress((CHEMREPS + "CHEMBL3\tCC\n").encode()), "line 4: has 2 fields, expected 4"),
+    ],
+)
+def test_chembl_is_read_from_its_column_of_smiles_or_refused(tmp_path, monkeypatch, content, problem):
+    file = tmp_path / sources.FILES["chembl_25"].path
+    file.parent.mkdir()
+    file.write_bytes(content)
+    monkeypatch.setenv("MOLECLIP_DATA_DIR", str(tmp_path))
+    if problem:
+        with pytest.raises(sources.DataError, match=problem):
+            datasets.load("chembl_25")
+    else:
+        assert datasets.load("chembl_25").smiles == ("CCO", "C")
+
+
+@needs_data
+def test_moses_from_the_mirror():
+    dataset = datasets.load("moses")
+    assert len(dataset) == 1_936_962
+    assert dataset.smiles[0] == "CCCS(=O)c1ccc2[nH]c(=NC(=O)OC)[nH]c2c1"
+
+
+def test_the_registry_knows_every_set():
+    registry = datasets.registry().set_index("set")
+    assert list(registry.index) == datasets.names()
+    assert not (registry[["task", "reference", "columns", "licence", "url"]] == "").any(axis=None)
+    finetuning = registry[registry["task"] != "pretraining"]
+    assert not (finetuning[["metric", "labels", "split"]] == "").any(axis=None)
+    assert registry.loc["Phosphines_selectivity", "holdout"] == 0.2
+
+
+@needs_data
+def test_the_registrys_columns_are_those_of_the_files():
+    for name in PAPER:
+        header = sources.fetch(name).read_text().splitlines()[0]
+        assert [field.strip() for field in header.split(",")] == sources.FILES[name].columns.split(", ")
+
+
+# Known from the paper's files: pairs of one molecule with different labels.
+@needs_data
+@pytest.mark.parametrize(("name", "conflicts"), [("bbbp", 10), ("esol", 6), ("Phosphines_selectivity", 1), ("bace", 0)])
+def test_conflicting_duplicates(name, conflicts):
+    dataset = datasets.load(name)
+    assert datasets.summary(dataset, *datasets.clean(dataset))["in conflict"] == conflicts
+
+
+def test_cleaning_does_not_depend_on_processes_or_interruptions(tmp_path):
+    dataset = datasets.load("nci_5k")
+    expected = datasets.clean(dataset)
+    for found in (datasets.clean(dataset, tmp_path, 2), datasets.clean(dataset, tmp_path)):
+        assert all(a.equals(b) for a, b in zip(expected, found, strict=True))
 
 
 def write(folder: Path, text: str) -> Path:

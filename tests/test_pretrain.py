@@ -4,10 +4,11 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from moleclip import batches, encoder, pretrain
+from moleclip import batches, datasets, encoder, pretrain
 
 
 def test_losses_by_hand():
@@ -58,10 +59,31 @@ def test_held_out_molecules_are_not_trained_on(pretrain_params):
     assert len(corpus.held_out) == 19
 
 
+def test_what_cannot_be_drawn_is_left_out_and_recorded(pretrain_params, tmp_path):
+    smiles = [*datasets.load("nci_5k").smiles[:400:5][:60], "C" * 1001, "not a molecule"]
+    table = pd.DataFrame({"row": range(62), "smiles": smiles, "k_4": np.arange(62) % 4, "k_12": np.arange(62) % 12})
+    table.to_parquet(tmp_path / "labels.parquet")
+    p = pretrain_params(labels=str(tmp_path / "labels.parquet"), epochs=1)
+    corpus = pretrain.read_corpus(p)
+    assert sorted([*corpus.train, *corpus.held_out]) == list(range(60))
+    assert corpus.left_out.index.tolist() == [60, 61]
+    left_out = pd.read_parquet(pretrain.run(p) / "left_out.parquet")
+    assert left_out["row"].tolist() == [60, 61]
+    assert "1001 atoms" in left_out["reason"][0]
+    assert "SMILES" in left_out["reason"][1]
+
+
+def test_a_cache_changes_nothing(pretrain_params, tmp_path):
+    cached = pretrain.read_corpus(pretrain_params(cache=str(tmp_path / "cache")))
+    again = pretrain.read_corpus(pretrain_params(cache=str(tmp_path / "cache")))
+    fresh = pretrain.read_corpus(pretrain_params())
+    assert cached.molecules.to_pylist() == again.molecules.to_pylist() == fresh.molecules.to_pylist()
+
+
 def test_it_overfits_a_handful_of_molecules(pretrain_params):
     """The same 16 views again and again: all losses must fall far below chance."""
     corpus = pretrain.read_corpus(pretrain_params())
-    views = batches.Views(list(corpus.smiles[:16]), "none", seed=0)
+    views = batches.Views(corpus.molecules, np.arange(16), "none", seed=0)
     plain, randomised, _ = (
         torch.stack(images) if i < 2 else None
         for i, images in enumerate(zip(*(views[0, j] for j in range(16)), strict=True))
@@ -82,16 +104,19 @@ def weights(folder) -> dict[str, torch.Tensor]:
     return encoder.load(folder).visual.state_dict()
 
 
-def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monkeypatch):
-    straight = pretrain.run(pretrain_params(output=str(tmp_path / "straight")))
+@pytest.mark.parametrize("step", [2, 4, 6])  # in the middle of an epoch, at its end, and in the next one
+def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monkeypatch, step):
+    often = {"log_every": 1, "checkpoint_every": 2, "workers": 1}
+    straight = pretrain.run(pretrain_params(output=str(tmp_path / "straight"), **often))
     original = pretrain._checkpoint
 
     def interrupt(*arguments):
         original(*arguments)
-        raise KeyboardInterrupt
+        if arguments[2] == step:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(pretrain, "_checkpoint", interrupt)
-    p = pretrain_params(output=str(tmp_path / "interrupted"))
+    p = pretrain_params(output=str(tmp_path / "interrupted"), **often)
     with pytest.raises(KeyboardInterrupt):
         pretrain.run(p)
     assert not (tmp_path / "interrupted" / encoder.CARD).exists()

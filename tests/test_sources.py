@@ -1,5 +1,7 @@
 """Downloads: from a server on this machine, whole and checked or not at all."""
 
+import dataclasses
+import gzip
 import hashlib
 import http.server
 import threading
@@ -7,7 +9,7 @@ import time
 
 import pytest
 
-from moleclip import sources
+from moleclip import datasets, sources
 
 CONTENT = b"index,smiles,labels\n1,CCO,0.5\n"
 
@@ -88,6 +90,58 @@ def test_an_unknown_file():
         sources.fetch("results")
 
 
-def test_every_file_is_pinned():
-    assert all(len(file.sha256) == 64 and file.size > 0 for file in sources.FILES.values())
-    assert all("532598682d2537590bb2dae31a1277620f03b6d3" in file.url for file in sources.FILES.values())
+def test_every_file_is_pinned_but_the_one_nobody_has_vouched_for():
+    unknown = {name for name, file in sources.FILES.items() if file.sha256 is None}
+    assert unknown == {"chembl_25"}
+    for file in (file for file in sources.FILES.values() if file.sha256):
+        assert len(file.sha256) == 64
+        assert file.size > 0
+        assert file.licence
+        assert file.columns
+        assert "532598682d2537590bb2dae31a1277620f03b6d3" in file.url or "molsets==0.3.1" in file.url
+
+
+def test_a_file_with_unknown_checksum_says_it_and_can_be_pinned(made, monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(sources, "FILES", {"made": dataclasses.replace(made, sha256=None, size=None)})
+    sources.fetch("made")
+    assert made.sha256 in caplog.text
+    caplog.clear()
+    assert sources.fetch("made", made.sha256).is_file()
+    assert made.sha256 not in caplog.text
+    with pytest.raises(sources.DataError, match=f"sha256 is {made.sha256}, expected {'0' * 64}"):
+        sources.fetch("made", "0" * 64)
+    (tmp_path / "cache" / made.path).unlink()
+    with pytest.raises(sources.DataError, match="refused"):
+        sources.fetch("made", "0" * 64)
+    assert not (tmp_path / "cache" / made.path).exists()
+
+
+def test_a_file_of_a_package_is_read_without_importing_it(monkeypatch, tmp_path):
+    """A package of that name which cannot be imported, as its dependencies cannot be installed."""
+    monkeypatch.delenv("MOLECLIP_DATA_DIR", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(sources.DataError, match=r"pip install --no-deps molsets==0\.3\.1"):
+        sources.fetch("moses/train")
+    data = tmp_path / "moses" / "dataset" / "data"
+    data.mkdir(parents=True)
+    (tmp_path / "moses" / "__init__.py").write_text("raise ImportError")
+    (tmp_path / "molsets-0.3.1.dist-info").mkdir()
+    (tmp_path / "molsets-0.3.1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: molsets\nVersion: 0.3.1\n"
+    )
+    pinned = {}
+    for part, smiles in (("train", ["CCO", "C"]), ("test", ["CC"]), ("test_scaffolds", ["CCC"])):
+        file = data / f"{part}.csv.gz"
+        file.write_bytes(gzip.compress("\n".join(["SMILES", *smiles, ""]).encode()))
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        pinned[f"moses/{part}"] = dataclasses.replace(sources.FILES[f"moses/{part}"], sha256=digest)
+    monkeypatch.setattr(sources, "FILES", {**sources.FILES, **pinned})
+    assert datasets.load("moses").smiles == ("CCO", "C", "CC", "CCC")
+    (data / "test.csv.gz").write_bytes(b"damaged")
+    with pytest.raises(sources.DataError, match="damaged"):
+        datasets.load("moses")
+
+
+def test_records_name_the_public_address(made, tmp_path):
+    assert sources.address(sources.fetch("made")) == made.url
+    assert sources.address(tmp_path / "mine.csv") is None
