@@ -114,7 +114,7 @@ rule pretrain:
     output:
         notebook=f"{EXECUTED}/{PRETRAIN}.ipynb",
         weights=f"{PARAMETERS[PRETRAIN].output}/model.safetensors",
-        card=f"{PARAMETERS[PRETRAIN].output}/encoder.json",
+        card=f"{PARAMETERS[PRETRAIN].output}/config.json",
         record=f"{PARAMETERS[PRETRAIN].output}/{PRETRAIN}.json",
     threads: workflow.cores
     shell:
@@ -125,7 +125,7 @@ def trained_encoder(wildcards):
     """The encoder folder as an input, where a notebook of this workflow writes it."""
     folder = PARAMETERS[PRETRAIN].output
     source = finetuning(**wildcards).get("encoder", "")
-    return {"encoder": [f"{folder}/model.safetensors", f"{folder}/encoder.json"]} if source == folder else {}
+    return {"encoder": [f"{folder}/model.safetensors", f"{folder}/config.json"]} if source == folder else {}
 
 
 rule finetune:

@@ -12,6 +12,7 @@ import torch
 from moleclip import provenance
 
 RESULTS = Path(__file__).parent / "results"
+STARTED = provenance.git_state()  # a long measurement is of the code it started with
 
 
 def report(name: str, rows: list[dict[str, Any]], **facts: Any) -> None:
@@ -19,7 +20,7 @@ def report(name: str, rows: list[dict[str, Any]], **facts: Any) -> None:
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.4g}"), flush=True)
     for key, value in facts.items():
         print(f"{key}: {value}")
-    content = {"benchmark": name, "machine": machine(), **provenance.git_state(), **facts, "rows": rows}
+    content = {"benchmark": name, "machine": machine(), **STARTED, **facts, "rows": rows}
     provenance.write_json(RESULTS / f"{name}.json", content)
 
 

@@ -27,6 +27,8 @@ class Stream(IntEnum):
     VIEWS = 2
     HELD_OUT = 3
     FINETUNE = 4
+    STEP = 5
+    NEIGHBOURS = 6
 
 
 def generator(stream: Stream, seed: int, epoch: int, index: int = 0) -> np.random.Generator:
@@ -68,10 +70,24 @@ def grouped_order(
 
 
 class GroupedBatches(Sampler[list[tuple[int, int]]]):
-    """Yields the batches of one epoch as (epoch, position) keys of `Views`; `set_epoch` chooses epoch and start."""
+    """Yields the batches of one epoch as (epoch, position) keys of `Views`; `set_epoch` chooses epoch and start.
 
-    def __init__(self, classes: NDArray[np.int64], batch_size: int, group_size: int, seed: int) -> None:
+    Of `world_size` processes, each gets its share of every batch.
+    """
+
+    def __init__(
+        self,
+        classes: NDArray[np.int64],
+        batch_size: int,
+        group_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size % world_size:
+            raise ValueError(f"batch_size {batch_size} cannot be shared by {world_size} processes evenly")
         self.classes, self.batch_size, self.group_size, self.seed = classes, batch_size, group_size, seed
+        self.share = slice(rank, None, world_size)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
@@ -89,7 +105,7 @@ class GroupedBatches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in self.order[self.start :]:
-            yield [(self.epoch, int(position)) for position in batch]
+            yield [(self.epoch, int(position)) for position in batch[self.share]]
 
 
 def pair(molecule: str | Chem.Mol, augmentation: str, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:

@@ -203,14 +203,16 @@ def draw(molecule: str | Chem.Mol, style: Style = PLAIN, size: int = 224) -> Ima
     >>> image.shape, int(image.max())
     ((224, 224, 3), 255)
     """
-    mol = prepare(molecule)
-    if style.r_groups:
-        mol = replace_terminal_atoms(mol)
+    return raster.rasterise(svg(prepare(molecule), style, size), size)
+
+
+def svg(prepared: Chem.Mol, style: Style = PLAIN, size: int = 224) -> str:
+    """Draw a molecule that `prepare` laid out, as RDKit's SVG."""
     canvas = rdMolDraw2D.MolDraw2DSVG(size, size)
     _apply(style, canvas.drawOptions())
-    canvas.DrawMolecule(mol)
+    canvas.DrawMolecule(replace_terminal_atoms(prepared) if style.r_groups else prepared)
     canvas.FinishDrawing()
-    return raster.rasterise(canvas.GetDrawingText(), size)
+    return str(canvas.GetDrawingText())
 
 
 def replace_terminal_atoms(prepared: Chem.Mol) -> Chem.Mol:

@@ -8,32 +8,48 @@ from typing import Any, Literal
 
 import open_clip
 import torch
-from open_clip.transformer import QuickGELU, VisionTransformer
+from huggingface_hub import PyTorchModelHubMixin
+from open_clip.model import _build_vision_tower
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from moleclip import provenance
+from moleclip import params, provenance, sources, weights
 
 WEIGHTS = "model.safetensors"
-CARD = "encoder.json"
+CARD = "config.json"
 
 
 @dataclass(frozen=True)
 class Tower:
-    """Architecture of a vision transformer."""
+    """Architecture of an image tower, in open_clip's terms.
 
-    image_size: int
-    patch_size: int
-    width: int
-    layers: int
-    heads: int
-    output_dim: int
-    mlp_ratio: float = 4.0
-    quick_gelu: bool = True
+    Attributes
+    ----------
+    embed_dim : int
+        Width of the embedding.
+    vision : dict
+        Fields of `open_clip.model.CLIPVisionCfg`.
+    quick_gelu : bool
+        Activation of OpenAI's towers; weights must be used with the one they were trained with.
+    """
+
+    embed_dim: int
+    vision: dict[str, Any]
+    quick_gelu: bool = False
+
+    def build(self) -> nn.Module:
+        """Make the tower, with random weights."""
+        visual: nn.Module = _build_vision_tower(self.embed_dim, self.vision, self.quick_gelu)
+        return visual
 
 
 # Small enough to train from scratch on a laptop; every other name is one of open_clip's.
-SMALL = Tower(image_size=224, patch_size=32, width=128, layers=4, heads=2, output_dim=128)
+SMALL = Tower(
+    128,
+    {"image_size": 224, "patch_size": 32, "width": 128, "layers": 4, "head_width": 64},
+    quick_gelu=True,
+)
+PAPER = "ViT-B-16-quickgelu"
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,11 @@ class Preprocess:
     mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
     channel_order: Literal["RGB", "BGR"] = "RGB"
+
+    def __post_init__(self) -> None:
+        # JSON knows no tuples.
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise.
@@ -79,23 +100,17 @@ class Preprocess:
 DRAWINGS = Preprocess(mean=(0.975, 0.975, 0.975), std=(0.14, 0.14, 0.14))
 
 
-class Encoder(nn.Module):
-    """An image tower: drawings in, embeddings out."""
+class Encoder(nn.Module, PyTorchModelHubMixin):
+    """An image tower with its preprocessing: drawings in, embeddings out.
+
+    A saved folder also loads by `Encoder.from_pretrained(folder)`, huggingface_hub's way.
+    """
 
     def __init__(self, tower: Tower, preprocess: Preprocess | None = None) -> None:
         super().__init__()
         self.tower = tower
-        self.preprocess = preprocess or Preprocess(size=tower.image_size)
-        self.visual = VisionTransformer(
-            tower.image_size,
-            tower.patch_size,
-            tower.width,
-            tower.layers,
-            tower.heads,
-            tower.mlp_ratio,
-            output_dim=tower.output_dim,
-            act_layer=QuickGELU if tower.quick_gelu else nn.GELU,
-        )
+        self.preprocess = preprocess or Preprocess(size=tower.vision["image_size"])
+        self.visual = tower.build()
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed drawings.
@@ -107,10 +122,11 @@ class Encoder(nn.Module):
 
         Returns
         -------
-        Tensor of float32, shape [B, output_dim]
+        Tensor of float32 (float64, if the weights are), shape [B, embed_dim]
         """
-        embeddings: Tensor = self.visual(self.preprocess(images))
-        return embeddings.float()
+        weight = next(self.visual.parameters())
+        embeddings: Tensor = self.visual(self.preprocess(images).to(weight.dtype))
+        return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
     def save(self, folder: str | Path, record: dict[str, Any] | None = None) -> Path:
         """Write weights (safetensors) and card (JSON: architecture, preprocessing, provenance) into a folder.
@@ -118,7 +134,7 @@ class Encoder(nn.Module):
         The card is written last and holds the checksum of the weights, so that a half-written folder is refused.
         """
         folder = Path(folder)
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.visual.state_dict().items()}
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.state_dict().items()}
         weights = provenance.write(folder / WEIGHTS, lambda part: save_file(tensors, part))
         card = {
             "tower": dataclasses.asdict(self.tower),
@@ -131,29 +147,23 @@ class Encoder(nn.Module):
 
 
 def tower(name: str) -> Tower:
-    """Architecture by name: "small", or one of open_clip's vision transformers.
+    """Architecture by name: "small", or one of open_clip's.
 
     Raises
     ------
     ValueError
-        The name is unknown, or not a plain vision transformer.
+        The name is unknown, or its images are not square.
     """
     if name == "small":
         return SMALL
     config = open_clip.get_model_config(name)
-    if config is None or "layers" not in config["vision_cfg"] or not isinstance(config["vision_cfg"]["layers"], int):
-        raise ValueError(f"{name!r} is neither 'small' nor a vision transformer of open_clip.list_models()")
-    vision = config["vision_cfg"]
-    return Tower(
-        image_size=vision["image_size"],
-        patch_size=vision["patch_size"],
-        width=vision["width"],
-        layers=vision["layers"],
-        heads=vision["width"] // vision.get("head_width", 64),
-        output_dim=config["embed_dim"],
-        mlp_ratio=vision.get("mlp_ratio", 4.0),
-        quick_gelu=config.get("quick_gelu", False),
-    )
+    if config is None:
+        close = params.nearest(name, ["small", *open_clip.list_models()])
+        raise ValueError(f"{name!r} is no tower of open_clip.list_models(), nor 'small'{close}")
+    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+    if not isinstance(vision.setdefault("image_size", 224), int):
+        raise ValueError(f"{name!r} takes images of {vision['image_size']} pixels, drawings are square")
+    return Tower(config["embed_dim"], vision, config.get("quick_gelu", False))
 
 
 def load(source: str | Path, seed: int = 0) -> Encoder:
@@ -162,42 +172,86 @@ def load(source: str | Path, seed: int = 0) -> Encoder:
     Parameters
     ----------
     source : str or Path
-        A folder that `Encoder.save` wrote, or "<tower>/random" for random initial weights
-        ("random" alone is the paper's tower, "ViT-B-16-quickgelu/random").
+        - a folder that `Encoder.save` wrote;
+        - "<tower>/random", random initial weights ("random" alone: of the paper's tower);
+        - "<tower>/<tag>", weights that open_clip knows: "ViT-B-16-quickgelu/openai" is where the paper starts;
+        - "moleclip/primary", the encoder that the paper's authors released;
+        - a file: OpenAI's `.pt`, a checkpoint of the authors, or "<tower>@<file>" for other files, which do not say
+          with which activation they were trained.
     seed : int
         Of random weights.
 
     Raises
     ------
     FileNotFoundError
-        `source` is neither of these.
+        `source` is none of these.
     ValueError
-        The folder is damaged, or its tensors do not fit its architecture.
+        The file or folder is damaged, or its tensors do not fit the architecture.
+    sources.DataError
+        Weights that can be neither found nor downloaded.
     """
-    name, _, weights = str(source).rpartition("/")
-    if weights == "random":
+    path, text = Path(source), str(source)
+    if path.is_dir():
+        return _load_folder(path)
+    name, _, tag = text.rpartition("/")
+    if tag == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return Encoder(SMALL, DRAWINGS) if name == "small" else Encoder(tower(name or "ViT-B-16-quickgelu"))
-    folder = Path(source)
-    if not (folder / CARD).is_file():
-        raise FileNotFoundError(
-            f"{source}: not an encoder. Give a folder with {CARD} and {WEIGHTS} (notebook 03 writes one), "
-            "or '<tower>/random', for example 'small/random'"
+            return Encoder(SMALL, DRAWINGS) if name == "small" else Encoder(tower(name or PAPER))
+    if text == "moleclip/primary":
+        return _load_file(sources.fetch(text), None)
+    if path.is_file():
+        return _load_file(path, None)
+    given, _, file = text.partition("@")
+    if file and Path(file).is_file():
+        return _load_file(Path(file), tower(given))
+    if open_clip.get_model_config(name) is not None:
+        weights_file, notes = weights.pretrained(name, tag)
+        built = tower(name)
+        size = built.vision["image_size"]
+        return _load_file(weights_file, built, Preprocess(size, tuple(notes["mean"]), tuple(notes["std"])))
+    raise FileNotFoundError(
+        f"{source}: no encoder. Give a folder with {CARD} and {WEIGHTS} (notebook 03 writes one), a file of weights, "
+        f"'<tower>/random', or a tower and weights of open_clip, such as '{PAPER}/openai'"
+    )
+
+
+def _load_file(file: Path, known: Tower | None, preprocess: Preprocess | None = None) -> Encoder:
+    """Read the image tower of a foreign file into a tower that is known, or that the file tells."""
+    anchor = next(iter(known.build().state_dict())) if known else "class_embedding"
+    tensors, owner = weights.read(file, anchor)
+    if known is None and owner == "unknown":
+        raise ValueError(
+            f"{file}: does not say with which activation it was trained. Give the tower too, as '<tower>@{file}': "
+            f"{PAPER} for OpenAI's weights, ViT-B-16 for most others of this size"
         )
-    return _load_folder(folder)
+    try:
+        built = known or Tower(**weights.architecture(tensors), quick_gelu=True)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    # The authors read images by OpenCV, blue first, and normalise with CLIP's numbers for red first.
+    order: Literal["RGB", "BGR"] = "BGR" if owner == "moleclip" else "RGB"
+    preprocess = preprocess or Preprocess(built.vision["image_size"], channel_order=order)
+    encoder = Encoder(built, preprocess)
+    _fill(encoder.visual, tensors, file)
+    return encoder
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{file}: the weights do not fit the architecture: {error}") from None
 
 
 def _load_folder(folder: Path) -> Encoder:
+    for file in (CARD, WEIGHTS):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder}: no encoder, as it has no {file}; notebook 03 writes one")
     card = json.loads((folder / CARD).read_text())
     found = provenance.sha256(folder / WEIGHTS)
-    if found != card["sha256"]:
+    if found != card.get("sha256", found):  # a folder that huggingface_hub wrote has none
         raise ValueError(f"{folder / WEIGHTS}: sha256 is {found}, {CARD} says {card['sha256']}; the folder is damaged")
-    saved = card["preprocess"]
-    preprocess = Preprocess(saved["size"], tuple(saved["mean"]), tuple(saved["std"]), saved["channel_order"])
-    encoder = Encoder(Tower(**card["tower"]), preprocess)
-    try:
-        encoder.visual.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"{folder}: the weights do not fit the architecture of {CARD}: {error}") from None
+    encoder = Encoder(Tower(**card["tower"]), Preprocess(**card["preprocess"]))
+    _fill(encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
     return encoder

@@ -125,7 +125,7 @@ def train_encoder(job: Problem, p: params.Finetune) -> Result:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(p.seed)
         image_encoder = encoder.load(p.encoder, p.seed)
-        model = nn.Sequential(image_encoder, head(image_encoder.tower.output_dim, job.labels.shape[1]))
+        model = nn.Sequential(image_encoder, head(image_encoder.tower.embed_dim, job.labels.shape[1]))
     # Encoder as in pretraining; the head with Adam's defaults (paper, Methods).
     groups = [
         {"params": list(model[0].parameters()), "lr": p.lr, "betas": (0.9, 0.98), "eps": 1e-6},

@@ -68,6 +68,7 @@ class ClusterStructures(Parameters):
     unique: bool
     k_sweep: Ks
     k_labels: Ks
+    sample: Count | None
     sweep_sample: Count | None
     cache: PathText | None
     workers: Workers
@@ -99,16 +100,21 @@ class Pretrain(Parameters):
     augmentation: Augmentation
     validation_fraction: Share
     precision: Literal["no", "bf16", "fp16"]
+    processes: Count
+    chunk: Count | None
     workers: Workers
     cache: PathText | None
     log_every: Count
+    evaluate_every: Count | None
     checkpoint_every: Count
+    tensorboard: bool
     seed: Seed
 
     @model_validator(mode="after")
     def _batches_are_whole(self) -> "Pretrain":
-        if self.batch_size % self.group_size:
-            raise ValueError(f"batch_size {self.batch_size} is not a multiple of group_size {self.group_size}")
+        for name, number in (("group_size", self.group_size), ("processes", self.processes)):
+            if self.batch_size % number:
+                raise ValueError(f"batch_size {self.batch_size} is not a multiple of {name} {number}")
         if self.checkpoint_every % self.log_every:
             raise ValueError(f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}")
         if not self.contrastive and not self.k:

@@ -1,9 +1,18 @@
-"""Pretraining: structural classification at several K, and contrastive learning of two views (paper, Methods)."""
+"""Pretraining: structural classification at several K, and contrastive learning of two views (paper, Methods).
 
+From a shell, alone or on several GPUs:
+
+    python -m moleclip.pretrain params/demo/pretrain.yaml
+    torchrun --standalone --nproc-per-node 4 -m moleclip.pretrain params/paper/pretrain.yaml --processes 4
+"""
+
+import argparse
 import json
 import logging
+import math
 import os
-import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +24,20 @@ import pandas as pd
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
-from open_clip import ClipLoss
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from moleclip import batches, chunks, cluster, datasets, depict, encoder, params, provenance
+from moleclip import batches, chunks, cluster, datasets, depict, encoder, objective, params, provenance
 from moleclip.batches import Stream
 from moleclip.encoder import Encoder
+from moleclip.objective import Objective
 
 POOL = 256  # molecules among which retrieval looks for the right one
+NEIGHBOURS = 10  # that vote in the check by nearest neighbours
+REFERENCE = 1024  # training molecules among which they are looked for
+CHECKPOINT = "checkpoint.pt"
 
 log = logging.getLogger(__name__)
 
@@ -58,40 +71,6 @@ class Corpus:
         return [int(column.max()) + 1 for column in self.classes.T]
 
 
-class Objective(nn.Module):
-    """Encoder with one linear head per K: the losses of a batch of pairs."""
-
-    def __init__(self, image_encoder: Encoder, counts: Sequence[int], logit_scale: float, contrastive: bool) -> None:
-        super().__init__()
-        self.encoder = image_encoder
-        width = image_encoder.tower.output_dim
-        self.heads = nn.ModuleList(nn.Linear(width, count) for count in counts)
-        self.logit_scale, self.contrastive = logit_scale, contrastive
-        self.clip_loss = ClipLoss(gather_with_grad=True)
-
-    def forward(self, plain: Tensor, randomised: Tensor, classes: Tensor) -> dict[str, Tensor]:
-        """Losses by name, "loss" being their sum: L = L_SC at each K + L_CL (paper, Methods).
-
-        Parameters
-        ----------
-        plain, randomised : Tensor of uint8, shape [B, H, W, 3]
-        classes : Tensor of int64, shape [B, number of K]
-        """
-        if self.contrastive:
-            z_plain, z_randomised = self.encoder(torch.cat([plain, randomised])).chunk(2)
-        else:
-            z_plain = self.encoder(plain)
-        losses = {
-            f"class_{head.out_features}": F.cross_entropy(head(z_plain), column)
-            for head, column in zip(self.heads, classes.T, strict=True)
-        }
-        if self.contrastive:
-            unit = F.normalize(z_plain, dim=-1), F.normalize(z_randomised, dim=-1)
-            losses["contrastive"] = self.clip_loss(*unit, self.logit_scale)
-        losses["loss"] = torch.stack(list(losses.values())).sum()
-        return losses
-
-
 def read_corpus(p: params.Pretrain) -> Corpus:
     """Read the labels, lay the molecules out, leave out what cannot be drawn, and set aside the held-out ones."""
     table = cluster.read_labels(p.labels, p.k, p.seed)
@@ -114,93 +93,235 @@ def read_corpus(p: params.Pretrain) -> Corpus:
     )
 
 
-def optimizer(objective: Objective, p: params.Pretrain) -> torch.optim.Adam:
-    """Adam as in the paper: L2 decay inside Adam for the encoder, none for the heads."""
-    groups = [
-        {"params": list(objective.encoder.parameters()), "lr": p.lr, "eps": 1e-6, "weight_decay": p.weight_decay},
-        {"params": list(objective.heads.parameters()), "lr": p.head_lr},
-    ]
-    return torch.optim.Adam([group for group in groups if group["params"]], betas=(0.9, 0.98), fused=True)
-
-
 def run(p: params.Pretrain) -> Path:
     """Pretrain an encoder; an interrupted run goes on from its last checkpoint, bit for bit.
+
+    More than one process is started as a subprocess of this very function, whose log is shown and kept in
+    `train.log`.
 
     Returns
     -------
     Path
-        Folder of the encoder. `metrics.jsonl` in it has a line per `log_every` steps, and one per epoch with the
-        results on the held-out molecules; `left_out.parquet` lists the molecules that could not be drawn.
+        Folder of the encoder. `metrics.jsonl` in it has a line per `log_every` steps, and one per evaluation with
+        the results on the held-out molecules; `left_out.parquet` lists the molecules that could not be drawn.
+
+    Raises
+    ------
+    ValueError
+        There is an unfinished run with other parameters or data in the folder.
+    FloatingPointError
+        The loss is not finite.
+    RuntimeError
+        Another number of processes runs than was asked for, or one of them failed.
     """
+    if p.processes > 1 and "WORLD_SIZE" not in os.environ:
+        return _launch(p)
     threads = torch.get_num_threads()
     # Drawing takes the cores of its workers: computing on them too would only make both wait.
     torch.set_num_threads(max(1, threads - p.workers))
     try:
-        return _run(p)
+        with torch.random.fork_rng():
+            return _Training(p).run()
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RuntimeError(
+            f"a process that draws died, often for lack of memory ({error}). The last checkpoint is intact: start the "
+            "same run again, perhaps with fewer workers"
+        ) from error
     finally:
         torch.set_num_threads(threads)
 
 
-def _run(p: params.Pretrain) -> Path:
+def _launch(p: params.Pretrain) -> Path:
     output = Path(p.output)
-    output.mkdir(parents=True, exist_ok=True)
-    corpus = read_corpus(p)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=p.precision)
-    objective = _objective(corpus, p)
-    model, adam = accelerator.prepare(objective, optimizer(objective, p))
-    size = objective.encoder.preprocess.size
-    views = batches.Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size)
-    held_out = batches.Views(corpus.molecules, corpus.held_out, "none", p.seed, size, Stream.HELD_OUT)
-    classes, held_out_classes = (torch.from_numpy(corpus.classes[rows]) for rows in (corpus.train, corpus.held_out))
-    sampler = batches.GroupedBatches(_finest(corpus), p.batch_size, p.group_size, p.seed)
-    provenance.write_parquet(output / "left_out.parquet", corpus.left_out.reset_index(names="row"))
-
-    metrics = _Metrics(output / "metrics.jsonl")
-    done = _resume(accelerator, output, p, metrics)
-    if done == 0:
-        metrics.add(epoch=0, step=0, **evaluate(objective, held_out, held_out_classes))
-    started, total = time.monotonic(), p.epochs * sampler.per_epoch
-    for epoch in range(done // sampler.per_epoch, p.epochs):
-        first = epoch * sampler.per_epoch
-        sampler.set_epoch(epoch, start=max(0, done - first))
-        loader = batches.loader(views, sampler, p.workers)
-        since: list[dict[str, Tensor]] = []  # losses since the last line of the log
-        for step, (plain, randomised, positions) in enumerate(loader, first + sampler.start + 1):
-            inputs = (plain, randomised, classes[positions])
-            with accelerator.autocast():
-                losses = model(*(tensor.to(accelerator.device) for tensor in inputs))
-            if not torch.isfinite(losses["loss"]):
-                raise FloatingPointError(f"the loss is {losses['loss'].item()} at step {step}; try a smaller lr")
-            accelerator.backward(losses["loss"])
-            adam.step()
-            adam.zero_grad()
-            since.append({name: loss.detach() for name, loss in losses.items()})
-            number = step - first
-            if number % p.log_every == 0 or number == sampler.per_epoch:
-                rate = (step - done) * p.batch_size / (time.monotonic() - started)
-                values = {name: torch.stack([line[name] for line in since]).mean().item() for name in losses}
-                since.clear()
-                metrics.add(epoch=epoch + 1, step=step, **values, molecules_per_s=round(rate, 1))
-                log.info(
-                    "epoch %d/%d, step %d/%d: loss %.3f, %.0f molecules/s, %s left",
-                    *(epoch + 1, p.epochs, number, sampler.per_epoch, values["loss"], rate),
-                    _duration((total - step) * p.batch_size / rate),
-                )
-            if number % p.checkpoint_every == 0 and number < sampler.per_epoch:
-                _checkpoint(accelerator, output, step, p)
-        results = evaluate(objective, held_out, held_out_classes)
-        metrics.add(epoch=epoch + 1, step=first + sampler.per_epoch, **results)
-        log.info("epoch %d/%d: %s", epoch + 1, p.epochs, ", ".join(f"{k} {v:.3f}" for k, v in results.items()))
-        _checkpoint(accelerator, output, first + sampler.per_epoch, p)
-    objective.encoder.save(output, provenance.collect("03_pretrain", p, datasets.files(p.labels)))
-    shutil.rmtree(output / "checkpoint", ignore_errors=True)
+    provenance.write_json(output / "parameters.json", p.model_dump())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={p.processes}"]
+    command += ["-m", "moleclip.pretrain", str(output / "parameters.json")]
+    with (
+        open(output / "train.log", "a") as kept,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child,
+    ):
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                kept.write(line)
+                kept.flush()
+                log.info(line.rstrip())
+        except BaseException:
+            child.terminate()
+            raise
+    if child.returncode:
+        raise RuntimeError(f"pretraining ended with status {child.returncode}: see {output / 'train.log'}")
     return output
 
 
-def _objective(corpus: Corpus, p: params.Pretrain) -> Objective:
-    with torch.random.fork_rng(devices=[]):
+class _Training:
+    """One process of a run: what it holds, and its steps."""
+
+    def __init__(self, p: params.Pretrain) -> None:
+        self.p, self.output = p, Path(p.output)
+        AcceleratorState._reset_state()  # of an earlier run in this process, with another precision
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=p.precision)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        if world != p.processes:
+            # `accelerate launch` on a CPU may start one process and say nothing.
+            raise RuntimeError(f"{p.processes} processes were asked for, {world} run; start them with torchrun")
+        with self.accelerator.main_process_first():
+            self.corpus = corpus = read_corpus(p)
         torch.manual_seed(p.seed)  # of the heads
-        return Objective(encoder.load(p.encoder, p.seed), corpus.counts, p.logit_scale, p.contrastive)
+        self.encoder = encoder.load(p.encoder, p.seed)
+        width = self.encoder.tower.embed_dim
+        self.objective = Objective(width, corpus.counts, p.logit_scale, p.contrastive, rank, world)
+        self.objective.to(self.accelerator.device)
+        adam = objective.optimizer(self.encoder.to(self.accelerator.device), self.objective, p)
+        self.model, self.adam = self.accelerator.prepare(self.encoder, adam)
+        size = self.encoder.preprocess.size
+        self.views = batches.Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size)
+        self.sampler = batches.GroupedBatches(_finest(corpus), p.batch_size, p.group_size, p.seed, rank, world)
+        self.classes = torch.from_numpy(corpus.classes[corpus.train])
+        self.metrics = _Metrics(self.output, p.tensorboard, self.accelerator.is_main_process)
+
+    def run(self) -> Path:
+        if self.accelerator.is_main_process:
+            left_out = self.corpus.left_out.reset_index(names="row")
+            provenance.write_parquet(self.output / "left_out.parquet", left_out)
+        done = self._resume()
+        if done == 0:
+            self._evaluate(0)
+        per_epoch = self.sampler.per_epoch
+        for epoch in range(done // per_epoch, self.p.epochs):
+            self._epoch(epoch, max(0, done - epoch * per_epoch))
+        if self.accelerator.is_main_process:
+            record = provenance.collect("03_pretrain", self.p, datasets.files(self.p.labels))
+            self.encoder.save(self.output, record)
+            (self.output / CHECKPOINT).unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return self.output
+
+    def _epoch(self, epoch: int, start: int) -> None:
+        p, per_epoch = self.p, self.sampler.per_epoch
+        self.sampler.set_epoch(epoch, start)
+        since: list[dict[str, Tensor]] = []  # losses since the last line of the log
+        clock = _Clock(p.batch_size)
+        for number, batch in enumerate(batches.loader(self.views, self.sampler, p.workers), start + 1):
+            step = epoch * per_epoch + number
+            clock.waited()
+            since.append(self._step(step, *batch))
+            if number % p.log_every == 0 or number == per_epoch:
+                self._log(epoch, number, since, clock)
+                since.clear()
+            if number == per_epoch or (p.evaluate_every and number % p.evaluate_every == 0):
+                self._evaluate(step)
+            if number == per_epoch or number % p.checkpoint_every == 0:
+                self._checkpoint(step)
+            clock.worked()
+
+    def _step(self, step: int, plain: Tensor, randomised: Tensor, positions: Tensor) -> dict[str, Tensor]:
+        # Only towers with dropout draw any numbers here.
+        rank = self.accelerator.process_index
+        torch.manual_seed(int(batches.generator(Stream.STEP, self.p.seed, step, rank).integers(2**63)))
+        images = torch.cat([plain, randomised]) if self.p.contrastive else plain
+        device = self.accelerator.device
+        images, classes = images.to(device, non_blocking=True), self.classes[positions].to(device, non_blocking=True)
+        losses = objective.backward(self.model, self.objective, images, classes, self.accelerator, self.p.chunk)
+        if not torch.isfinite(losses["loss"]):
+            raise FloatingPointError(
+                f"the loss is {losses['loss'].item()} at step {step}. Try a smaller lr; the last checkpoint is intact"
+            )
+        self.adam.step()
+        self.adam.zero_grad()
+        return losses
+
+    def _log(self, epoch: int, number: int, since: list[dict[str, Tensor]], clock: "_Clock") -> None:
+        means = torch.stack([torch.stack(list(line.values())) for line in since]).mean(0)
+        values = dict(zip(since[0], self.accelerator.reduce(means, "mean").tolist(), strict=True))
+        rate, waiting = clock.read()
+        step, total = epoch * self.sampler.per_epoch + number, self.p.epochs * self.sampler.per_epoch
+        speed = {"molecules_per_s": round(rate, 1), "waiting_for_data": round(waiting, 3)}
+        self.metrics.add(epoch=epoch + 1, step=step, **values, **speed)
+        if self.accelerator.is_main_process:
+            log.info(
+                "epoch %d/%d, step %d/%d: loss %.3f, %.0f molecules/s, %s left",
+                *(epoch + 1, self.p.epochs, number, self.sampler.per_epoch, values["loss"], rate),
+                _duration((total - step) * self.p.batch_size / rate),
+            )
+
+    def _evaluate(self, step: int) -> None:
+        if self.accelerator.is_main_process:
+            results = evaluate(self.encoder, self.objective, self.corpus, self.p.seed)
+            epoch = math.ceil(step / self.sampler.per_epoch)
+            self.metrics.add(epoch=epoch, step=step, **results)
+            log.info("after step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in results.items()))
+        self.accelerator.wait_for_everyone()
+
+    def _checkpoint(self, step: int) -> None:
+        """Keep everything that the rest of the run depends on, in one file, at once."""
+        if self.accelerator.is_main_process:
+            state = {
+                "step": step,
+                "identity": _identity(self.p),
+                "encoder": self.encoder.state_dict(),
+                "objective": self.objective.state_dict(),
+                "adam": self.adam.state_dict(),
+                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+            }
+            try:
+                provenance.write(self.output / CHECKPOINT, lambda part: torch.save(state, part))
+            except (OSError, RuntimeError) as error:
+                raise OSError(
+                    f"{self.output / CHECKPOINT}: cannot be written ({str(error).splitlines()[0]}). The checkpoint "
+                    "before it is intact: make room and start the same run again"
+                ) from None
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> int:
+        """Load the last checkpoint, if there is one; return the number of finished steps."""
+        file = self.output / CHECKPOINT
+        if not file.is_file():
+            self.metrics.keep(0)
+            return 0
+        state = torch.load(file, map_location=self.accelerator.device, weights_only=True)
+        wanted = _identity(self.p)
+        changes = [
+            f"{name} was {state['identity'].get(name)!r}, is {value!r}"
+            for name, value in wanted.items()
+            if state["identity"].get(name) != value
+        ]
+        if changes:
+            raise ValueError(
+                f"{file}: of an unfinished run with other settings ({', '.join(changes)}). Delete it to start afresh, "
+                "or set them back to go on with it"
+            )
+        self.encoder.load_state_dict(state["encoder"])
+        self.objective.load_state_dict(state["objective"])
+        self.adam.load_state_dict(state["adam"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.metrics.keep(state["step"])
+        if self.accelerator.is_main_process:
+            log.info("going on after step %d", state["step"])
+        return int(state["step"])
+
+
+class _Clock:
+    """Molecules a second, and the share of time spent waiting for them to be drawn."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size, self.steps, self.waiting = batch_size, 0, 0.0
+        self.started = self.last = time.monotonic()
+
+    def waited(self) -> None:
+        self.steps += 1
+        self.waiting += time.monotonic() - self.last
+
+    def worked(self) -> None:
+        self.last = time.monotonic()
+
+    def read(self) -> tuple[float, float]:
+        passed = time.monotonic() - self.started
+        return self.steps * self.batch_size / passed, self.waiting / passed
 
 
 def _finest(corpus: Corpus) -> NDArray[np.int64]:
@@ -212,31 +333,74 @@ def _finest(corpus: Corpus) -> NDArray[np.int64]:
 
 
 @torch.no_grad()
-def evaluate(objective: Objective, held_out: batches.Views, classes: Tensor) -> dict[str, float]:
+def evaluate(image_encoder: Encoder, heads: Objective, corpus: Corpus, seed: int) -> dict[str, float]:
     """Check the encoder on held-out molecules, without image augmentation.
 
     Returns
     -------
     dict of str to float
         held_out_top1: share of drawings whose nearest drawing in the other style, among up to 256 molecules, is
-        of the same molecule (both directions); chance: the same for a guess; held_out_accuracy_K for each head.
+        of the same molecule (both directions); chance: the same for a guess; held_out_accuracy_K for each head;
+        held_out_neighbours_K: share of molecules whose class at the smallest K is what most of their 10 nearest
+        training molecules (of 1,024 at most) have.
     """
-    objective.eval()
-    device = next(objective.parameters()).device
-    plain: list[Tensor] = []
-    randomised: list[Tensor] = []
-    for start in range(0, len(held_out), POOL):
-        items = [held_out[0, position] for position in range(start, min(start + POOL, len(held_out)))]
-        plain_images, randomised_images, _ = zip(*items, strict=True)
-        plain.append(objective.encoder(torch.stack(plain_images).to(device)))
-        randomised.append(objective.encoder(torch.stack(randomised_images).to(device)))
+    training = image_encoder.training
+    image_encoder.eval()
+    held_out = batches.Views(
+        corpus.molecules, corpus.held_out, "none", seed, image_encoder.preprocess.size, Stream.HELD_OUT
+    )
+    pools = [range(start, min(start + POOL, len(held_out))) for start in range(0, len(held_out), POOL)]
+    plain, randomised = zip(*(_embed(image_encoder, held_out, pool) for pool in pools), strict=True)
     results = retrieval(plain, randomised)
     embeddings = torch.cat(plain)
-    for head, column in zip(objective.heads, classes.to(device).T, strict=True):
+    classes = torch.from_numpy(corpus.classes).to(embeddings.device)
+    for head, column in zip(heads.heads, classes[corpus.held_out].T, strict=True):
         correct = head(embeddings).argmax(-1) == column
         results[f"held_out_accuracy_{head.out_features}"] = correct.float().mean().item()
-    objective.train()
+    if corpus.counts:
+        coarse = int(np.argmin(corpus.counts))
+        rows = batches.generator(Stream.NEIGHBOURS, seed, 0).permutation(corpus.train)[:REFERENCE]
+        known = _plain_embeddings(image_encoder, corpus, rows)
+        found = neighbours(embeddings, known, classes[rows, coarse])
+        agree = (found == classes[corpus.held_out, coarse]).float().mean().item()
+        results[f"held_out_neighbours_{corpus.counts[coarse]}"] = agree
+    image_encoder.train(training)
     return results
+
+
+def _embed(image_encoder: Encoder, views: batches.Views, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+    device = next(image_encoder.parameters()).device
+    plain, randomised, _ = zip(*(views[0, position] for position in positions), strict=True)
+    first, second = (image_encoder(torch.stack(images).to(device)) for images in (plain, randomised))
+    return first, second
+
+
+def _plain_embeddings(image_encoder: Encoder, corpus: Corpus, rows: NDArray[np.int64]) -> Tensor:
+    device, size = next(image_encoder.parameters()).device, image_encoder.preprocess.size
+    found = []
+    for start in range(0, len(rows), POOL):
+        molecules = (depict.from_store(corpus.molecules[int(row)].as_py()) for row in rows[start : start + POOL])
+        images = np.stack([depict.draw(molecule, size=size) for molecule in molecules])
+        found.append(image_encoder(torch.from_numpy(images).to(device)))
+    return torch.cat(found)
+
+
+def neighbours(queries: Tensor, known: Tensor, classes: Tensor) -> Tensor:
+    """Class that most of the 10 nearest known embeddings (by cosine) have, for each query.
+
+    Parameters
+    ----------
+    queries : Tensor, shape [Q, D]
+    known : Tensor, shape [R, D]
+    classes : Tensor of int64, shape [R]
+
+    Returns
+    -------
+    Tensor of int64, shape [Q]
+    """
+    similarity = F.normalize(queries, dim=-1) @ F.normalize(known, dim=-1).T
+    nearest = similarity.topk(min(NEIGHBOURS, len(known)), dim=-1).indices
+    return torch.mode(classes[nearest], dim=-1)[0]
 
 
 def retrieval(plain: Sequence[Tensor], randomised: Sequence[Tensor]) -> dict[str, float]:
@@ -272,20 +436,30 @@ def similarity(image_encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.
 
 
 class _Metrics:
-    """Lines of `metrics.jsonl`."""
+    """Lines of `metrics.jsonl`, and TensorBoard's events if asked for; written by the first process."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path, tensorboard: bool, writes: bool) -> None:
+        self.path, self.writes = folder / "metrics.jsonl", writes
+        self.board: Any = None
+        if tensorboard and writes:
+            from torch.utils.tensorboard import SummaryWriter  # its package is an extra
 
-    def add(self, **values: float) -> None:
+            self.board = SummaryWriter(str(folder / "tensorboard"))
+
+    def add(self, *, step: int, **values: float) -> None:
+        if not self.writes:
+            return
         with open(self.path, "a") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items() if self.board else ():
+            self.board.add_scalar(name, value, step)
 
     def keep(self, step: int) -> None:
         """Forget what came after a step (0: everything)."""
-        lines = read_lines(self.path) if self.path.exists() and step else []
-        kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
-        provenance.write(self.path, lambda part: part.write_text(kept))
+        if self.writes:
+            lines = read_lines(self.path) if self.path.exists() and step else []
+            kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
+            provenance.write(self.path, lambda part: part.write_text(kept))
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:
@@ -304,42 +478,28 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(read_lines(Path(folder) / "metrics.jsonl"))
 
 
-def _checkpoint(accelerator: Accelerator, output: Path, step: int, p: params.Pretrain) -> None:
-    part, final = output / "checkpoint.part", output / "checkpoint"
-    shutil.rmtree(part, ignore_errors=True)
-    accelerator.save_state(str(part))
-    provenance.write_json(part / "progress.json", {"step": step, **_identity(p)})
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(part, final)
-
-
-def _resume(accelerator: Accelerator, output: Path, p: params.Pretrain, metrics: _Metrics) -> int:
-    """Load the last checkpoint, if there is one; return the number of finished steps."""
-    progress = output / "checkpoint" / "progress.json"
-    if not progress.is_file():
-        metrics.keep(0)
-        return 0
-    saved = json.loads(progress.read_text())
-    wanted = _identity(p)
-    different = [name for name in wanted if saved.get(name) != wanted[name]]
-    if different:
-        changes = ", ".join(f"{name} was {saved.get(name)!r}, is {wanted[name]!r}" for name in different)
-        raise ValueError(
-            f"{progress.parent}: an unfinished run with other settings ({changes}). Delete this folder to start "
-            "afresh, or set them back to go on with it"
-        )
-    accelerator.load_state(str(progress.parent))
-    metrics.keep(saved["step"])
-    log.info("going on after step %d", saved["step"])
-    return int(saved["step"])
-
-
 def _identity(p: params.Pretrain) -> dict[str, Any]:
-    """Name what must agree for a run to go on; workers and cache change no result."""
-    kept = p.model_dump(exclude={"workers", "cache", "output"})
+    """Name what must agree for a run to go on; the others change no result."""
+    kept = p.model_dump(exclude={"workers", "cache", "output", "tensorboard", "checkpoint_every"})
     return {**kept, "sha256": [provenance.sha256(file) for file in datasets.files(p.labels)]}
 
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def main() -> None:
+    """Run, or be one of the processes of a run, from a shell."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("file", help="parameters of notebook 03, as YAML or JSON")
+    parser.add_argument("--processes", type=int, help="instead of the file's")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    log.setLevel(logging.INFO)
+    overrides = {} if arguments.processes is None else {"processes": arguments.processes}
+    run(params.read("03_pretrain", arguments.file, **overrides))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

@@ -152,6 +152,9 @@ def write(path: str | Path, make: Callable[[Path], object]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    make(part)
-    os.replace(part, path)
+    try:
+        make(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     return path

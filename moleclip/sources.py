@@ -117,6 +117,15 @@ FILES = {
     "moses/test_scaffolds": _moses(
         "test_scaffolds", 1274114, "adffb2192c1bfe31ab0e13154d4af19a37dc18bdbf3cd7b4491e04405128adde"
     ),
+    # The authors' pretrained encoder (Zenodo record 13826016).
+    "moleclip/primary": File(
+        "weights/moleclip_primary.pth",
+        "https://zenodo.org/records/13826016/files/MoleCLIP%20-%20Primary.pth?download=1",
+        None,
+        None,
+        "see the record",
+        "tensors, in a checkpoint of torch.save",
+    ),
     "paper_results": _of_the_paper(
         "Paper_results/MoleCLIP_full_results.xlsx",
         257012,
@@ -145,8 +154,12 @@ def fetch(name: str, sha256: str | None = None) -> Path:
     """
     if name not in FILES:
         raise KeyError(f"unknown data file {name!r}: known are {', '.join(FILES)}")
-    file = FILES[name]
-    found = mirrored(name) or (_packaged(file) if file.url.startswith("pip:") else cache() / file.path)
+    return get(FILES[name], sha256)
+
+
+def get(file: File, sha256: str | None = None) -> Path:
+    """`fetch` for a file that has no name here."""
+    found = _mirrored(file) or (_packaged(file) if file.url.startswith("pip:") else cache() / file.path)
     return _checked(found if found.is_file() else _download(found, file, sha256), file, sha256)
 
 
@@ -157,8 +170,12 @@ def cache() -> Path:
 
 def mirrored(name: str) -> Path | None:
     """Path of a data file in the folder that MOLECLIP_DATA_DIR names, if it is there."""
+    return _mirrored(FILES[name])
+
+
+def _mirrored(file: File) -> Path | None:
     mirror = os.environ.get("MOLECLIP_DATA_DIR")
-    path = Path(mirror or "") / FILES[name].path
+    path = Path(mirror or "") / file.path
     return path if mirror and path.is_file() else None
 
 

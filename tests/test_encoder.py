@@ -96,20 +96,23 @@ def test_damaged_weights_are_refused(tmp_path):
 def test_weights_of_another_architecture_are_refused(tmp_path):
     folder = encoder.load("small/random").save(tmp_path)
     card = json.loads((folder / encoder.CARD).read_text())
-    card["tower"]["layers"] = 5
+    card["tower"]["vision"]["layers"] = 5
     (folder / encoder.CARD).write_text(json.dumps(card))
     with pytest.raises(ValueError, match=r"transformer\.resblocks\.4"):
         encoder.load(folder)
 
 
 def test_unknown_sources_say_what_is_possible(tmp_path):
-    with pytest.raises(FileNotFoundError, match="small/random"):
+    with pytest.raises(FileNotFoundError, match="ViT-B-16-quickgelu/openai"):
         encoder.load(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="tiny"):
-        encoder.load("tiny/random")
+    with pytest.raises(ValueError, match="did you mean 'ViT-B-16'"):
+        encoder.load("ViT-B16/random")
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        encoder.load(tmp_path)
 
 
 def test_the_papers_tower():
     tower = encoder.tower("ViT-B-16-quickgelu")
-    assert tower == encoder.Tower(224, 16, 768, 12, 12, 512, 4.0, quick_gelu=True)
+    assert (tower.embed_dim, tower.quick_gelu) == (512, True)
+    assert (tower.vision["width"], tower.vision["layers"], tower.vision["patch_size"]) == (768, 12, 16)
     assert not encoder.tower("ViT-B-16").quick_gelu

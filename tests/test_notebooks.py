@@ -140,7 +140,7 @@ def test_a_missing_input_ends_the_run(tmp_path):
     assert "03_pretrain, step 'What a batch looks like'" in done.stderr
     assert "nowhere.parquet: no such table; run the notebook that writes it" in done.stderr
     assert not output.exists()
-    assert not (tmp_path / "encoder" / "encoder.json").exists()
+    assert not (tmp_path / "encoder" / "config.json").exists()
 
 
 def test_the_runner_refuses_a_misspelt_parameter_before_it_starts(tmp_path):

@@ -103,14 +103,14 @@ def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project
     assert "ERROR in 03_pretrain, step 'Train'" in done.stderr
     assert "FloatingPointError" in done.stderr
     encoder = project.folder / "runs/demo/encoder"
-    assert not list(encoder.glob("encoder.json")) + list(encoder.glob("*.safetensors"))
+    assert not list(encoder.glob("config.json")) + list(encoder.glob("*.safetensors"))
     assert (project.folder / "runs/demo/notebooks/03_pretrain.failed.ipynb").exists()
     assert not (project.folder / "runs/demo/notebooks/03_pretrain.ipynb").exists()
     assert project.planned() == ["draw", "finetune", "pretrain"]
     project.edit("pretrain", lr=5e-4, head_lr=1e-3)
     done = project.snakemake("--until", "pretrain")
     assert done.returncode == 0, done.stderr
-    assert (encoder / "encoder.json").is_file()
+    assert (encoder / "config.json").is_file()
 
 
 def test_a_killed_run_goes_on(project):
@@ -129,3 +129,20 @@ def test_a_killed_run_goes_on(project):
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     assert project.planned() == ["draw", "finetune", "pretrain"]
+
+
+@pytest.mark.parametrize("profile", ["paper", "hour"])
+def test_profiles_for_larger_machines_have_a_plan(small, profile):
+    done = small.snakemake("--dry-run", "--config", f"profile={profile}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"runs/{profile}/encoder/model.safetensors" in done.stdout + done.stderr
+    assert f"runs/{profile}/finetune/bbbp/clip/split_1/scores.parquet" in done.stdout + done.stderr
+
+
+def test_the_papers_pretraining_is_the_published_one():
+    """Numbers of the paper's Methods, and of its authors' code where the paper is silent."""
+    p = params.read("03_pretrain", params.ROOT / "params" / "paper" / "pretrain.yaml")
+    published = {"epochs": 4, "batch_size": 256, "group_size": 32, "lr": 5e-6, "head_lr": 0.01, "weight_decay": 0.1}
+    published |= {"logit_scale": 15.0, "k": [300, 3000], "augmentation": "default", "validation_fraction": 0.001}
+    published |= {"encoder": "ViT-B-16-quickgelu/openai", "contrastive": True}
+    assert {name: getattr(p, name) for name in published} == published

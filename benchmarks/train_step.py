@@ -1,0 +1,157 @@
+"""A training step: images a second, share of the device's matmul peak, memory by chunk, and waiting for data.
+
+Each case runs in a process of its own, so that its memory is its own. What the paper's whole run would take on this
+device (1.87 million molecules, 2 views, 4 epochs) follows from the rate.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from common import report
+from torch.utils.flop_counter import FlopCounterMode
+
+from moleclip import batches, chunks, datasets, depict, encoder, objective, params
+
+PAPER_IMAGES = 1_870_421 * 2 * 4
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def matmul_peak(precision: str, device: torch.device) -> float:
+    """FLOP/s of the largest of a few square matrix products."""
+    best = 0.0
+    for size in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192, 16384):
+        a, b = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
+        repeats = max(3, int(2e11 / (2 * size**3)) if device.type == "cpu" else 30)
+        best = max(best, 2 * size**3 / seconds_each(lambda a=a, b=b: a @ b, repeats, device))
+    return best
+
+
+def seconds_each(call: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Mean time of a call, after one to warm up."""
+    call()
+    wait(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    wait(device)
+    return (time.perf_counter() - started) / repeats
+
+
+def wait(device: torch.device) -> None:
+    """Let the device finish."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def flops(image_encoder: encoder.Encoder) -> float:
+    """FLOP of the forward and backward pass of one image: three times those of the forward pass."""
+    size = image_encoder.preprocess.size
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        image_encoder(torch.zeros(1, size, size, 3, dtype=torch.uint8))
+    return 3.0 * counter.get_total_flops()
+
+
+def measure(case: dict[str, Any]) -> dict[str, Any]:
+    """One case: a tower, a precision, plain or compiled, a chunk, synthetic or drawn images."""
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=case["precision"])
+    device, pairs = accelerator.device, case["pairs"]
+    image_encoder = encoder.load(f"{case['tower']}/random")
+    per_image, size = flops(image_encoder), image_encoder.preprocess.size
+    image_encoder.to(device)
+    goal = objective.Objective(image_encoder.tower.embed_dim, [300, 3000], 15.0, True).to(device)
+    p = params.read("03_pretrain", None, precision=case["precision"])
+    adam = objective.optimizer(image_encoder, goal, p)
+    if case["compiled"]:
+        image_encoder.visual = torch.compile(image_encoder.visual)
+    model, adam = accelerator.prepare(image_encoder, adam)
+    classes = torch.randint(0, 300, (pairs, 2), device=device)
+
+    def step(images: torch.Tensor) -> None:
+        objective.backward(model, goal, images, classes, accelerator, case["chunk"])
+        adam.step()
+        adam.zero_grad()
+
+    synthetic = torch.randint(0, 256, (2 * pairs, size, size, 3), dtype=torch.uint8).to(device)
+    waiting = float("nan")
+    if case["workers"] is None:
+        each = seconds_each(lambda: step(synthetic), case["steps"], device)
+    else:
+        each, waiting = with_data(step, case, size, device)
+    peak = matmul_peak(case["precision"], device)
+    rate = 2 * pairs / each
+    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else _resident()
+    return {
+        **case,
+        "images_per_s": rate,
+        "matmul_peak_tflops": peak / 1e12,
+        "share_of_peak": rate * per_image / peak,
+        "waiting_for_data": waiting,
+        "peak_memory_gb": memory / 1e9,
+        "paper_run_days": PAPER_IMAGES / rate / 86400,
+    }
+
+
+def with_data(
+    step: Callable[[torch.Tensor], None], case: dict[str, Any], size: int, device: torch.device
+) -> tuple[float, float]:
+    """Time of a step with images drawn on the fly, and the share of it spent waiting for them."""
+    smiles = list(datasets.clean(datasets.load("nci_5k"))[0]["smiles"])
+    molecules = chunks.run(depict.prepare_all, smiles)["molecule"]
+    views = batches.Views(molecules, np.arange(len(smiles)), "default", seed=0, size=size)
+    sampler = batches.GroupedBatches(np.zeros(len(smiles), np.int64), case["pairs"], case["pairs"], seed=0)
+    waited = 0.0
+    started = last = time.perf_counter()
+    for number, (plain, randomised, _) in enumerate(batches.loader(views, sampler, case["workers"])):
+        if number == 1:  # the first step warms up
+            started, waited = time.perf_counter(), 0.0
+        else:
+            waited += time.perf_counter() - last
+        step(torch.cat([plain, randomised]).to(device, non_blocking=True))
+        wait(device)
+        last = time.perf_counter()
+        if number == case["steps"]:
+            break
+    passed = last - started
+    return passed / number, waited / passed
+
+
+def _resident() -> float:
+    return 1000.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> None:
+    """Measure a few cases that fit the device."""
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--towers", nargs="+", default=["small", "ViT-B-16-quickgelu"])
+    parser.add_argument("--pairs", type=int, help="of a batch (GPU: 256, CPU: 64 for the small tower, 8 for others)")
+    parser.add_argument("--steps", type=int, default=20 if gpu else 3)
+    parser.add_argument("--chunks", nargs="+", type=int, default=[128, 32, 8] if gpu else [4])
+    parser.add_argument("--workers", type=int, default=16 if gpu else 1)
+    arguments = parser.parse_args()
+    cases: list[dict[str, Any]] = []
+    for tower in arguments.towers:
+        pairs = arguments.pairs or (256 if gpu else 64 if tower == "small" else 8)
+        case = {"tower": tower, "pairs": pairs, "steps": arguments.steps, "precision": "bf16"}
+        case |= {"compiled": False, "chunk": None, "workers": None}
+        cases += [case | {"precision": "no"}, case]
+        cases += [case | {"compiled": True}] if gpu else []  # gains nothing on a CPU
+        cases += [case | {"chunk": chunk} for chunk in arguments.chunks]
+        cases += [case | {"workers": arguments.workers}]
+    rows = []
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for row in pool.imap(measure, cases):
+            print(row, flush=True)
+            rows.append(row)
+    report("train_step_gpu" if gpu else "train_step_cpu", rows)
+
+
+if __name__ == "__main__":
+    main()
