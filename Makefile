@@ -45,6 +45,7 @@ bench: .venv/installed ## time drawing, batches and labels (45 minutes on 2 core
 	$(BIN)/python benchmarks/batches.py
 	rm -rf runs/benchmarks/labels
 	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/train_step.py
 
 check: .venv/installed ## format, lint, types, notebooks, lock
 	$(BIN)/ruff format --check .

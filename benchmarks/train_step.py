@@ -9,6 +9,7 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -131,14 +132,14 @@ def main() -> None:
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--towers", nargs="+", default=["small", "ViT-B-16-quickgelu"])
-    parser.add_argument("--pairs", type=int, help="of a batch (GPU: 256, CPU: 64 for the small tower, 8 for others)")
-    parser.add_argument("--steps", type=int, default=20 if gpu else 3)
-    parser.add_argument("--chunks", nargs="+", type=int, default=[128, 32, 8] if gpu else [4])
+    parser.add_argument("--pairs", type=int, help="of a batch (GPU: 256, CPU: 64 for the small tower, 4 for others)")
+    parser.add_argument("--steps", type=int, default=20 if gpu else 2)
+    parser.add_argument("--chunks", nargs="+", type=int, default=[128, 32, 8] if gpu else [2])
     parser.add_argument("--workers", type=int, default=16 if gpu else 1)
     arguments = parser.parse_args()
     cases: list[dict[str, Any]] = []
     for tower in arguments.towers:
-        pairs = arguments.pairs or (256 if gpu else 64 if tower == "small" else 8)
+        pairs = arguments.pairs or (256 if gpu else 64 if tower == "small" else 4)
         case = {"tower": tower, "pairs": pairs, "steps": arguments.steps, "precision": "bf16"}
         case |= {"compiled": False, "chunk": None, "workers": None}
         cases += [case | {"precision": "no"}, case]
@@ -146,8 +147,9 @@ def main() -> None:
         cases += [case | {"chunk": chunk} for chunk in arguments.chunks]
         cases += [case | {"workers": arguments.workers}]
     rows = []
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for row in pool.imap(measure, cases):
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+        for row in pool.map(measure, cases):
             print(row, flush=True)
             rows.append(row)
     report("train_step_gpu" if gpu else "train_step_cpu", rows)
