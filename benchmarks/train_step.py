@@ -66,7 +66,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     image_encoder = encoder.load(f"{case['tower']}/random")
     per_image, size = flops(image_encoder), image_encoder.preprocess.size
     image_encoder.to(device)
-    goal = objective.Objective(image_encoder.tower.embed_dim, [300, 3000], 15.0, True).to(device)
+    goal = objective.Objective(image_encoder.tower.embed_dim, {300: 300, 3000: 3000}, 15.0, True).to(device)
     p = params.read("03_pretrain", None, precision=case["precision"])
     adam = objective.optimizer(image_encoder, goal, p)
     if case["compiled"]:

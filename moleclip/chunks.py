@@ -49,7 +49,8 @@ def run(
     chunks = [smiles[start : start + size] for start in range(0, len(smiles) or 1, size)]
     if folder is None:
         return pa.concat_tables(_made(work, chunks, workers, len(smiles), 0))
-    files = [store(work, smiles, folder, size) / f"{number:05d}.arrow" for number in range(len(chunks))]
+    kept = store(work, smiles, folder, size)
+    files = [kept / f"{number:05d}.arrow" for number in range(len(chunks))]
     missing = [number for number, file in enumerate(files) if not file.is_file()]
     done = len(smiles) - sum(len(chunks[number]) for number in missing)
     tables = _made(work, [chunks[number] for number in missing], workers, len(smiles), done)

@@ -429,13 +429,13 @@ def read_molecules(source: str) -> pd.DataFrame:
     return pd.read_parquet(source)
 
 
-def files(source: str) -> list[Path]:
-    """Files behind a source, for records: the table, the encoder in a folder, or those of a data set."""
+def files(source: str, sha256: str | None = None) -> list[Path]:
+    """Files behind a source, for records: the table, the encoder in a folder, or those of a data set (as in `load`)."""
     path = Path(source)
     if path.is_dir():
         return sorted(path.glob("*.safetensors"))
     if source in _CORPORA:
-        return _corpus_files(source)
+        return _corpus_files(source, sha256)
     if source in _PAPER:
         return [sources.fetch(source)]
     return [path] if path.is_file() else []

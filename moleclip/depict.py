@@ -143,10 +143,14 @@ def _bounded(mol: Chem.Mol) -> bytes:
     os.close(writer)
     with open(reader, "rb") as pipe:
         binary = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status) or not binary:
-        limit = f" within {LAYOUT_SECONDS} s" if os.WIFSIGNALED(status) else ""
-        raise ValueError(f"no 2D layout{limit} for {mol.GetNumAtoms()} atoms")
+    _, status, used = os.wait4(child, 0)
+    if os.WIFSIGNALED(status):
+        if used.ru_utime + used.ru_stime < LAYOUT_SECONDS - 0.5:
+            # Nothing to hold against the molecule: another time it may be laid out.
+            raise RuntimeError(f"the process that lays out was killed by signal {os.WTERMSIG(status)} (out of memory?)")
+        raise ValueError(f"no 2D layout within {LAYOUT_SECONDS} s for {mol.GetNumAtoms()} atoms")
+    if not binary:
+        raise ValueError(f"no 2D layout for {mol.GetNumAtoms()} atoms")
     return binary
 
 

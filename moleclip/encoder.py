@@ -160,7 +160,7 @@ def tower(name: str) -> Tower:
     if config is None:
         close = params.nearest(name, ["small", *open_clip.list_models()])
         raise ValueError(f"{name!r} is no tower of open_clip.list_models(), nor 'small'{close}")
-    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+    vision = {**config["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
     if not isinstance(vision.setdefault("image_size", 224), int):
         raise ValueError(f"{name!r} takes images of {vision['image_size']} pixels, drawings are square")
     return Tower(config["embed_dim"], vision, config.get("quick_gelu", False))
@@ -252,6 +252,7 @@ def _load_folder(folder: Path) -> Encoder:
     found = provenance.sha256(folder / WEIGHTS)
     if found != card.get("sha256", found):  # a folder that huggingface_hub wrote has none
         raise ValueError(f"{folder / WEIGHTS}: sha256 is {found}, {CARD} says {card['sha256']}; the folder is damaged")
-    encoder = Encoder(Tower(**card["tower"]), Preprocess(**card["preprocess"]))
+    preprocess = card.get("preprocess")  # none where huggingface_hub saved an encoder with the default
+    encoder = Encoder(Tower(**card["tower"]), Preprocess(**preprocess) if preprocess else None)
     _fill(encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
     return encoder

@@ -1,6 +1,6 @@
 """What pretraining minimises, and its gradient: in one go, or in chunks that fit into a small GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -19,8 +19,8 @@ class Objective(nn.Module):
     ----------
     width : int
         Of the embeddings.
-    counts : sequence of int
-        Number of classes of each head.
+    classes : dict of int to int
+        Number of classes of the head for each K (fewer than K, where clusters stayed empty).
     logit_scale : float
         1 / tau of the contrastive loss.
     contrastive : bool
@@ -32,14 +32,15 @@ class Objective(nn.Module):
     def __init__(
         self,
         width: int,
-        counts: Sequence[int],
+        classes: Mapping[int, int],
         logit_scale: float,
         contrastive: bool,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(nn.Linear(width, count) for count in counts)
+        self.ks = list(classes)
+        self.heads = nn.ModuleList(nn.Linear(width, count) for count in classes.values())
         self.logit_scale, self.contrastive = logit_scale, contrastive
         # Without gather_with_grad, open_clip's gradient is wrong by 40 % for more than one process.
         self.clip_loss = ClipLoss(gather_with_grad=True, rank=rank, world_size=world_size)
@@ -55,8 +56,8 @@ class Objective(nn.Module):
         """
         plain = embeddings[: len(classes)]
         losses = {
-            f"class_{head.out_features}": F.cross_entropy(head(plain), column)
-            for head, column in zip(self.heads, classes.T, strict=True)
+            f"class_{k}": F.cross_entropy(head(plain), column)
+            for k, head, column in zip(self.ks, self.heads, classes.T, strict=True)
         }
         if self.contrastive:
             unit = F.normalize(embeddings, dim=-1)
@@ -117,16 +118,24 @@ def backward(
 def _backward_in_chunks(
     encoder: nn.Module, objective: Objective, pieces: Sequence[Tensor], classes: Tensor, accelerator: Accelerator
 ) -> dict[str, Tensor]:
+    seed = torch.initial_seed()
     with torch.no_grad(), accelerator.autocast():
-        embeddings = torch.cat([encoder(piece) for piece in pieces])
+        embeddings = torch.cat([_seeded(encoder, piece, seed + number) for number, piece in enumerate(pieces)])
     losses: dict[str, Tensor] = objective(embeddings.requires_grad_(), classes)
     accelerator.backward(losses["loss"])
     assert embeddings.grad is not None
     gradients = torch.split(embeddings.grad, [len(piece) for piece in pieces])
-    for number, (piece, gradient) in enumerate(zip(pieces, gradients, strict=True), 1):
+    for number, (piece, gradient) in enumerate(zip(pieces, gradients, strict=True)):
         # The processes meet once, at the last chunk.
-        with nullcontext() if number == len(pieces) else accelerator.no_sync(encoder):
+        with nullcontext() if number == len(pieces) - 1 else accelerator.no_sync(encoder):
             with accelerator.autocast():
-                again = encoder(piece)
-            again.backward(gradient)
+                again = _seeded(encoder, piece, seed + number)
+            torch.autograd.backward(again, gradient)
     return losses
+
+
+def _seeded(encoder: nn.Module, piece: Tensor, seed: int) -> Tensor:
+    """Embed a chunk; both times with the same dropout, where the tower has any."""
+    torch.manual_seed(seed)
+    embeddings: Tensor = encoder(piece)
+    return embeddings

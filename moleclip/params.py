@@ -115,6 +115,8 @@ class Pretrain(Parameters):
         for name, number in (("group_size", self.group_size), ("processes", self.processes)):
             if self.batch_size % number:
                 raise ValueError(f"batch_size {self.batch_size} is not a multiple of {name} {number}")
+        if len(set(self.k)) < len(self.k):
+            raise ValueError(f"k has a value twice: {self.k}")
         if self.checkpoint_every % self.log_every:
             raise ValueError(f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}")
         if not self.contrastive and not self.k:

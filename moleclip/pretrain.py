@@ -7,15 +7,20 @@ From a shell, alone or on several GPUs:
 """
 
 import argparse
+import fcntl
+import hashlib
 import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +30,9 @@ import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from moleclip import batches, chunks, cluster, datasets, depict, encoder, objective, params, provenance
@@ -51,6 +57,7 @@ class Corpus:
     smiles : list of str, length N
     molecules : pyarrow.ChunkedArray, length N
         The same, ready to be drawn; null for those that cannot be.
+    ks : list of int
     classes : ndarray of int64, shape [N, number of K]
     train, held_out : ndarray of int64
         Rows.
@@ -60,15 +67,22 @@ class Corpus:
 
     smiles: list[str]
     molecules: pa.ChunkedArray
+    ks: list[int]
     classes: NDArray[np.int64]
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
     left_out: pd.DataFrame
 
     @property
-    def counts(self) -> list[int]:
-        """Number of classes of each head."""
-        return [int(column.max()) + 1 for column in self.classes.T]
+    def counts(self) -> dict[int, int]:
+        """Number of classes at each K."""
+        return {k: int(column.max()) + 1 for k, column in zip(self.ks, self.classes.T, strict=True)}
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of what is trained and tested on, after what cannot be drawn has been left out."""
+        parts = (self.train, self.held_out, self.classes)
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
 def read_corpus(p: params.Pretrain) -> Corpus:
@@ -86,6 +100,7 @@ def read_corpus(p: params.Pretrain) -> Corpus:
     return Corpus(
         smiles=list(table["smiles"]),
         molecules=prepared["molecule"],
+        ks=list(p.k),
         classes=table[columns].to_numpy(np.int64, copy=True),
         train=np.sort(order[size:]),
         held_out=np.sort(order[:size]),
@@ -94,7 +109,7 @@ def read_corpus(p: params.Pretrain) -> Corpus:
 
 
 def run(p: params.Pretrain) -> Path:
-    """Pretrain an encoder; an interrupted run goes on from its last checkpoint, bit for bit.
+    """Pretrain an encoder; an interrupted run goes on from its last checkpoint (bit for bit, on a CPU).
 
     More than one process is started as a subprocess of this very function, whose log is shown and kept in
     `train.log`.
@@ -108,7 +123,7 @@ def run(p: params.Pretrain) -> Path:
     Raises
     ------
     ValueError
-        There is an unfinished run with other parameters or data in the folder.
+        There is an unfinished run with other parameters or data in the folder, or the tower cannot be trained so.
     FloatingPointError
         The loss is not finite.
     RuntimeError
@@ -120,10 +135,10 @@ def run(p: params.Pretrain) -> Path:
     # Drawing takes the cores of its workers: computing on them too would only make both wait.
     torch.set_num_threads(max(1, threads - p.workers))
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), _alone(Path(p.output)):
             return _Training(p).run()
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not re.search("DataLoader worker.*(exited unexpectedly|killed by signal)", str(error)):
             raise
         raise RuntimeError(
             f"a process that draws died, often for lack of memory ({error}). The last checkpoint is intact: start the "
@@ -162,15 +177,25 @@ class _Training:
     def __init__(self, p: params.Pretrain) -> None:
         self.p, self.output = p, Path(p.output)
         AcceleratorState._reset_state()  # of an earlier run in this process, with another precision
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=p.precision)
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision=p.precision,
+            # The first process may lay out a whole corpus while the others wait.
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=24))],
+        )
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         if world != p.processes:
             # `accelerate launch` on a CPU may start one process and say nothing.
             raise RuntimeError(f"{p.processes} processes were asked for, {world} run; start them with torchrun")
         with self.accelerator.main_process_first():
             self.corpus = corpus = read_corpus(p)
+        if len(set(gather_object([corpus.sha256]))) > 1:
+            raise RuntimeError("the processes have different molecules or labels; give them a common `cache`")
+        self.identity = _identity(p, corpus, self.accelerator)
         torch.manual_seed(p.seed)  # of the heads
         self.encoder = encoder.load(p.encoder, p.seed)
+        if world > 1 or p.chunk:
+            _refuse_batch_norm(self.encoder)
         width = self.encoder.tower.embed_dim
         self.objective = Objective(width, corpus.counts, p.logit_scale, p.contrastive, rank, world)
         self.objective.to(self.accelerator.device)
@@ -192,6 +217,7 @@ class _Training:
         per_epoch = self.sampler.per_epoch
         for epoch in range(done // per_epoch, self.p.epochs):
             self._epoch(epoch, max(0, done - epoch * per_epoch))
+        self._check_finite()
         if self.accelerator.is_main_process:
             record = provenance.collect("03_pretrain", self.p, datasets.files(self.p.labels))
             self.encoder.save(self.output, record)
@@ -228,7 +254,8 @@ class _Training:
         losses = objective.backward(self.model, self.objective, images, classes, self.accelerator, self.p.chunk)
         if not torch.isfinite(losses["loss"]):
             raise FloatingPointError(
-                f"the loss is {losses['loss'].item()} at step {step}. Try a smaller lr; the last checkpoint is intact"
+                f"the loss is {losses['loss'].item()} at step {step}. Delete {self.output / CHECKPOINT}, if it is "
+                "there, and start again with a smaller lr"
             )
         self.adam.step()
         self.adam.zero_grad()
@@ -258,10 +285,11 @@ class _Training:
 
     def _checkpoint(self, step: int) -> None:
         """Keep everything that the rest of the run depends on, in one file, at once."""
+        self._check_finite()
         if self.accelerator.is_main_process:
             state = {
                 "step": step,
-                "identity": _identity(self.p),
+                "identity": self.identity,
                 "encoder": self.encoder.state_dict(),
                 "objective": self.objective.state_dict(),
                 "adam": self.adam.state_dict(),
@@ -283,10 +311,9 @@ class _Training:
             self.metrics.keep(0)
             return 0
         state = torch.load(file, map_location=self.accelerator.device, weights_only=True)
-        wanted = _identity(self.p)
         changes = [
             f"{name} was {state['identity'].get(name)!r}, is {value!r}"
-            for name, value in wanted.items()
+            for name, value in self.identity.items()
             if state["identity"].get(name) != value
         ]
         if changes:
@@ -303,6 +330,30 @@ class _Training:
         if self.accelerator.is_main_process:
             log.info("going on after step %d", state["step"])
         return int(state["step"])
+
+    def _check_finite(self) -> None:
+        """No weights are kept that no run could go on from."""
+        for name, parameter in self.encoder.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise FloatingPointError(f"{name} is not finite any more; start again with a smaller lr")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder: one may have survived the notebook that started it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            if os.environ.get("RANK", "0") == "0":  # the process that writes
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RuntimeError(f"{folder}: another run is writing here; wait for it, or end it") from None
+        yield
+
+
+def _refuse_batch_norm(module: nn.Module) -> None:
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
+        raise ValueError("a tower with batch normalisation sees each chunk and process apart: use one, and no chunk")
 
 
 class _Clock:
@@ -328,7 +379,7 @@ def _finest(corpus: Corpus) -> NDArray[np.int64]:
     """Classes of the training molecules at the largest K; without any K, one class for all."""
     if corpus.classes.shape[1] == 0:
         return np.zeros(len(corpus.train), np.int64)
-    finest = int(np.argmax(corpus.counts))
+    finest = int(np.argmax(corpus.ks))
     return np.asarray(corpus.classes[corpus.train, finest])
 
 
@@ -354,16 +405,16 @@ def evaluate(image_encoder: Encoder, heads: Objective, corpus: Corpus, seed: int
     results = retrieval(plain, randomised)
     embeddings = torch.cat(plain)
     classes = torch.from_numpy(corpus.classes).to(embeddings.device)
-    for head, column in zip(heads.heads, classes[corpus.held_out].T, strict=True):
+    for k, head, column in zip(heads.ks, heads.heads, classes[corpus.held_out].T, strict=True):
         correct = head(embeddings).argmax(-1) == column
-        results[f"held_out_accuracy_{head.out_features}"] = correct.float().mean().item()
-    if corpus.counts:
-        coarse = int(np.argmin(corpus.counts))
+        results[f"held_out_accuracy_{k}"] = correct.float().mean().item()
+    if corpus.ks:
+        coarse = int(np.argmin(corpus.ks))
         rows = batches.generator(Stream.NEIGHBOURS, seed, 0).permutation(corpus.train)[:REFERENCE]
         known = _plain_embeddings(image_encoder, corpus, rows)
         found = neighbours(embeddings, known, classes[rows, coarse])
         agree = (found == classes[corpus.held_out, coarse]).float().mean().item()
-        results[f"held_out_neighbours_{corpus.counts[coarse]}"] = agree
+        results[f"held_out_neighbours_{corpus.ks[coarse]}"] = agree
     image_encoder.train(training)
     return results
 
@@ -478,10 +529,13 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(read_lines(Path(folder) / "metrics.jsonl"))
 
 
-def _identity(p: params.Pretrain) -> dict[str, Any]:
-    """Name what must agree for a run to go on; the others change no result."""
+def _identity(p: params.Pretrain, corpus: Corpus, accelerator: Accelerator) -> dict[str, Any]:
+    """Name what must agree for a run to go on; what is excluded changes no result."""
     kept = p.model_dump(exclude={"workers", "cache", "output", "tensorboard", "checkpoint_every"})
-    return {**kept, "sha256": [provenance.sha256(file) for file in datasets.files(p.labels)]}
+    files = [provenance.sha256(file) for file in datasets.files(p.labels)]
+    # The number of threads changes the order of summation, and with it the last digits.
+    threads = torch.get_num_threads() if accelerator.device.type == "cpu" else None
+    return {**kept, "sha256": files, "molecules and classes": corpus.sha256, "computing threads": threads}
 
 
 def _duration(seconds: float) -> str:

@@ -54,6 +54,12 @@ def read(path: Path, anchor: str = "class_embedding") -> Weights:
         for name in state
         if name == anchor or name.endswith(f".{anchor}")
     ]
+    # A name like "conv1.weight" occurs again inside a tower: the outermost counts.
+    towers = [
+        (prefix, state)
+        for prefix, state in towers
+        if not any(other is state and prefix != outer and prefix.startswith(outer) for outer, other in towers)
+    ]
     if len(towers) != 1:
         found = ", ".join(repr(f"{prefix}{anchor}") for prefix, _ in towers) or f"no tensor named {anchor!r}"
         raise ValueError(f"{path}: expected the tensors of one image tower, found {found}")

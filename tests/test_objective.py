@@ -25,7 +25,7 @@ def make(contrastive: bool = True, rank: int = 0, world: int = 1) -> tuple[encod
     """An encoder and its objective, in float64."""
     model = encoder.load("small/random")
     torch.manual_seed(1)
-    goal = objective.Objective(128, [3, 5], 15.0, contrastive, rank, world)
+    goal = objective.Objective(128, {3: 3, 5: 5}, 15.0, contrastive, rank, world)
     return model.double(), goal.double()
 
 
@@ -36,7 +36,7 @@ def gradients(*modules: torch.nn.Module) -> list[torch.Tensor]:
 def test_losses_by_hand():
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(16, 128, generator=generator)
-    goal = objective.Objective(128, [3, 5], logit_scale=15.0, contrastive=True)
+    goal = objective.Objective(128, {3: 3, 5: 5}, logit_scale=15.0, contrastive=True)
     with torch.no_grad():
         losses = goal(embeddings, CLASSES)
     a, b = embeddings.double().numpy()[:8], embeddings.double().numpy()[8:]

@@ -204,6 +204,42 @@ def test_the_number_of_processes_is_not_taken_on_trust(pretrain_params, monkeypa
         pretrain.run(pretrain_params(processes=2))
 
 
+def test_two_runs_do_not_share_a_folder(pretrain_params):
+    p = pretrain_params()
+    with pretrain._alone(Path(p.output)), pytest.raises(RuntimeError, match="another run is writing here"):
+        pretrain.run(p)
+    assert (pretrain.run(pretrain_params(epochs=1)) / encoder.CARD).is_file()
+
+
+def test_weights_that_are_not_finite_are_not_kept(pretrain_params, monkeypatch):
+    def spoil(training, step, *batch):
+        with torch.no_grad():
+            training.encoder.visual.proj.fill_(float("nan"))
+        return {"loss": torch.tensor(1.0)}
+
+    monkeypatch.setattr(pretrain._Training, "_step", spoil)
+    with pytest.raises(FloatingPointError, match=r"visual\.proj is not finite"):
+        pretrain.run(pretrain_params())
+    assert not (Path(pretrain_params().output) / pretrain.CHECKPOINT).exists()
+
+
+def test_a_tower_with_batch_normalisation_is_not_trained_in_chunks(pretrain_params):
+    with pytest.raises(ValueError, match="batch normalisation"):
+        pretrain.run(pretrain_params(encoder="RN50-quickgelu/random", chunk=4))
+
+
+def test_bf16_and_chunks_train_too(pretrain_params):
+    """In one process after another precision, which Accelerate's state would refuse."""
+    losses = []
+    for options in ({}, {"precision": "bf16"}, {"chunk": 5}):
+        folder = pretrain.run(
+            pretrain_params(epochs=1, log_every=1, output=f"{pretrain_params().output}{options}", **options)
+        )
+        losses.append(pretrain.read_metrics(folder)["loss"].dropna().to_numpy())
+    assert np.allclose(losses[0], losses[1], rtol=0.05)
+    assert np.allclose(losses[0], losses[2], rtol=1e-3)
+
+
 def test_neighbours_by_hand():
     known = torch.eye(3).repeat_interleave(10, 0)
     classes = torch.arange(3).repeat_interleave(10)

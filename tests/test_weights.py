@@ -165,6 +165,9 @@ def test_saved_folders_load_through_huggingface_hub(tmp_path):
     hub = encoder.Encoder.from_pretrained(model.save(tmp_path / "ours"))
     assert (hub.tower, hub.preprocess) == (model.tower, model.preprocess)
     model.save_pretrained(tmp_path / "hub")
+    plain = encoder.Encoder(encoder.SMALL)  # with the default preprocessing, which the hub's card does not hold
+    plain.save_pretrained(tmp_path / "plain")
+    assert encoder.load(tmp_path / "plain").preprocess == encoder.Preprocess()
     with torch.no_grad():
         embeddings = model(IMAGES)
         assert torch.equal(hub(IMAGES), embeddings)
@@ -174,6 +177,9 @@ def test_saved_folders_load_through_huggingface_hub(tmp_path):
 def test_any_other_tower_of_open_clip(tmp_path):
     model = encoder.load("RN50-quickgelu/random").eval()
     again = encoder.load(model.save(tmp_path)).eval()
+    torch.save({f"visual.{name}": tensor for name, tensor in model.visual.state_dict().items()}, tmp_path / "RN50.bin")
+    file = encoder.load(f"RN50-quickgelu@{tmp_path}/RN50.bin").eval()
     with torch.no_grad():
         assert model(IMAGES).shape == (2, 1024)
         assert torch.equal(model(IMAGES), again(IMAGES))
+        assert torch.equal(model(IMAGES), file(IMAGES))
