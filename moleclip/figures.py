@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from moleclip import augment, depict, params, provenance, stats
 
@@ -141,13 +142,13 @@ def grid(rows: Mapping[str, Sequence[Any]]) -> Figure:
 
 
 def sizes(molecules: Mapping[str, pd.DataFrame]) -> Figure:
-    """Histogram of heavy atoms per molecule, one line per set."""
-    figure, ax = plt.subplots(figsize=(COLUMN, 2.2))
+    """Box plot of heavy atoms per molecule, one row per set; whiskers from the 1st to the 99th percentile."""
+    figure, ax = plt.subplots(figsize=(COLUMN, 0.7 + 0.25 * len(molecules)))
     table = pd.concat([frame.assign(set=name) for name, frame in molecules.items()], ignore_index=True)
-    sns.histplot(
-        table, x="heavy_atoms", hue="set", stat="density", common_norm=False, element="step", binwidth=2, ax=ax
-    )
-    ax.set(xlabel="heavy atoms per molecule", ylabel="density", xlim=(0, table["heavy_atoms"].quantile(0.999)))
+    sns.boxplot(table, x="heavy_atoms", y="set", whis=(1, 99), fliersize=1, linewidth=0.8, color="0.85", ax=ax)
+    ax.set(xlabel="heavy atoms per molecule", ylabel="", xscale="log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    ax.xaxis.set_major_formatter(ScalarFormatter())
     return figure
 
 

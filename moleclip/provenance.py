@@ -69,6 +69,7 @@ def start(notebook: str, parameters: params.Parameters) -> Run:
     os.chdir(params.ROOT)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
     logging.getLogger("moleclip").setLevel(logging.INFO)
+    pd.set_option("display.max_colwidth", 200)  # addresses, checksums and reasons are shown whole
     values = {name: repr(value) for name, value in parameters}
     display(pd.DataFrame({"value": values}).rename_axis("parameter"))  # type: ignore[no-untyped-call]
     return Run(notebook, parameters)
