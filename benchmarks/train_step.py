@@ -80,7 +80,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
         adam.zero_grad()
 
     synthetic = torch.randint(0, 256, (2 * pairs, size, size, 3), dtype=torch.uint8).to(device)
-    waiting = float("nan")
+    waiting: float | None = None
     if case["workers"] is None:
         each = seconds_each(lambda: step(synthetic), case["steps"], device)
     else:
