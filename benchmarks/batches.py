@@ -17,7 +17,7 @@ def measure(name: str, count: int, workers: int, level: str) -> dict[str, object
     readable = datasets.clean(datasets.Dataset(name, datasets.load(name).smiles[:count], np.empty((count, 0))))[0]
     smiles = list(readable["smiles"])
     started = time.perf_counter()
-    molecules = chunks.run(depict.prepare_all, smiles, workers=max(1, workers), size=max(1, len(smiles) // 4))
+    molecules = chunks.run(depict.prepare_all, smiles, workers=workers, size=max(1, len(smiles) // 4))
     laid_out = time.perf_counter() - started
     views = batches.Views(molecules["molecule"], np.arange(len(smiles)), level, seed=0)
     sampler = batches.GroupedBatches(np.zeros(len(smiles), np.int64), 64, 32, seed=0)

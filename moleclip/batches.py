@@ -108,10 +108,9 @@ class GroupedBatches(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, int(position)) for position in batch[self.share]]
 
 
-def pair(molecule: str | Chem.Mol, augmentation: str, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
-    """Draw both views of a molecule, plain and randomised, each augmented: uint8 [size, size, 3]."""
+def pair(prepared: Chem.Mol, augmentation: str, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
+    """Draw both views of a laid-out molecule, plain and randomised, each augmented: uint8 [size, size, 3]."""
     styles = (depict.PLAIN, depict.random_style(rng))
-    prepared = depict.prepare(molecule)
     drawings = [depict.draw(prepared, style, size) for style in styles]
     plain, randomised = (torch.from_numpy(augment.augment(image, augmentation, rng)) for image in drawings)
     return plain, randomised

@@ -4,7 +4,7 @@ import csv
 import gzip
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,19 +160,21 @@ def registry() -> pd.DataFrame:
         bytes.
     """
     rows = []
+    defaults = {entry.name: entry.default for entry in fields(Dataset)}
     for name in names():
-        known: dict[str, Any] = {"task": "pretraining", "split": "random", "holdout": 0.1} | _PAPER.get(name, {})
-        known |= {"reference": _CORPORA.get(name) or known.get("reference") or f"rdkit {rdBase.rdkitVersion}"}
-        if name == "chembl2321810":
-            known |= _SERIES
+        reference = _CORPORA.get(name, f"rdkit {rdBase.rdkitVersion}")
+        known = {**defaults, "reference": reference, **_PAPER.get(name, _SERIES if name == "chembl2321810" else {})}
         file = sources.FILES.get(name, sources.File("", "", None, None, "BSD-3-Clause", _SHIPPED.get(name, "")))
         rows.append(
             {
                 "set": name,
-                **{key: known.get(key, "") for key in ("task", "metric", "unit", "split", "holdout", "reference")},
-                "labels": ", ".join(known.get("label_names", ())),
-                **{"columns": file.columns, "licence": file.licence, "url": file.url or "inside rdkit"},
-                **{"sha256": file.sha256 or "", "bytes": file.size},
+                **{key: known[key] for key in ("task", "metric", "unit", "split", "holdout", "reference")},
+                "labels": ", ".join(known["label_names"]),
+                "columns": file.columns,
+                "licence": file.licence,
+                "url": file.url or "inside rdkit",
+                "sha256": file.sha256 or "",
+                "bytes": file.size,
             }
         )
     return pd.DataFrame(rows).convert_dtypes()

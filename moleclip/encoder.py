@@ -218,21 +218,22 @@ def load(source: str | Path, seed: int = 0) -> Encoder:
 
 def _load_file(file: Path, known: Tower | None, preprocess: Preprocess | None = None) -> Encoder:
     """Read the image tower of a foreign file into a tower that is known, or that the file tells."""
-    anchor = next(iter(known.build().state_dict())) if known else "class_embedding"
+    encoder = Encoder(known, preprocess) if known else None
+    anchor = next(iter(encoder.visual.state_dict())) if encoder else "class_embedding"
     tensors, owner = weights.read(file, anchor)
-    if known is None and owner == "unknown":
-        raise ValueError(
-            f"{file}: does not say with which activation it was trained. Give the tower too, as '<tower>@{file}': "
-            f"{PAPER} for OpenAI's weights, ViT-B-16 for most others of this size"
-        )
-    try:
-        built = known or Tower(**weights.architecture(tensors), quick_gelu=True)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-    # The authors read images by OpenCV, blue first, and normalise with CLIP's numbers for red first.
-    order: Literal["RGB", "BGR"] = "BGR" if owner == "moleclip" else "RGB"
-    preprocess = preprocess or Preprocess(built.vision["image_size"], channel_order=order)
-    encoder = Encoder(built, preprocess)
+    if encoder is None:
+        if owner == "unknown":
+            raise ValueError(
+                f"{file}: does not say with which activation it was trained. Give the tower too, as "
+                f"'<tower>@{file}': {PAPER} for OpenAI's weights, ViT-B-16 for most others of this size"
+            )
+        try:
+            encoder = Encoder(Tower(**weights.architecture(tensors), quick_gelu=True))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+    if owner == "moleclip" and preprocess is None:
+        # The authors read images by OpenCV, blue first, and normalise with CLIP's numbers for red first.
+        encoder.preprocess = dataclasses.replace(encoder.preprocess, channel_order="BGR")
     _fill(encoder.visual, tensors, file)
     return encoder
 

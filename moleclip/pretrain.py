@@ -89,7 +89,7 @@ def read_corpus(p: params.Pretrain) -> Corpus:
     """Read the labels, lay the molecules out, leave out what cannot be drawn, and set aside the held-out ones."""
     table = cluster.read_labels(p.labels, p.k, p.seed)
     columns = [f"k_{k}" for k in p.k]
-    prepared = chunks.run(depict.prepare_all, list(table["smiles"]), p.cache, max(1, p.workers))
+    prepared = chunks.run(depict.prepare_all, list(table["smiles"]), p.cache, p.workers)
     reasons = prepared["reason"].to_numpy()
     left_out = pd.DataFrame({"smiles": table["smiles"].to_numpy(), "reason": reasons})[reasons != ""]
     if len(left_out):

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -159,8 +159,9 @@ def fetch(name: str, sha256: str | None = None) -> Path:
 
 def get(file: File, sha256: str | None = None) -> Path:
     """`fetch` for a file that has no name here."""
+    file = replace(file, sha256=file.sha256 or sha256)
     found = _mirrored(file) or (_packaged(file) if file.url.startswith("pip:") else cache() / file.path)
-    return _checked(found if found.is_file() else _download(found, file, sha256), file, sha256)
+    return _checked(found if found.is_file() else _download(found, file), file)
 
 
 def cache() -> Path:
@@ -184,16 +185,15 @@ def address(path: Path) -> str | None:
     return next((file.url for file in FILES.values() if path.as_posix().endswith(f"/{file.path}")), None)
 
 
-def _checked(path: Path, file: File, sha256: str | None = None) -> Path:
+def _checked(path: Path, file: File) -> Path:
     found = pooch.file_hash(str(path), alg="sha256")
-    expected = file.sha256 or sha256
-    if expected is None:
+    if file.sha256 is None:
         log.warning("%s: sha256 is %s. Nobody has vouched for it: pin it with the parameter `sha256`", file.url, found)
-    elif found != expected:
+    elif found != file.sha256:
         size = "" if file.size is None else f", expected {file.size}"
         raise DataError(
             f"{path}: damaged or another version ({path.stat().st_size} bytes{size}).\n"
-            f"sha256 is {found}, expected {expected}.\n"
+            f"sha256 is {found}, expected {file.sha256}.\n"
             f"Delete it, and it is fetched again from {file.url}"
         )
     return path
@@ -215,20 +215,18 @@ def _packaged(file: File) -> Path:
     )
 
 
-def _download(path: Path, file: File, sha256: str | None) -> Path:
+def _download(path: Path, file: File) -> Path:
     log.info("downloading %s", file.url)
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=10)
-    expected = file.sha256 or sha256
+    pinned = file.sha256 and f"sha256:{file.sha256}"
     try:
-        pooch.retrieve(
-            file.url, expected and f"sha256:{expected}", fname=path.name, path=path.parent, downloader=downloader
-        )
+        pooch.retrieve(file.url, pinned, fname=path.name, path=path.parent, downloader=downloader)
     except ValueError as error:  # what came does not have the checksum; pooch has thrown it away
         raise DataError(f"{file.url}: refused. {error}") from None
     except (requests.RequestException, OSError) as error:
         raise DataError(
             f"{file.url}: cannot be downloaded ({type(error).__name__}).\n"
-            f"Without network, put the file (sha256 {expected or 'unknown'}, {file.size or 'unknown'} bytes) at "
+            f"Without network, put the file (sha256 {file.sha256 or 'unknown'}, {file.size or 'unknown'} bytes) at "
             f"{path},\nor at {file.path} in a folder of your own and set MOLECLIP_DATA_DIR to that folder"
         ) from None
     return path
