@@ -1,7 +1,7 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run figures dag test nightly bench check format lab lock clean
+.PHONY: help demo run rehearse figures dag test nightly bench check format lab lock clean
 
 PYTHON ?= python3.11
 PROFILE ?= demo
@@ -27,6 +27,11 @@ run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
 		|| { status=$$?; [ $$status != 75 ] || echo "profile $(PROFILE) is running already" >&2; exit $$status; }
 	@echo "figures:            figures/$(PROFILE)/"
 	@echo "executed notebooks: runs/$(PROFILE)/notebooks/"
+
+rehearse: PROFILE = paper
+rehearse: .venv/installed ## a profile's whole walk, cut to a few steps (PROFILE=paper; 15 minutes at most)
+	$(BIN)/python -m moleclip.rehearsal $(PROFILE)
+	$(MAKE) --no-print-directory run PROFILE=rehearsal_$(PROFILE)
 
 figures: ARGS = --forcerun draw
 figures: run ## draw the figures of a profile again, from its runs (PROFILE=demo)
@@ -68,4 +73,4 @@ lock: .venv/installed ## renew requirements.lock from pyproject.toml
 		--no-annotate --no-header --upgrade --output-file requirements.lock
 
 clean: ## remove all runs (not the environment, not the figures)
-	rm -rf runs .snakemake
+	rm -rf runs .snakemake params/rehearsal_* figures/rehearsal_*

@@ -177,12 +177,6 @@ def _write_state(file: Path | None, passes: int, inertia: float, last: float, ce
     provenance.write(file, save)
 
 
-def sample(fingerprints: Fingerprints, size: int, seed: int) -> Fingerprints:
-    """Draw fingerprints of `size` molecules at random (all of them, if there are no more)."""
-    rows = np.random.default_rng(seed).permutation(len(fingerprints))[:size]
-    return fingerprints[np.sort(rows)]
-
-
 def sweep(
     fingerprints: Fingerprints, ks: Sequence[int], seed: int, cache: str | Path | None = None
 ) -> tuple[pd.DataFrame, dict[int, NDArray[np.int64]]]:

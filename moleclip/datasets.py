@@ -347,12 +347,25 @@ def check_size(molecule: Chem.Mol) -> Chem.Mol:
     return molecule
 
 
-def clean(dataset: Dataset, folder: str | Path | None = None, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+def sample(size: int, count: int | None, seed: int) -> NDArray[np.int64]:
+    """Draw `count` of `size` rows at random, in ascending order; all of them for None, or if there are no more.
+
+    >>> sample(3, None, seed=0)
+    array([0, 1, 2])
+    """
+    return np.sort(np.random.default_rng(seed).permutation(size)[:count])
+
+
+def clean(
+    dataset: Dataset, folder: str | Path | None = None, workers: int = 1, rows: NDArray[np.int64] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Separate the molecules that can be read from those that cannot.
 
     Parameters
     ----------
     dataset : Dataset
+    rows : ndarray of int64, optional
+        Positions in the data set of the molecules to read, from `sample`; all of them by default.
     folder, workers
         For corpora of millions: see `chunks.run`.
 
@@ -363,12 +376,14 @@ def clean(dataset: Dataset, folder: str | Path | None = None, workers: int = 1) 
         duplicate_of (row of the first molecule with the same canonical SMILES, -1 for that first one),
         and one column per label.
     unreadable : DataFrame
-        row, smiles, reason. The two tables together have one line per molecule of the data set.
+        row, smiles, reason. The two tables together have one line per molecule that was to be read.
     """
-    table = chunks.run(_read, dataset.smiles, folder, workers).to_pandas()
-    table.insert(0, "row", np.arange(len(dataset)))
+    rows = np.arange(len(dataset)) if rows is None else rows
+    smiles = [dataset.smiles[row] for row in rows]
+    table = chunks.run(_read, smiles, folder, workers).to_pandas()
+    table.insert(0, "row", rows)
     # A lone half of a character, which no file can hold, is written as its number.
-    texts = [text.encode(errors="backslashreplace").decode() for text in dataset.smiles]
+    texts = [text.encode(errors="backslashreplace").decode() for text in smiles]
     table.insert(1, "smiles", pd.Series(texts, dtype=str))
     readable = table["reason"] == ""
     molecules = table[readable].drop(columns="reason").reset_index(drop=True)
@@ -405,7 +420,7 @@ def summary(dataset: Dataset, molecules: pd.DataFrame, unreadable: pd.DataFrame)
     differ = dataset.labels[copies["row"]] != dataset.labels[copies["duplicate_of"]]
     return {
         "set": dataset.name,
-        "molecules": len(dataset),
+        "molecules": len(molecules) + len(unreadable),
         "unreadable": len(unreadable),
         "duplicates": len(copies),
         "in conflict": int(differ.any(axis=1).sum()),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import DisplayHandle, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -165,26 +166,40 @@ def knee(curve: pd.DataFrame, at: int | None) -> Figure:
 
 def loss_curves(metrics: pd.DataFrame) -> Figure:
     """Losses of pretraining (left), and what the encoder can do with held-out molecules (right)."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.5))
-    steps = metrics.dropna(subset="loss") if "loss" in metrics else metrics.iloc[:0]
-    parts = [name for name in map(str, steps) if name.startswith("class_") or name == "contrastive"]
-    for name, marker in zip(parts, "os^Dv", strict=False):
-        label = f"class, K = {name.partition('_')[2]}" if name.startswith("class_") else name
-        left.plot(steps["step"], steps[name], marker=marker, markersize=2.5, label=label)
-    left.set(xlabel="step", ylabel="training loss (nats)")
-    left.legend(frameon=False)
-    epochs = metrics.dropna(subset="held_out_top1")
-    right.plot(epochs["epoch"], 100 * epochs["held_out_top1"], marker="o", label="retrieval, top 1")
-    right.plot(epochs["epoch"], 100 * epochs["chance"], "--", color="0.4", label="retrieval, chance")
-    for name, marker in zip(
-        [name for name in map(str, epochs) if name.startswith("held_out_accuracy")], "s^Dv", strict=False
-    ):
-        label = f"class, K = {name.rpartition('_')[2]}"
-        right.plot(epochs["epoch"], 100 * epochs[name], marker=marker, markersize=3, label=label)
-    right.set(xlabel="epoch", ylabel="held-out accuracy (%)", ylim=(0, None))
-    right.xaxis.get_major_locator().set_params(integer=True)
-    right.legend(frameon=False)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.5), sharex=True)
+    ks = [name.rpartition("_")[2] for name in map(str, metrics) if name.startswith("held_out_accuracy")]
+    losses = {"contrastive": ("contrastive", "C0o-")}
+    checks = {"held_out_top1": ("retrieval, top 1", "C0o-"), "chance": ("retrieval, chance", "C0:")}
+    for number, k in enumerate(ks, 1):
+        losses[f"class_{k}"] = (f"class, K = {k}", f"C{number}{'os^Dv'[number]}-")
+        checks[f"held_out_accuracy_{k}"] = (f"class, K = {k}", f"C{number}{'os^Dv'[number]}-")
+        checks[f"held_out_neighbours_{k}"] = (f"10 nearest neighbours, K = {k}", f"C{number}{'os^Dv'[number]}--")
+    for ax, curves, scale in ((left, losses, 1), (right, checks, 100)):
+        for name in [name for name in curves if name in metrics]:
+            rows = metrics.dropna(subset=name)
+            label, style = curves[name]
+            ax.plot(rows["step"], scale * rows[name], style, markersize=2.5, linewidth=1, label=label)
+        ax.set_xlabel("step")
+        ax.legend(frameon=False)
+    left.set_ylabel("training loss (nats)")
+    right.set(ylabel="held-out accuracy (%)", ylim=(0, None))
     return figure
+
+
+class Live:
+    """Losses of a pretraining that runs: one figure, drawn again in its place in the notebook."""
+
+    def __init__(self) -> None:
+        self.handle: DisplayHandle | None = None
+
+    def __call__(self, metrics: pd.DataFrame) -> None:
+        """Draw the metrics so far."""
+        figure = loss_curves(metrics)
+        if self.handle is None:
+            self.handle = display(figure, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self.handle.update(figure)  # type: ignore[no-untyped-call]
+        plt.close(figure)
 
 
 def finetuning_curves(curves: pd.DataFrame, scores: pd.DataFrame) -> Figure:
@@ -209,13 +224,27 @@ def finetuning_curves(curves: pd.DataFrame, scores: pd.DataFrame) -> Figure:
 
 
 def scores(table: pd.DataFrame) -> Figure:
-    """Test scores of the models of one data set: each split a dot, the mean over splits with its 95 % interval."""
-    metric, unit, dataset = (table[name].iloc[0] for name in ("metric", "unit", "dataset"))
+    """Test scores, one panel per data set: each split a dot, the mean over splits with its 95 % interval."""
+    sets = list(dict.fromkeys(table["dataset"]))
     order = [name for name in MODEL_NAMES if name in set(table["encoder"])]
     order += sorted(set(table["encoder"]) - set(order))
-    figure, ax = plt.subplots(figsize=(COLUMN, 0.6 + 0.3 * len(order)))
+    columns = min(2, len(sets))
+    rows = -(-len(sets) // columns)
+    size = (COLUMN * columns, rows * (0.6 + 0.3 * len(order)))
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
+    for ax, name in zip(axes.flat, sets, strict=False):
+        _scores_panel(ax, table[table["dataset"] == name], order)
+    for ax in axes.flat[len(sets) :]:
+        ax.axis("off")
+    return figure
+
+
+def _scores_panel(ax: Axes, table: pd.DataFrame, order: Sequence[str]) -> None:
+    metric, unit, dataset, kind = (table[name].iloc[0] for name in ("metric", "unit", "dataset", "split"))
     for y, name in enumerate(order):
         values = table.loc[table["encoder"] == name].sort_values("seed")["test"]
+        if values.empty:
+            continue
         interval = stats.mean_ci(list(values))
         ax.plot(values, np.full(len(values), y), "o", markersize=3, color="0.6", zorder=2)
         ax.errorbar(
@@ -228,16 +257,15 @@ def scores(table: pd.DataFrame) -> Figure:
             color=f"C{y}",
             zorder=3,
         )
-    splits = table.groupby("encoder")["seed"].nunique()
-    kind = table["split"].iloc[0]
+    splits = table.groupby("encoder")["seed"].nunique().min()
     ax.set(
         yticks=range(len(order)),
         yticklabels=[MODEL_NAMES.get(name, name) for name in order],
         ylim=(len(order) - 0.5, -0.5),
         xlabel=f"test {metric} ({unit})" if unit else f"test {metric}",
-        title=f"{dataset}, {kind} split\nmean and 95 % interval of {splits.min()} splits",
+        title=f"{dataset}, {kind} split\n"
+        + (f"mean and 95 % interval of {splits} splits" if splits > 1 else "one run"),
     )
-    return figure
 
 
 def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = None) -> Figure:
@@ -252,7 +280,8 @@ def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = 
         rows = test[test["encoder"] == name]
         _parity_panel(ax, rows, limits)
         error = (rows["label"] - rows["prediction"]).abs().mean()
-        ax.set(title=f"{MODEL_NAMES.get(name, name)}\nMAE {error:.2f}", xlabel=f"measured ({unit})")
+        title = f"{rows['dataset'].iloc[0]}\n{MODEL_NAMES.get(name, name)}\nMAE {error:.2f}"
+        ax.set(title=title, xlabel=f"measured ({unit})")
     axes[0][0].set_ylabel(f"predicted ({unit})")
     if "split_seed" in test and len(set(test["split_seed"])) > 1:
         axes[0][-1].legend(frameon=False, title="split", fontsize=6, title_fontsize=6, handletextpad=0)
@@ -327,11 +356,13 @@ class Page:
         except FileNotFoundError as error:
             print(f"skipped: {error}")
             return pd.DataFrame()
-        by_split = table.pivot_table(index="seed", columns="encoder", values="test")
-        if "pretrained" not in by_split:
-            return pd.DataFrame()
-        others = [name for name in MODEL_NAMES if name in by_split and name != "pretrained"]
-        rows = {MODEL_NAMES[name]: stats.paired(list(by_split[name]), list(by_split["pretrained"])) for name in others}
+        rows = {}
+        for dataset, part in table.groupby("dataset"):
+            by_split = part.pivot_table(index="seed", columns="encoder", values="test")
+            others = [name for name in map(str, by_split) if name != "pretrained" and "pretrained" in by_split]
+            for name in sorted(others, key=[*MODEL_NAMES, *others].index):
+                difference = stats.paired(list(by_split[name]), list(by_split["pretrained"]))
+                rows[dataset, MODEL_NAMES.get(name, name)] = difference
         return pd.DataFrame(rows, index=list(stats.Paired._fields)).T.round(3)
 
     def _gallery(self) -> tuple[Figure, list[Path]]:
@@ -353,8 +384,12 @@ class Page:
 
     def _parity(self) -> tuple[Figure, list[Path]]:
         table, predictions, files = read_jobs(f"{self.p.runs}/finetune")
+        regression = table[table["metric"] != "ROC-AUC"]
+        if regression.empty:
+            raise FileNotFoundError(f"{self.p.runs}/finetune: no regression among the finished jobs")
+        dataset, unit = regression[["dataset", "unit"]].iloc[0]
         shown = ["pretrained", "random", "random_forest"]
-        return parity(predictions, table["unit"].iloc[0], shown), files
+        return parity(predictions[predictions["dataset"] == dataset], unit, shown), files
 
 
 def _need(path: str, notebook: str) -> Path:

@@ -62,7 +62,8 @@ def run(
     # One notebook may run many times side by side, told apart by where its output goes.
     name = notebook.stem
     if output.stem != name:
-        name += f" {output.parent.name}/{output.stem}"
+        below = output.parts.index(name) + 1 if name in output.parts else -2
+        name = f"{name} {Path(*output.parts[below:]).with_suffix('')}"
     print(f"{name}: started", flush=True)
     try:
         _execute(notebook, failed, values, name)

@@ -55,6 +55,7 @@ class DepictMolecules(Parameters):
     output: PathText
     examples: Count
     checksums: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+    sample: Count | None
     cache: PathText | None
     workers: Workers
     seed: Seed

@@ -7,6 +7,7 @@ From a shell, alone or on several GPUs:
 """
 
 import argparse
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -14,10 +15,12 @@ import logging
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,6 +47,13 @@ POOL = 256  # molecules among which retrieval looks for the right one
 NEIGHBOURS = 10  # that vote in the check by nearest neighbours
 REFERENCE = 1024  # training molecules among which they are looked for
 CHECKPOINT = "checkpoint.pt"
+METRICS = "metrics.jsonl"
+WATCH = 20.0  # seconds between two looks at a run
+
+# Loaded here, as little is safe between fork and exec.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+Watch = Callable[[pd.DataFrame], None]
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +118,17 @@ def read_corpus(p: params.Pretrain) -> Corpus:
     )
 
 
-def run(p: params.Pretrain) -> Path:
+def run(p: params.Pretrain, watch: Watch | None = None) -> Path:
     """Pretrain an encoder; an interrupted run goes on from its last checkpoint (bit for bit, on a CPU).
 
     More than one process is started as a subprocess of this very function, whose log is shown and kept in
     `train.log`.
+
+    Parameters
+    ----------
+    p : params.Pretrain
+    watch : callable, optional
+        Is given the metrics so far every `WATCH` seconds or so, and at the end.
 
     Returns
     -------
@@ -130,13 +146,13 @@ def run(p: params.Pretrain) -> Path:
         Another number of processes runs than was asked for, or one of them failed.
     """
     if p.processes > 1 and "WORLD_SIZE" not in os.environ:
-        return _launch(p)
+        return _launch(p, watch)
     threads = torch.get_num_threads()
     # Drawing takes the cores of its workers: computing on them too would only make both wait.
     torch.set_num_threads(max(1, threads - p.workers))
     try:
         with torch.random.fork_rng(), _alone(Path(p.output)):
-            return _Training(p).run()
+            return _Training(p, watch).run()
     except RuntimeError as error:
         if not re.search("DataLoader worker.*(exited unexpectedly|killed by signal)", str(error)):
             raise
@@ -148,14 +164,17 @@ def run(p: params.Pretrain) -> Path:
         torch.set_num_threads(threads)
 
 
-def _launch(p: params.Pretrain) -> Path:
+def _launch(p: params.Pretrain, watch: Watch | None) -> Path:
     output = Path(p.output)
+    watched = _Watched(output, watch)
     provenance.write_json(output / "parameters.json", p.model_dump())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={p.processes}"]
     command += ["-m", "moleclip.pretrain", str(output / "parameters.json")]
     with (
         open(output / "train.log", "a") as kept,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=_end_with_parent
+        ) as child,
     ):
         assert child.stdout is not None
         try:
@@ -163,19 +182,40 @@ def _launch(p: params.Pretrain) -> Path:
                 kept.write(line)
                 kept.flush()
                 log.info(line.rstrip())
+                watched.look()
         except BaseException:
             child.terminate()
             raise
     if child.returncode:
         raise RuntimeError(f"pretraining ended with status {child.returncode}: see {output / 'train.log'}")
+    watched.look(at_once=True)
     return output
+
+
+def _end_with_parent() -> None:
+    """Let this process be killed when the one that started it is, so that no orphan trains on."""
+    if _LIBC is not None:
+        _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+class _Watched:
+    """Shows the metrics in a folder to whoever watches, not too often."""
+
+    def __init__(self, folder: Path, watch: Watch | None) -> None:
+        self.folder, self.watch, self.last = folder, watch, time.monotonic()
+
+    def look(self, at_once: bool = False) -> None:
+        due = at_once or time.monotonic() - self.last > WATCH
+        if self.watch and due and (self.folder / METRICS).is_file():
+            self.watch(read_metrics(self.folder))
+            self.last = time.monotonic()
 
 
 class _Training:
     """One process of a run: what it holds, and its steps."""
 
-    def __init__(self, p: params.Pretrain) -> None:
-        self.p, self.output = p, Path(p.output)
+    def __init__(self, p: params.Pretrain, watch: Watch | None) -> None:
+        self.p, self.output, self.watched = p, Path(p.output), _Watched(Path(p.output), watch)
         AcceleratorState._reset_state()  # of an earlier run in this process, with another precision
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
@@ -224,6 +264,7 @@ class _Training:
             (self.output / CHECKPOINT).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
+        self.watched.look(at_once=True)
         return self.output
 
     def _epoch(self, epoch: int, start: int) -> None:
@@ -238,6 +279,7 @@ class _Training:
             if number % p.log_every == 0 or number == per_epoch:
                 self._log(epoch, number, since, clock)
                 since.clear()
+                self.watched.look()
             if number == per_epoch or (p.evaluate_every and number % p.evaluate_every == 0):
                 self._evaluate(step)
             if number == per_epoch or number % p.checkpoint_every == 0:
@@ -310,7 +352,7 @@ class _Training:
         if not file.is_file():
             self.metrics.keep(0)
             return 0
-        state = torch.load(file, map_location=self.accelerator.device, weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)  # whatever device goes on
         changes = [
             f"{name} was {state['identity'].get(name)!r}, is {value!r}"
             for name, value in self.identity.items()
@@ -490,7 +532,7 @@ class _Metrics:
     """Lines of `metrics.jsonl`, and TensorBoard's events if asked for; written by the first process."""
 
     def __init__(self, folder: Path, tensorboard: bool, writes: bool) -> None:
-        self.path, self.writes = folder / "metrics.jsonl", writes
+        self.path, self.writes = folder / METRICS, writes
         self.board: Any = None
         if tensorboard and writes:
             from torch.utils.tensorboard import SummaryWriter  # its package is an extra
@@ -526,7 +568,7 @@ def read_lines(path: Path) -> list[dict[str, float]]:
 
 def read_metrics(folder: str | Path) -> pd.DataFrame:
     """Metrics of a pretraining run, one row per logged step or evaluation."""
-    return pd.DataFrame(read_lines(Path(folder) / "metrics.jsonl"))
+    return pd.DataFrame(read_lines(Path(folder) / METRICS))
 
 
 def _identity(p: params.Pretrain, corpus: Corpus, accelerator: Accelerator) -> dict[str, Any]:
@@ -545,12 +587,15 @@ def _duration(seconds: float) -> str:
 
 def main() -> None:
     """Run, or be one of the processes of a run, from a shell."""
+    if "WORLD_SIZE" in os.environ:
+        _end_with_parent()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("file", help="parameters of notebook 03, as YAML or JSON")
     parser.add_argument("--processes", type=int, help="instead of the file's")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     log.setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", ".*all_gather is deprecated", FutureWarning)  # in open_clip, for each process
     overrides = {} if arguments.processes is None else {"processes": arguments.processes}
     run(params.read("03_pretrain", arguments.file, **overrides))  # type: ignore[arg-type]
 

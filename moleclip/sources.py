@@ -169,6 +169,11 @@ def cache() -> Path:
     return Path(pooch.os_cache("moleclip"))
 
 
+def present(name: str) -> bool:
+    """Whether a data file is on this machine already; those of packages are not looked for."""
+    return mirrored(name) is not None or (cache() / FILES[name].path).is_file()
+
+
 def mirrored(name: str) -> Path | None:
     """Path of a data file in the folder that MOLECLIP_DATA_DIR names, if it is there."""
     return _mirrored(FILES[name])

@@ -73,8 +73,8 @@ def mean_ci(values_by_split: Sequence[float]) -> Interval:
     values = np.asarray(values_by_split, float)
     if len(values) < 2:
         return Interval(float(values.mean()), np.nan, np.nan)
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-    return Interval(float(values.mean()), float(low), float(high))
+    mean, half = values.mean(), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return Interval(float(mean), float(mean - half), float(mean + half))
 
 
 def paired(a_by_split: Sequence[float], b_by_split: Sequence[float]) -> Paired:

@@ -115,14 +115,26 @@ def pretrained(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
     Path
         From the cache of huggingface_hub, or as `sources.fetch` finds it.
     dict
-        open_clip's notes on them: mean, std, and more.
+        open_clip's notes on them, as `known` gives them.
+
+    Raises
+    ------
+    ValueError
+        As for `known`.
+    DataError
+        The file is out of reach; the message says where to put it.
+    """
+    config = known(name, tag)
+    return _fetch(config), config
+
+
+def known(name: str, tag: str) -> dict[str, Any]:
+    """Look up open_clip's notes on weights (mean, std, address and more) without fetching them.
 
     Raises
     ------
     ValueError
         There is no such tag, or the weights were trained with another activation than the tower's.
-    DataError
-        The file is out of reach; the message says where to put it.
     """
     config = get_pretrained_cfg(name, tag)
     if not config:
@@ -134,7 +146,7 @@ def pretrained(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
             f"{name}/{tag}: these weights were trained with QuickGELU, and the tower {name!r} has GELU. The tensors "
             f"fit, but the features would be others. Use {name}-quickgelu/{tag}"
         )
-    return _fetch(config), config
+    return dict(config)
 
 
 def _fetch(config: Mapping[str, Any]) -> Path:

@@ -86,13 +86,6 @@ def test_the_kind_of_state_a_run_goes_on_from_is_its_own(keys, tmp_path):
     assert np.array_equal(cluster.kmeans(keys[:90], 5, 0, tmp_path)[0], cluster.kmeans(keys[:90], 5, 0)[0])
 
 
-def test_a_sample_is_seeded_and_without_repetition(keys):
-    drawn = cluster.sample(keys, 50, seed=3)
-    assert np.array_equal(drawn, cluster.sample(keys, 50, seed=3))
-    assert not np.array_equal(drawn, cluster.sample(keys, 50, seed=4))
-    assert np.array_equal(cluster.sample(keys, 1000, seed=3), keys)
-
-
 def test_same_seed_same_labels(keys):
     first, again, other = (cluster.kmeans(keys, 10, seed)[0] for seed in (1, 1, 2))
     assert np.array_equal(first, again)

@@ -217,3 +217,20 @@ def test_missing_table_says_what_to_do():
 
 def test_parse_agrees_with_rdkit():
     assert Chem.MolToSmiles(datasets.parse("OCC")) == "CCO"
+
+
+def test_a_sample_is_seeded_and_without_repetition():
+    drawn = datasets.sample(1000, 50, seed=3)
+    assert len(set(drawn)) == 50
+    assert drawn.tolist() == sorted(datasets.sample(1000, 50, seed=3))
+    assert drawn.tolist() != datasets.sample(1000, 50, seed=4).tolist()
+    assert datasets.sample(40, 50, seed=3).tolist() == list(range(40))
+
+
+def test_a_sample_keeps_the_rows_of_its_source():
+    dataset = datasets.load("chembl2321810")
+    rows = datasets.sample(len(dataset), 30, seed=0)
+    molecules, unreadable = datasets.clean(dataset, rows=rows)
+    assert sorted([*molecules["row"], *unreadable["row"]]) == rows.tolist()
+    assert list(molecules["smiles"]) == [dataset.smiles[row] for row in molecules["row"]]
+    assert list(molecules["activity"]) == [dataset.labels[row, 0] for row in molecules["row"]]

@@ -79,7 +79,7 @@ def test_scores_show_means_and_intervals():
 def test_parity_shows_test_molecules_only():
     table = pd.DataFrame(
         {"part": ["test", "test", "val"], "encoder": "mean", "label": [1.0, 2.0, 9.0], "prediction": [1.5, 1.5, 9.0]}
-    )
+    ).assign(dataset="made")
     ax = figures.parity(table, "eV").axes[0]
     assert ax.lines[1].get_xdata().tolist() == [1.0, 2.0]
     assert "MAE 0.50" in ax.get_title()
@@ -103,10 +103,21 @@ def test_loss_curves_show_chance():
             "chance": [0.01, np.nan, 0.01],
         }
     )
+    metrics["contrastive"] = metrics["loss"] - metrics["class_30"]
+    metrics["held_out_accuracy_30"] = 2 * metrics["held_out_top1"]
+    metrics["held_out_neighbours_30"] = 3 * metrics["held_out_top1"]
     left, right = figures.loss_curves(metrics).axes
-    assert left.lines[0].get_ydata().tolist() == [2.0, 1.0]
-    assert right.lines[0].get_ydata().tolist() == [1.0, 20.0]
-    assert right.lines[1].get_ydata().tolist() == [1.0, 1.0]
+    assert {line.get_label(): line.get_ydata().tolist() for line in left.lines} == {
+        "contrastive": [1.0, 1.0],
+        "class, K = 30": [2.0, 1.0],
+    }
+    assert {line.get_label(): line.get_ydata().tolist() for line in right.lines} == {
+        "retrieval, top 1": [1.0, 20.0],
+        "retrieval, chance": [1.0, 1.0],
+        "class, K = 30": [2.0, 40.0],
+        "10 nearest neighbours, K = 30": [3.0, pytest.approx(60.0)],
+    }
+    assert right.lines[0].get_xdata().tolist() == [0, 10]
 
 
 def draw_params(tmp_path, **overrides):
@@ -127,3 +138,13 @@ def test_a_job_without_its_record_is_not_a_result(tmp_path):
     provenance.write_parquet(job / "scores.parquet", SCORES)
     with pytest.raises(FileNotFoundError, match="no finished finetuning job"):
         figures.read_jobs(tmp_path / "finetune")
+
+
+def test_each_data_set_has_its_own_panel_and_differences(tmp_path, monkeypatch):
+    other = SCORES.assign(dataset="other", metric="ROC-AUC", unit="", test=0.5)
+    both = pd.concat([SCORES, other])
+    figure = figures.scores(both)
+    assert [ax.get_xlabel() for ax in figure.axes] == ["test MAE (eV)", "test ROC-AUC"]
+    monkeypatch.setattr(figures, "read_jobs", lambda folder: (both, None, []))
+    found = figures.Page("10_draw_figures", draw_params(tmp_path)).differences()
+    assert found["difference"].to_dict() == {("made", "training mean"): 0.4, ("other", "training mean"): 0.0}

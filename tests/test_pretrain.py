@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from moleclip import batches, datasets, encoder, objective, pretrain
 
@@ -181,19 +182,45 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(pretrain_params,
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "killed").items())
 
 
-def shell(p, folder, after_lines, then=0.0):
-    """Run the documented command; kill it some seconds after a number of lines of its log."""
+def shell(p, folder, after_lines, then=0.0, launcher=()):
+    """Run the documented command; kill it some seconds after a number of lines about its steps."""
     file = folder / "parameters.json"
     file.write_text(p.model_dump_json())
-    command = [sys.executable, "-u", "-m", "moleclip.pretrain", str(file)]
+    command = [sys.executable, "-u", *launcher, "-m", "moleclip.pretrain", str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        for number, _ in enumerate(child.stdout, 1):
+        number = 0
+        for line in child.stdout:
+            number += " step " in line
             if number == after_lines:
                 time.sleep(then)
                 child.kill()
                 return None
     assert child.returncode == 0
     return Path(p.output)
+
+
+@pytest.mark.parametrize("launcher", [(), ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")])
+def test_two_processes_killed_go_on_like_one(pretrain_params, tmp_path, launcher):
+    """Started by us or by torchrun: with the process that was started, those that train are gone too."""
+    often = {"log_every": 1, "checkpoint_every": 1, "processes": 2}
+    straight = weights(pretrain.run(pretrain_params(output=str(tmp_path / "straight"), **often | {"processes": 1})))
+    p = pretrain_params(output=str(tmp_path / "killed"), **often)
+    assert shell(p, tmp_path, after_lines=4, launcher=launcher) is None
+    assert (tmp_path / "killed" / pretrain.CHECKPOINT).is_file()
+    while locked(tmp_path / "killed"):
+        time.sleep(0.1)
+    found = weights(shell(p, tmp_path, None, launcher=launcher))
+    steps = pretrain.read_metrics(tmp_path / "killed").dropna(subset="loss")["step"]
+    assert steps.tolist() == list(range(1, 9))
+    assert all(torch.allclose(tensor, straight[name], atol=5e-3) for name, tensor in found.items())
+
+
+def locked(folder):
+    try:
+        with pretrain._alone(folder):
+            return False
+    except RuntimeError:
+        return True
 
 
 def test_the_number_of_processes_is_not_taken_on_trust(pretrain_params, monkeypatch):
@@ -228,16 +255,36 @@ def test_a_tower_with_batch_normalisation_is_not_trained_in_chunks(pretrain_para
         pretrain.run(pretrain_params(encoder="RN50-quickgelu/random", chunk=4))
 
 
-def test_bf16_and_chunks_train_too(pretrain_params):
+def test_half_precisions_and_chunks_train_too(pretrain_params):
     """In one process after another precision, which Accelerate's state would refuse."""
     losses = []
-    for options in ({}, {"precision": "bf16"}, {"chunk": 5}):
+    for options in ({}, {"precision": "bf16"}, {"chunk": 5}, {"precision": "fp16"}):
         folder = pretrain.run(
             pretrain_params(epochs=1, log_every=1, output=f"{pretrain_params().output}{options}", **options)
         )
         losses.append(pretrain.read_metrics(folder)["loss"].dropna().to_numpy())
     assert np.allclose(losses[0], losses[1], rtol=0.05)
     assert np.allclose(losses[0], losses[2], rtol=1e-3)
+    assert np.allclose(losses[0], losses[3], rtol=0.01)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_can_be_watched(pretrain_params, monkeypatch, processes):
+    monkeypatch.setattr(pretrain, "WATCH", 0.0)
+    seen: list[int] = []
+    folder = pretrain.run(
+        pretrain_params(epochs=1, log_every=1, processes=processes), watch=lambda metrics: seen.append(len(metrics))
+    )
+    assert len(seen) > 2
+    assert seen == sorted(seen)
+    assert seen[-1] == len(pretrain.read_metrics(folder))
+
+
+def test_tensorboard_gets_what_metrics_get(pretrain_params):
+    folder = pretrain.run(pretrain_params(epochs=1, log_every=1, tensorboard=True))
+    board = EventAccumulator(str(folder / "tensorboard")).Reload()
+    losses = [event.value for event in board.Scalars("loss")]
+    assert np.allclose(losses, pretrain.read_metrics(folder)["loss"].dropna())
 
 
 def test_neighbours_by_hand():

@@ -24,6 +24,10 @@ def test_one_split_has_no_interval():
     assert math.isnan(high)
 
 
+def test_equal_splits_have_an_interval_without_width():
+    assert stats.mean_ci([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5)
+
+
 def test_paired_is_the_interval_of_the_differences():
     a, b = [1.0, 2.0, 4.0], [0.5, 1.9, 3.0]
     found = stats.paired(a, b)

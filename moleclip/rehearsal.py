@@ -1,0 +1,134 @@
+"""A profile cut to a few steps and the small tower, so that a typo is found in minutes and not after GPU days.
+
+    python -m moleclip.rehearsal paper
+
+writes the profile `params/rehearsal_paper/`, whose runs go to `runs/rehearsal_paper/`.
+"""
+
+import argparse
+import functools
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from moleclip import datasets, encoder, params, provenance, sources, weights
+
+# At most this much of each; None means all, or none wanted, except for the sample.
+_LIMITS = {"epochs": 1, "baseline_epochs": 1, "batch_size": 16, "group_size": 4, "processes": 2, "workers": 1}
+_LIMITS |= {"sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
+_FIXED = {"sample": 400, "validation_fraction": 0.05, "log_every": 5, "checkpoint_every": 10}
+_FEWER_CLASSES = 50  # times, as there are fewer molecules
+_STAND_INS = {"chembl_25": "chembl_25_subset"}  # of the same kind, for a corpus that is not on this machine
+
+
+def write(profile: str) -> Path:
+    """Write the rehearsal of a profile, a profile itself.
+
+    Every data set, tower and tag that it names is looked up, and what its runs would write is kept apart from theirs.
+
+    Raises
+    ------
+    ParameterError
+        The profile, or what it names, is wrong; or it writes outside `runs/<profile>` and `figures/<profile>`.
+    """
+    folder = params.ROOT / "params" / f"rehearsal_{profile}"
+    parameters, fan_out = params.read_profile(params.ROOT / "params" / profile)
+    for name, values in {**parameters, "profile.yaml": fan_out}.items():
+        file = params.parameter_file(name) if name in params.MODELS else name
+        placed = {"output"} if isinstance(values, params.Finetune) else None  # by the fan-out
+        try:
+            content = yaml.safe_dump(cut(values.model_dump(exclude=placed), profile), sort_keys=False)
+        except ValueError as error:
+            raise params.ParameterError(f"params/{profile}/{file}: {error}") from None
+        text = f"# Of params/{profile}: what `make rehearse PROFILE={profile}` runs.\n{content}"
+        if not (folder / file).is_file() or (folder / file).read_text() != text:  # else what is done would run again
+            provenance.write(folder / file, functools.partial(Path.write_text, data=text))
+    params.read_profile(folder)
+    return folder
+
+
+def cut(values: Mapping[str, Any], profile: str) -> dict[str, Any]:
+    """Cut the parameters of one notebook, or of the fan-out.
+
+    Parameters
+    ----------
+    values : mapping
+        All parameters, by name.
+    profile : str
+        Whose they are.
+    """
+    return {name: _cut(name, value, profile) for name, value in values.items()}
+
+
+def _cut(name: str, value: Any, profile: str) -> Any:
+    if isinstance(value, Mapping) and name != "checksums":
+        return cut(value, profile)
+    if name in _FIXED:
+        return _FIXED[name]
+    if name in _LIMITS:
+        return value if value is None else min(value, _LIMITS[name])
+    if name in ("k", "k_sweep", "k_labels"):
+        return list(dict.fromkeys(max(2, k // _FEWER_CLASSES) for k in value))
+    if name == "split_seeds":
+        return value[:1]
+    if name == "encoder":
+        return _small(value, profile)
+    if name == "datasets":
+        return [_present(_known(source)) for source in value]
+    if name in ("output", "cache", "runs") and isinstance(value, str) and value == _apart(value, profile):
+        raise ValueError(f"{name} {value!r} is not below runs/{profile} or figures/{profile}, as a rehearsal needs it")
+    return _apart(_present(value), profile) if isinstance(value, str) else value
+
+
+def _apart(path: str, profile: str) -> str:
+    """Keep what a rehearsal writes away from the runs of its profile."""
+    for top in ("runs", "figures"):
+        if path == f"{top}/{profile}" or path.startswith(f"{top}/{profile}/"):
+            return f"{top}/rehearsal_{profile}{path.removeprefix(f'{top}/{profile}')}"
+    return path
+
+
+def _known(name: str) -> str:
+    if name not in datasets.names():
+        raise ValueError(f"unknown data set {name!r}{params.nearest(name, datasets.names())}")
+    return name
+
+
+def _present(source: str) -> str:
+    """Let a smaller set stand in for a corpus, and for its table, where the corpus is not on this machine."""
+    for corpus, stand_in in _STAND_INS.items():
+        if Path(source).stem == corpus and not sources.present(corpus):
+            print(f"{corpus} is not on this machine: {stand_in} stands in for it")
+            return source.replace(corpus, stand_in)
+    return source
+
+
+def _small(source: str, profile: str) -> str:
+    """Take the small tower for a foreign one that exists; an encoder that the profile trains stays."""
+    name, _, tag = source.rpartition("/")
+    if not source or _apart(source, profile) != source:
+        return _apart(source, profile)
+    if source not in sources.FILES and not Path(source.rpartition("@")[2]).exists():
+        encoder.tower(name or encoder.PAPER)
+        if tag != "random":
+            weights.known(name, tag)
+    return "small/random"
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("profile", help="a folder of params/")
+    try:
+        print(f"rehearsing with {params.relative(write(parser.parse_args().profile))}")
+    except params.ParameterError as error:
+        print(f"ERROR in {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

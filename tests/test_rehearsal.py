@@ -1,0 +1,89 @@
+"""Rehearsals: every profile is cut, checked and kept apart from its own runs."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from moleclip import params, rehearsal
+
+PROFILES = sorted(path.parent.name for path in (params.ROOT / "params").glob("*/profile.yaml"))
+PROFILES = [name for name in PROFILES if not name.startswith("rehearsal_")]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A project's parameters and notebooks, to be changed."""
+    for name in ("params", "notebooks"):
+        shutil.copytree(params.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("rehearsal_*", ".ipynb_*"))
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    return tmp_path
+
+
+def leaves(values: Any) -> Iterator[Any]:
+    if isinstance(values, dict | list):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from leaves(value)
+    else:
+        yield values
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_it_is_short_small_and_apart(root, profile):
+    parameters, fan_out = params.read_profile(rehearsal.write(profile))
+    assert set(parameters) == set(params.MODELS)
+    pretraining = parameters["03_pretrain"]
+    assert (pretraining.epochs, pretraining.encoder, parameters["05_finetune_moleculenet"].epochs) == (
+        1,
+        "small/random",
+        1,
+    )
+    assert {parameters[name].sample for name in ("01_depict_molecules", "02_cluster_structures")} == {400}
+    texts = [text for p in [*parameters.values(), fan_out] for text in leaves(p.model_dump()) if isinstance(text, str)]
+    assert not [text for text in texts if text.startswith((f"runs/{profile}", f"figures/{profile}"))]
+    assert "small/random" in texts
+    assert not [text for text in texts if "ViT" in text]
+
+
+def test_written_again_it_is_left_as_it_is(root):
+    """Else the workflow would run again what is done."""
+    files = sorted(rehearsal.write("paper").iterdir())
+    for file in files:
+        os.utime(file, (0, 0))
+    rehearsal.write("paper")
+    assert [file.stat().st_mtime for file in files] == [0] * len(files)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("pretrain", {"encoder": "ViT-B-16/openai"}, "pretrain.yaml.*Use ViT-B-16-quickgelu/openai"),
+        ("pretrain", {"encoder": "ViT-B-16-quickgelu/opnai"}, "no weights 'opnai'"),
+        ("pretrain", {"encoder": "ViT-B16/random"}, "did you mean 'ViT-B-16'"),
+        ("pretrain", {"epoch": 3}, "did you mean 'epochs'"),
+        ("pretrain", {"output": "/scratch/encoder"}, "'/scratch/encoder' is not below runs/paper"),
+        ("depict_molecules", {"datasets": ["chembl25"]}, "did you mean 'chembl_25'"),
+        (
+            "profile",
+            {"finetune": {"models": {"a": {}}, "datasets": ["base"], "split_seeds": [1]}},
+            "did you mean 'bace'",
+        ),
+    ],
+)
+def test_what_a_profile_names_must_exist(root, file, change, message):
+    path = root / "params" / "paper" / f"{file}.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
+    with pytest.raises(params.ParameterError, match=message):
+        rehearsal.write("paper")
+
+
+def test_the_command(root, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["rehearsal", "demo"])
+    assert rehearsal.main() == 0
+    assert "rehearsing with params/rehearsal_demo" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["rehearsal", "dmo"])
+    assert rehearsal.main() == 1
+    assert "did you mean 'demo'" in capsys.readouterr().err
