@@ -1,7 +1,7 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run rehearse figures dag test nightly bench check format lab lock clean
+.PHONY: help demo run study rehearse figures dag test nightly bench check format lab lock clean
 
 PYTHON ?= python3.11
 PROFILE ?= demo
@@ -27,6 +27,10 @@ run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
 		|| { status=$$?; [ $$status != 75 ] || echo "profile $(PROFILE) is running already" >&2; exit $$status; }
 	@echo "figures:            figures/$(PROFILE)/"
 	@echo "executed notebooks: runs/$(PROFILE)/notebooks/"
+
+study: PROFILE = paper
+study: .venv/installed ## a study of a profile (NAME=baseline PROFILE=paper), beside the paper's runs
+	$(MAKE) --no-print-directory run PROFILE=$(PROFILE) ARGS="$(ARGS) --config profile=$(PROFILE) study=$(NAME)"
 
 rehearse: PROFILE = paper
 rehearse: .venv/installed ## a profile's whole walk, cut to a few steps (PROFILE=paper; 15 minutes at most)

@@ -1,12 +1,13 @@
-"""The notebooks of a profile as a workflow: `snakemake --cores 2 --config profile=demo`.
+"""The notebooks of a profile as a workflow: `snakemake --cores 2 --config profile=demo`, or one of its studies:
+`snakemake --cores 2 --config profile=paper study=baseline`.
 
 A job is one notebook with its parameters. Its inputs are the notebook, its parameter file, the module files it uses
 and what earlier notebooks wrote, so that an edit reruns what depends on it and nothing else.
 """
 
 import ast
-import itertools
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -15,15 +16,17 @@ from snakemake.exceptions import WorkflowError
 from moleclip import params
 
 PROFILE = config.get("profile", "demo")
+STUDY = config.get("study")
 try:
-    PARAMETERS, FAN_OUT = params.read_profile(f"params/{PROFILE}")
+    PARAMETERS, FAN_OUT = params.read_profile(f"params/{PROFILE}", STUDY)
 except params.ParameterError as error:
     raise WorkflowError(str(error))
 
-DEPICT, CLUSTER, PRETRAIN, FINETUNE, DRAW = params.MODELS
+DEPICT, CLUSTER, PRETRAIN, CATALYSIS, MOLECULENET, DRAW = params.MODELS
 RUNS = f"runs/{PROFILE}"
-EXECUTED = f"{RUNS}/notebooks"
-JOB = f"{RUNS}/finetune/{{dataset}}/{{model}}/split_{{seed}}"
+OWN = f"{RUNS}/{STUDY}" if STUDY else RUNS  # of this fan-out
+JOB = f"{OWN}/finetune/{{dataset}}/{{model}}/split_{{seed}}"
+JOBS = params.jobs(FAN_OUT, f"{OWN}/finetune")
 RUN = (
     "OMP_NUM_THREADS={threads} {sys.executable} -m moleclip.notebooks run {input.notebook} {output.notebook}"
     " --file {input.parameters}"
@@ -58,35 +61,20 @@ def code(notebook):
     }
 
 
-def finetuning(dataset, model, seed):
-    """Parameters of one finetuning job that its place in the fan-out sets."""
-    return {
-        **FAN_OUT.finetune.models[model],
-        "name": model,
-        "dataset": dataset,
-        "split_seed": int(seed),
-        "output": JOB.format(dataset=dataset, model=model, seed=seed),
-    }
-
-
-JOBS = list(
-    itertools.starmap(
-        finetuning,
-        itertools.product(FAN_OUT.finetune.datasets, FAN_OUT.finetune.models, FAN_OUT.finetune.split_seeds),
-    )
-)
-for job in JOBS:  # refuse a bad fan-out before anything runs
-    try:
-        params.read(FINETUNE, f"params/{PROFILE}/{params.parameter_file(FINETUNE)}", **job)
-    except params.ParameterError as error:
-        raise WorkflowError(f"params/{PROFILE}/profile.yaml, {error}")
+DRAWN = FAN_OUT.draw | ({"runs": OWN} if STUDY else {})
+try:  # refuse a bad fan-out before anything runs
+    for job in JOBS:
+        params.read(job.notebook, f"params/{PROFILE}/{params.parameter_file(job.notebook)}", **job.overrides)
+    DRAWING = params.read(DRAW, f"params/{PROFILE}/{params.parameter_file(DRAW)}", **DRAWN)
+except params.ParameterError as error:
+    raise WorkflowError(f"params/{PROFILE}/{params.fan_out_file(STUDY)}, {error}")
 
 
 rule depict:
     input:
         **code(DEPICT),
     output:
-        notebook=f"{EXECUTED}/{DEPICT}.ipynb",
+        notebook=f"{RUNS}/notebooks/{DEPICT}.ipynb",
         tables=expand("{folder}/{set}.parquet", folder=PARAMETERS[DEPICT].output, set=PARAMETERS[DEPICT].datasets),
         record=f"{PARAMETERS[DEPICT].output}/{DEPICT}.json",
     shell:
@@ -98,7 +86,7 @@ rule cluster:
         **code(CLUSTER),
         molecules=PARAMETERS[CLUSTER].molecules,
     output:
-        notebook=f"{EXECUTED}/{CLUSTER}.ipynb",
+        notebook=f"{RUNS}/notebooks/{CLUSTER}.ipynb",
         labels=f"{PARAMETERS[CLUSTER].output}/labels.parquet",
         sweep=f"{PARAMETERS[CLUSTER].output}/sweep.parquet",
         record=f"{PARAMETERS[CLUSTER].output}/{CLUSTER}.json",
@@ -112,7 +100,7 @@ rule pretrain:
         **code(PRETRAIN),
         labels=PARAMETERS[PRETRAIN].labels,
     output:
-        notebook=f"{EXECUTED}/{PRETRAIN}.ipynb",
+        notebook=f"{RUNS}/notebooks/{PRETRAIN}.ipynb",
         weights=f"{PARAMETERS[PRETRAIN].output}/model.safetensors",
         card=f"{PARAMETERS[PRETRAIN].output}/config.json",
         record=f"{PARAMETERS[PRETRAIN].output}/{PRETRAIN}.json",
@@ -121,59 +109,89 @@ rule pretrain:
         RUN
 
 
+def job_of(wildcards):
+    return next(job for job in JOBS if (job.dataset, job.model, str(job.seed)) == tuple(wildcards))
+
+
 def trained_encoder(wildcards):
     """The encoder folder as an input, where a notebook of this workflow writes it."""
     folder = PARAMETERS[PRETRAIN].output
-    source = finetuning(**wildcards).get("encoder", "")
+    source = job_of(wildcards).overrides.get("encoder", "")
     return {"encoder": [f"{folder}/model.safetensors", f"{folder}/config.json"]} if source == folder else {}
 
 
-rule finetune:
+def only(sets):
+    """Pattern of a wildcard that is the name of one of these sets."""
+    return "|".join(map(re.escape, sets)) or "(?!)"
+
+
+def outputs(notebook):
+    """What a finetuning job writes."""
+    return {
+        "notebook": f"{OWN}/notebooks/{notebook}/{{dataset}}/{{model}}/split_{{seed}}.ipynb",
+        **{name: f"{JOB}/{name}.parquet" for name in ("scores", "predictions", "curves")},
+        "record": f"{JOB}/{notebook}.json",
+    }
+
+
+rule catalysis:
     input:
         unpack(trained_encoder),
-        **code(FINETUNE),
+        **code(CATALYSIS),
     output:
-        notebook=f"{EXECUTED}/{FINETUNE}/{{dataset}}/{{model}}/split_{{seed}}.ipynb",
-        scores=f"{JOB}/scores.parquet",
-        predictions=f"{JOB}/predictions.parquet",
-        curves=f"{JOB}/curves.parquet",
-        record=f"{JOB}/{FINETUNE}.json",
+        **outputs(CATALYSIS),
+    wildcard_constraints:
+        dataset=only(FAN_OUT.finetune_catalysis),
     params:
-        overrides=lambda wildcards: json.dumps(finetuning(**wildcards)),
+        overrides=lambda wildcards: json.dumps(job_of(wildcards).overrides),
     shell:
         RUN + " --yaml {params.overrides:q}"
+
+
+rule moleculenet:
+    input:
+        unpack(trained_encoder),
+        **code(MOLECULENET),
+    output:
+        **outputs(MOLECULENET),
+    wildcard_constraints:
+        dataset=only(FAN_OUT.finetune_moleculenet),
+    params:
+        overrides=lambda wildcards: json.dumps(job_of(wildcards).overrides),
+    shell:
+        RUN + " --yaml {params.overrides:q}"
+
+
+# The profile's own page shows its whole walk, a study's only its jobs.
+WALK = [] if STUDY else [*rules.depict.output, *rules.cluster.output, *rules.pretrain.output]
+FINETUNED = [
+    path.format(dataset=job.dataset, model=job.model, seed=job.seed)
+    for job in JOBS
+    for path in outputs(job.notebook).values()
+]
 
 
 rule draw:
     input:
         **code(DRAW),
-        tables=rules.depict.output.tables,
-        sweep=rules.cluster.output.sweep,
-        card=rules.pretrain.output.card,
-        jobs=[f"{job['output']}/{FINETUNE}.json" for job in JOBS],
+        walk=WALK,
+        jobs=FINETUNED,
     output:
-        notebook=f"{EXECUTED}/{DRAW}.ipynb",
+        notebook=f"{OWN}/notebooks/{DRAW}.ipynb",
         figures=expand(
-            "{folder}/{name}.{ending}",
-            folder=PARAMETERS[DRAW].output,
-            name=PARAMETERS[DRAW].figures,
-            ending=["png", "pdf", "json"],
+            "{folder}/{name}.{ending}", folder=DRAWING.output, name=DRAWING.figures, ending=["png", "pdf", "json"]
         ),
-        record=f"{PARAMETERS[DRAW].output}/{DRAW}.json",
+        record=f"{DRAWING.output}/{DRAW}.json",
+    params:
+        overrides=json.dumps(DRAWN),
     shell:
-        RUN
+        RUN + " --yaml {params.overrides:q}"
 
 
 rule all:
     default_target: True
     # Every output, not only the last: one that a failure took away must be made again even where the figures remain.
     input:
-        rules.depict.output,
-        rules.cluster.output,
-        rules.pretrain.output,
-        [
-            path.format(dataset=job["dataset"], model=job["name"], seed=job["split_seed"])
-            for job in JOBS
-            for path in rules.finetune.output
-        ],
+        WALK,
+        FINETUNED,
         rules.draw.output,

@@ -1,14 +1,26 @@
-"""Baselines without images: Morgan fingerprints and what can be made of them."""
+"""Baselines: fingerprints, descriptors, forests, a linear head, and the mean. A score without them says little."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rdkit.Chem import rdFingerprintGenerator
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from rdkit.Chem import Descriptors, rdFingerprintGenerator
+from sklearn import ensemble
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss, mean_absolute_error
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from moleclip import datasets
 from moleclip.datasets import Task
+
+TREES = 500
+SEEDED = ("ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest", "descriptor_extra_trees")
+# Of the linear head, from strong to weak.
+PENALTIES = 10.0 ** np.arange(5, -4, -1)
 
 
 def morgan(smiles: Sequence[str], radius: int = 2, bits: int = 2048) -> NDArray[np.float32]:
@@ -19,32 +31,114 @@ def morgan(smiles: Sequence[str], radius: int = 2, bits: int = 2048) -> NDArray[
     ndarray of float32, shape [N, bits]
         0 or 1.
     """
-    fingerprints = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
-    return np.stack([fingerprints.GetFingerprintAsNumPy(datasets.parse(text)) for text in smiles]).astype(np.float32)
+    return _morgan(tuple(smiles), radius, bits).copy()
 
 
-def random_forest(
-    inputs: NDArray[np.float32], labels: NDArray[np.float64], train: NDArray[np.int64], task: Task, seed: int
+@cache
+def _morgan(smiles: tuple[str, ...], radius: int, bits: int) -> NDArray[np.float32]:
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
+    return np.stack([generator.GetFingerprintAsNumPy(datasets.parse(text)) for text in smiles]).astype(np.float32)
+
+
+def descriptors(smiles: Sequence[str]) -> NDArray[np.float32]:
+    """All descriptors of `rdkit.Chem.Descriptors`, float32 [N, D]; NaN where one is not defined or not finite."""
+    return _descriptors(tuple(smiles)).copy()
+
+
+@cache
+def _descriptors(smiles: tuple[str, ...]) -> NDArray[np.float32]:
+    rows = [list(Descriptors.CalcMolDescriptors(datasets.parse(text), missingVal=np.nan).values()) for text in smiles]
+    values = np.array(rows, np.float64)
+    values[~(np.abs(values) < np.finfo(np.float32).max)] = np.nan
+    return values.astype(np.float32)
+
+
+def predict(
+    name: str,
+    smiles: Sequence[str],
+    labels: NDArray[np.float64],
+    train: NDArray[np.int64],
+    task: Task,
+    seed: int,
 ) -> NDArray[np.float64]:
-    """Untuned random forest, one per label column, fitted on the labelled training molecules.
+    """Fit a baseline that is not trained in epochs, one model per label column, on the labelled training molecules.
+
+    Parameters
+    ----------
+    name : str
+        "mean", or an untuned forest: "ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest",
+        "descriptor_extra_trees".
 
     Returns
     -------
     ndarray of float64, shape [N, T]
         Predictions for all molecules: values, or the probability of class 1.
     """
+    if name == "mean":
+        return np.broadcast_to(np.nanmean(labels[train], axis=0), labels.shape).copy()
+    kind, _, model = name.partition("_")
+    inputs = morgan(smiles) if kind == "ecfp4" else descriptors(smiles)
+    forest = _forest(model, task, seed)
+    return _by_column(lambda: make_pipeline(SimpleImputer(strategy="median"), forest), inputs, labels, train, task)
+
+
+def _forest(model: str, task: Task, seed: int) -> Any:
+    forests = {
+        ("forest", "regression"): ensemble.RandomForestRegressor,
+        ("forest", "classification"): ensemble.RandomForestClassifier,
+        ("extra_trees", "regression"): ensemble.ExtraTreesRegressor,
+        ("extra_trees", "classification"): ensemble.ExtraTreesClassifier,
+    }
+    # A third of the features a split, as Breiman has it for regression; scikit-learn's default is all of them.
+    features = 1 / 3 if task == "regression" else "sqrt"
+    return forests[model, task](TREES, max_features=features, random_state=seed)
+
+
+def linear(
+    inputs: NDArray[np.float32],
+    labels: NDArray[np.float64],
+    train: NDArray[np.int64],
+    val: NDArray[np.int64],
+    task: Task,
+) -> NDArray[np.float64]:
+    """Ridge or logistic regression, its penalty chosen on validation.
+
+    Parameters
+    ----------
+    inputs : ndarray of float32, shape [N, D]
+        Embeddings.
+
+    Returns
+    -------
+    ndarray of float64, shape [N, T]
+        As `predict` gives them.
+    """
+    regression = task == "regression"
+    found = []
+    for penalty in PENALTIES:
+        model = Ridge(alpha=penalty) if regression else LogisticRegression(C=1 / penalty, max_iter=5000)
+        predictions = _by_column(lambda m=model: make_pipeline(StandardScaler(), m), inputs, labels, train, task)  # type: ignore[misc]
+        found.append((_loss(labels[val], predictions[val], task), predictions))
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def _loss(labels: NDArray[np.float64], predictions: NDArray[np.float64], task: Task) -> float:
+    present = ~np.isnan(labels)
+    if task == "regression":
+        return float(mean_absolute_error(labels[present], predictions[present]))
+    return float(log_loss(labels[present], predictions[present], labels=[0, 1]))
+
+
+def _by_column(
+    make: Callable[[], Any],
+    inputs: NDArray[np.float32],
+    labels: NDArray[np.float64],
+    train: NDArray[np.int64],
+    task: Task,
+) -> NDArray[np.float64]:
     columns = []
     for known in labels.T:
         rows = train[~np.isnan(known[train])]
-        if task == "classification":
-            forest = RandomForestClassifier(500, random_state=seed).fit(inputs[rows], known[rows])
-            columns.append(forest.predict_proba(inputs)[:, 1])
-        else:
-            forest = RandomForestRegressor(500, random_state=seed, max_features=1 / 3).fit(inputs[rows], known[rows])
-            columns.append(forest.predict(inputs))
-    return np.stack(columns, axis=1)
-
-
-def mean(labels: NDArray[np.float64], train: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean of the training labels, for every molecule: what a model without any input can do."""
-    return np.broadcast_to(np.nanmean(labels[train], axis=0), labels.shape).copy()
+        model = make().fit(inputs[rows], known[rows])
+        columns.append(model.predict(inputs) if task == "regression" else model.predict_proba(inputs)[:, 1])
+    return np.stack(columns, axis=1).astype(np.float64)

@@ -29,6 +29,8 @@ class Stream(IntEnum):
     FINETUNE = 4
     STEP = 5
     NEIGHBOURS = 6
+    REPEAT = 7
+    SAMPLE = 8
 
 
 def generator(stream: Stream, seed: int, epoch: int, index: int = 0) -> np.random.Generator:
@@ -159,13 +161,14 @@ def loader(
         views,
         batch_sampler=batches,
         num_workers=workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def _one_thread(_: int) -> None:
+def one_thread(_: int) -> None:
+    """Keep a worker on its own core."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -453,6 +453,6 @@ def files(source: str, sha256: str | None = None) -> list[Path]:
         return sorted(path.glob("*.safetensors"))
     if source in _CORPORA:
         return _corpus_files(source, sha256)
-    if source in _PAPER:
+    if source in sources.FILES:
         return [sources.fetch(source)]
     return [path] if path.is_file() else []

@@ -1,6 +1,7 @@
 """Plots, and the provenance each of them carries."""
 
 import functools
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,11 @@ from IPython.display import DisplayHandle, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, ScalarFormatter
+from sklearn import metrics
 
-from moleclip import augment, depict, params, provenance, stats
+from moleclip import augment, datasets, depict, params, provenance, released, stats
 
 COLUMN = 3.3  # inches: width of one journal column
 PAGE = 6.9  # inches: width of two
@@ -36,9 +39,17 @@ _STYLE = {
 
 MODEL_NAMES = {
     "pretrained": "pretrained encoder",
+    "pretrained_frozen": "pretrained, frozen + linear",
+    "clip": "CLIP encoder",
+    "clip_frozen": "CLIP, frozen + linear",
     "random": "random encoder",
+    "random_frozen": "random, frozen + linear",
+    "imagemol": "ImageMol",
     "fingerprint_mlp": "Morgan + MLP",
-    "random_forest": "ECFP4 + forest",
+    "ecfp4_forest": "ECFP4 + random forest",
+    "ecfp4_extra_trees": "ECFP4 + extra trees",
+    "descriptor_forest": "descriptors + random forest",
+    "descriptor_extra_trees": "descriptors + extra trees",
     "mean": "training mean",
 }
 
@@ -202,98 +213,188 @@ class Live:
         plt.close(figure)
 
 
+def heat_map(scores: pd.DataFrame, model: str) -> Figure:
+    """Draw the score of each cell of a model's grid, mean over repeats; a box marks the cell that validation chose."""
+    grid = scores[(scores["encoder"] == model) & (scores["stage"] == "grid")]
+    chosen = scores.loc[(scores["encoder"] == model) & scores["chosen"], ["head_lr", "augmentation"]].iloc[0]
+    metric, unit = grid[["metric", "unit"]].iloc[0]
+    levels = list(dict.fromkeys(grid["augmentation"]))
+    size = (PAGE, 0.9 + 0.25 * grid["head_lr"].nunique())
+    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)
+    colours = "viridis" if stats.higher_is_better(metric) else "viridis_r"  # yellow is better
+    for ax, part, title in zip(axes, ("val", "test"), ("validation: chooses", "test: chooses nothing"), strict=True):
+        table = grid.pivot_table(index="head_lr", columns="augmentation", values=part)[levels]
+        label = {"label": f"{metric} ({unit})" if unit else metric}
+        sns.heatmap(table, ax=ax, annot=True, fmt=".3g", cmap=colours, cbar_kws=label, annot_kws={"size": 7})
+        corner = (levels.index(chosen["augmentation"]), list(table.index).index(chosen["head_lr"]))
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2))
+        ax.set(title=title, ylabel="learning rate of the head" if part == "val" else "")
+        ax.set_yticklabels([f"{value:g}" for value in table.index], rotation=0)
+    return figure
+
+
 def finetuning_curves(curves: pd.DataFrame, scores: pd.DataFrame) -> Figure:
-    """Training and validation loss against the epoch; a dot marks the chosen epoch."""
-    models = list(dict.fromkeys(curves["model"]))
-    if not models:
+    """Training and validation loss of the first chosen run of each model; a dot marks the epoch that is tested."""
+    runs = scores[scores["chosen"] & (scores["repeat"] == 1) & (scores["epoch"] > 0)]
+    if runs.empty:
         figure, ax = plt.subplots(figsize=(COLUMN, 0.5))
         ax.text(0, 0.5, "none of these models is trained in epochs")
         ax.axis("off")
         return figure
-    figure, axes = plt.subplots(1, len(models), figsize=(COLUMN * len(models), 2.2), squeeze=False)
-    for ax, model in zip(axes[0], models, strict=True):
-        rows = curves[curves["model"] == model]
-        chosen = int(scores.loc[scores["encoder"] == model, "epoch"].iloc[0])
+    figure, axes = plt.subplots(1, len(runs), figsize=(COLUMN * len(runs), 2.2), squeeze=False)
+    for ax, run in zip(axes[0], runs.itertuples(), strict=True):
+        same = (curves["encoder"] == run.encoder) & (curves["stage"] == run.stage) & (curves["repeat"] == 1)
+        rows = curves[same & (curves["head_lr"] == run.head_lr) & (curves["augmentation"] == run.augmentation)]
         ax.plot(rows["epoch"], rows["train_loss"], label="training")
         ax.plot(rows["epoch"], rows["val_loss"], "--", label="validation")
-        best = rows.loc[rows["epoch"] == chosen, "val_loss"]
-        ax.plot([chosen], best, "o", color="0.2", markersize=4, label=f"chosen: epoch {chosen}")
-        ax.set(xlabel="epoch", ylabel="loss", title=MODEL_NAMES.get(model, model))
+        best = rows.loc[rows["epoch"] == run.epoch, "val_loss"]
+        ax.plot([run.epoch], best, "o", color="0.2", markersize=4, label=f"chosen: epoch {run.epoch}")
+        ax.set(xlabel="epoch", ylabel="loss", title=MODEL_NAMES.get(str(run.encoder), str(run.encoder)))
         ax.legend(frameon=False)
     return figure
 
 
 def scores(table: pd.DataFrame) -> Figure:
-    """Test scores, one panel per data set: each split a dot, the mean over splits with its 95 % interval."""
-    sets = list(dict.fromkeys(table["dataset"]))
+    """Test scores, one panel per data set: each split a dot, the mean over splits with its 95 % interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `stats.by_split`. With one split only, the bar is the standard deviation of its repeats.
+    """
+    panels = list(table.groupby("set" if "set" in table else "dataset", sort=False))
     order = [name for name in MODEL_NAMES if name in set(table["encoder"])]
     order += sorted(set(table["encoder"]) - set(order))
-    columns = min(2, len(sets))
-    rows = -(-len(sets) // columns)
-    size = (COLUMN * columns, rows * (0.6 + 0.3 * len(order)))
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (COLUMN * columns, rows * (0.7 + 0.25 * len(order)))
     figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
-    for ax, name in zip(axes.flat, sets, strict=False):
-        _scores_panel(ax, table[table["dataset"] == name], order)
-    for ax in axes.flat[len(sets) :]:
+    for ax, (name, part) in zip(axes.flat, panels, strict=False):
+        _scores_panel(ax, str(name), part, order)
+    for ax in axes.flat[len(panels) :]:
         ax.axis("off")
     return figure
 
 
-def _scores_panel(ax: Axes, table: pd.DataFrame, order: Sequence[str]) -> None:
-    metric, unit, dataset, kind = (table[name].iloc[0] for name in ("metric", "unit", "dataset", "split"))
-    for y, name in enumerate(order):
-        values = table.loc[table["encoder"] == name].sort_values("seed")["test"]
-        if values.empty:
-            continue
-        interval = stats.mean_ci(list(values))
-        ax.plot(values, np.full(len(values), y), "o", markersize=3, color="0.6", zorder=2)
-        ax.errorbar(
-            [interval.mean],
-            [y],
-            xerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
-            fmt="D",
-            markersize=4,
-            capsize=3,
-            color=f"C{y}",
-            zorder=3,
-        )
+def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str]) -> None:
+    metric, unit, kind, drawing = table[["metric", "unit", "split", "drawing"]].iloc[0]
     splits = table.groupby("encoder")["seed"].nunique().min()
+    for y, name in enumerate(order):
+        rows = table[table["encoder"] == name].sort_values("seed")
+        if rows.empty:
+            continue
+        interval = stats.mean_ci(list(rows["test"]))
+        half = interval.high - interval.mean if splits > 1 else rows["sd"].fillna(0.0).iloc[0]
+        if splits > 1:
+            ax.plot(rows["test"], np.full(len(rows), y), "o", markersize=3, color="0.6", zorder=2)
+        ax.errorbar([interval.mean], [y], xerr=[half], fmt="D", markersize=4, capsize=3, color=f"C{y}", zorder=3)
+    runs = f"{table['runs'].min()} to {table['runs'].max()} runs"
     ax.set(
         yticks=range(len(order)),
         yticklabels=[MODEL_NAMES.get(name, name) for name in order],
         ylim=(len(order) - 0.5, -0.5),
         xlabel=f"test {metric} ({unit})" if unit else f"test {metric}",
-        title=f"{dataset}, {kind} split\n"
-        + (f"mean and 95 % interval of {splits} splits" if splits > 1 else "one run"),
+        title=f"{title}{', R-groups' * (drawing == 'r_groups')}, {kind} split\n"
+        + (f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: mean and SD of {runs}"),
     )
 
 
+def baseline(table: pd.DataFrame) -> Figure:
+    """Our runs of the fingerprint baseline beside the released ones, one panel per set, one line per split.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `released.beside`. Bars are the standard deviation over runs.
+    """
+    sets = list(dict.fromkeys(table["set"]))
+    heights = [table["set"].eq(name).sum() + 1 for name in sets]
+    rows = -(-len(sets) // 2)
+    size = (PAGE, 0.3 + 0.16 * sum(max(heights[2 * row : 2 * row + 2]) + 2 for row in range(rows)))
+    figure, axes = plt.subplots(rows, 2, figsize=size, squeeze=False)
+    for ax, name in zip(axes.flat, sets, strict=False):
+        part = table[table["set"] == name]
+        y = np.arange(len(part))
+        for who, marker, colour, shift in (("theirs", "o", "0.5", -0.12), ("ours", "D", "C0", 0.12)):
+            style = {"markerfacecolor": "white" if who == "theirs" else colour, "label": who}
+            ax.errorbar(
+                *(part[who], y + shift),
+                xerr=part[f"{who}_sd"],
+                fmt=marker,
+                color=colour,
+                markersize=4,
+                capsize=2,
+                **style,
+            )
+        metric, unit, batch_size, head_lr = part[["metric", "unit", "batch_size", "head_lr"]].iloc[0]
+        split = [f"seed {seed}" for seed in part["seed"]] if len(part) > 1 else ["one split"]
+        ax.set(yticks=y, yticklabels=split, ylim=(len(part) - 0.5, -0.5))
+        ax.set_xlabel(f"test {metric} ({unit})" if unit else f"test {metric}")
+        ax.set_title(f"{name}, lr {head_lr:g}, batch {batch_size}")
+    axes[0][0].legend(frameon=False, fontsize=6)
+    for ax in axes.flat[len(sets) :]:
+        ax.axis("off")
+    return figure
+
+
 def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = None) -> Figure:
-    """Predicted against measured values of the test molecules, one panel per model."""
+    """Predicted against measured values of the test molecules, one panel per model.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `stats.mean_predictions`.
+    """
     test = predictions[predictions["part"] == "test"]
     shown = [name for name in models or MODEL_NAMES if name in set(test["encoder"])]
     figure, axes = plt.subplots(
         1, len(shown), figsize=(min(PAGE, COLUMN * len(shown)), 3.0), sharex=True, sharey=True, squeeze=False
     )
     limits = np.array([test[["label", "prediction"]].min().min(), test[["label", "prediction"]].max().max()])
+    # Markers tell the splits apart or, within one, the labels.
+    told = "split_seed" if "split_seed" in test and len(set(test["split_seed"])) > 1 else "target"
     for ax, name in zip(axes[0], shown, strict=True):
         rows = test[test["encoder"] == name]
-        _parity_panel(ax, rows, limits)
+        _parity_panel(ax, rows, limits, told)
         error = (rows["label"] - rows["prediction"]).abs().mean()
-        title = f"{rows['dataset'].iloc[0]}\n{MODEL_NAMES.get(name, name)}\nMAE {error:.2f}"
+        title = f"{rows['dataset'].iloc[0]}\n{MODEL_NAMES.get(name, name)}\nMAE {error:.3g}"
         ax.set(title=title, xlabel=f"measured ({unit})")
     axes[0][0].set_ylabel(f"predicted ({unit})")
-    if "split_seed" in test and len(set(test["split_seed"])) > 1:
-        axes[0][-1].legend(frameon=False, title="split", fontsize=6, title_fontsize=6, handletextpad=0)
+    if len(set(test[told])) > 1:
+        meaning = "split" if told == "split_seed" else None
+        axes[0][-1].legend(frameon=False, title=meaning, fontsize=6, title_fontsize=6, handletextpad=0)
     return figure
 
 
-def _parity_panel(ax: Axes, rows: pd.DataFrame, limits: np.ndarray) -> None:
+def _parity_panel(ax: Axes, rows: pd.DataFrame, limits: np.ndarray, told: str) -> None:
     ax.plot(limits, limits, color="0.6", linewidth=0.8, zorder=1)
-    seeds = rows["split_seed"] if "split_seed" in rows else pd.Series(0, rows.index)
-    for (seed, part), marker in zip(rows.groupby(seeds), "os^Dv" * len(rows), strict=False):
-        ax.plot(part["label"], part["prediction"], marker, markersize=2.5, alpha=0.6, linewidth=0, label=seed)
+    for (value, part), marker in zip(rows.groupby(told), "os^Dv" * len(rows), strict=False):
+        ax.plot(part["label"], part["prediction"], marker, markersize=2.5, alpha=0.6, linewidth=0, label=value)
     ax.set_aspect("equal")
+
+
+def roc(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
+    """Receiver operating characteristic of the test molecules, one line per model; the first label column."""
+    figure, ax = plt.subplots(figsize=(COLUMN, COLUMN))
+    test = predictions[(predictions["part"] == "test") & (predictions["target"] == predictions["target"].iloc[0])]
+    for name, style in zip(models, itertools.cycle(["-", "--", "-.", ":"]), strict=False):
+        rows = test[(test["encoder"] == name) & test["label"].notna()]
+        false, true, _ = metrics.roc_curve(rows["label"], rows["prediction"])
+        area = metrics.roc_auc_score(rows["label"], rows["prediction"])
+        ax.plot(false, true, style, linewidth=1, label=f"{MODEL_NAMES.get(name, name)}: {area:.2f}")
+    ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+    ax.set(xlabel="false positive rate", ylabel="true positive rate", title=f"{test['dataset'].iloc[0]}, area")
+    ax.legend(frameon=False, fontsize=6)
+    return figure
+
+
+def tested(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
+    """Parity plot of a regression's models, or ROC curves of a classification's."""
+    means = stats.mean_predictions(predictions, scores)
+    models = list(dict.fromkeys(scores["encoder"]))
+    if scores["metric"].iloc[0] == "ROC-AUC":
+        return roc(means, models)
+    return parity(means, scores["unit"].iloc[0], models[:3])
 
 
 def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path]]:
@@ -304,8 +405,9 @@ def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path
     Returns
     -------
     scores : DataFrame
+        With the column set: the name of the data set in the fan-out.
     predictions : DataFrame
-        With the column split_seed.
+        With the columns set, split_seed and drawing.
     files : list of Path
         What they were read from.
     """
@@ -315,10 +417,12 @@ def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path
     score_tables, prediction_tables, files = [], [], []
     for record in records:
         content = json.loads(record.read_text())
-        seed = content["parameters"]["split_seed"]
+        seed, drawing = (content["parameters"][name] for name in ("split_seed", "drawing"))
         job = record.parent
-        score_tables.append(pd.read_parquet(job / "scores.parquet"))
-        prediction_tables.append(pd.read_parquet(job / "predictions.parquet").assign(split_seed=seed))
+        name = job.parts[-3]
+        score_tables.append(pd.read_parquet(job / "scores.parquet").assign(set=name))
+        place = {"set": name, "split_seed": seed, "drawing": drawing}
+        prediction_tables.append(pd.read_parquet(job / "predictions.parquet").assign(**place))
         files += [job / "scores.parquet", job / "predictions.parquet"]
     return pd.concat(score_tables, ignore_index=True), pd.concat(prediction_tables, ignore_index=True), files
 
@@ -352,12 +456,12 @@ class Page:
     def differences(self) -> pd.DataFrame:
         """Test scores of each model minus the pretrained encoder's, paired by split."""
         try:
-            table, _, _ = read_jobs(f"{self.p.runs}/finetune")
+            table = stats.by_split(read_jobs(f"{self.p.runs}/finetune")[0])
         except FileNotFoundError as error:
             print(f"skipped: {error}")
             return pd.DataFrame()
         rows = {}
-        for dataset, part in table.groupby("dataset"):
+        for dataset, part in table.groupby("set", sort=False):
             by_split = part.pivot_table(index="seed", columns="encoder", values="test")
             others = [name for name in map(str, by_split) if name != "pretrained" and "pretrained" in by_split]
             for name in sorted(others, key=[*MODEL_NAMES, *others].index):
@@ -380,7 +484,17 @@ class Page:
 
     def _scores(self) -> tuple[Figure, list[Path]]:
         table, _, files = read_jobs(f"{self.p.runs}/finetune")
-        return scores(table), files
+        return scores(stats.by_split(table)), files
+
+    def _baseline(self) -> tuple[Figure, list[Path]]:
+        table, _, files = read_jobs(f"{self.p.runs}/finetune")
+        beside = released.beside(table)
+        print(beside.round(4).to_string(index=False))
+        file = provenance.write(
+            Path(self.p.output) / "baseline.csv", lambda part: beside.to_csv(part, index=False, float_format="%.6g")
+        )
+        self.files.append(file)
+        return baseline(beside), [*files, *datasets.files("paper_results")]
 
     def _parity(self) -> tuple[Figure, list[Path]]:
         table, predictions, files = read_jobs(f"{self.p.runs}/finetune")
@@ -388,8 +502,8 @@ class Page:
         if regression.empty:
             raise FileNotFoundError(f"{self.p.runs}/finetune: no regression among the finished jobs")
         dataset, unit = regression[["dataset", "unit"]].iloc[0]
-        shown = ["pretrained", "random", "random_forest"]
-        return parity(predictions[predictions["dataset"] == dataset], unit, shown), files
+        means = stats.mean_predictions(predictions, table)
+        return parity(means[means["dataset"] == dataset], unit, ["pretrained", "random", "ecfp4_forest"]), files
 
 
 def _need(path: str, notebook: str) -> Path:

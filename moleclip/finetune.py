@@ -1,47 +1,289 @@
-"""Finetuning: encoder and head together, the epoch chosen on validation, the test set read at that epoch."""
+"""Finetuning: a grid of trainings, the cell and the epoch chosen on validation, the test set read at the end."""
 
+import dataclasses
+import hashlib
+import itertools
+import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from rdkit import rdBase
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
+from torch.utils import data
 
-from moleclip import baselines, batches, datasets, depict, encoder, params, provenance, splits, stats
+from moleclip import (
+    augment,
+    baselines,
+    batches,
+    chunks,
+    datasets,
+    depict,
+    encoder,
+    params,
+    provenance,
+    raster,
+    splits,
+    stats,
+)
+from moleclip.batches import Stream
 from moleclip.datasets import Dataset
 from moleclip.splits import Split
 
 log = logging.getLogger(__name__)
 
-# Inputs of the molecules at some positions; the epoch (None: not for training) seeds their augmentation.
+# Inputs of the molecules at some positions; the epoch (None: not for training) and the seed make their augmentation.
 Inputs = Callable[[NDArray[np.int64], int | None], Tensor]
+CELL = ["head_lr", "augmentation"]  # what a grid varies
+# A training is done again where one of these has changed.
+_CODE = (augment, baselines, batches, depict, encoder, raster, splits)
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What every model of a job is trained and tested on."""
+
+    dataset: Dataset
+    molecules: pd.DataFrame
+    split: Split
+
+    @property
+    def smiles(self) -> list[str]:
+        """SMILES of the N readable molecules."""
+        return list(self.molecules["smiles"])
+
+    @property
+    def labels(self) -> NDArray[np.float64]:
+        """Labels [N, T], NaN where missing."""
+        return self.molecules[list(self.dataset.label_names)].to_numpy(np.float64, copy=True)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a job: which model, in which cell of the grid, and which repeat."""
+
+    model: str
+    head_lr: float
+    augmentation: str
+    epochs: int
+    repeat: int
+    stage: Literal["grid", "final"] = "grid"
 
 
 @dataclass(frozen=True)
 class Result:
-    """Predictions of one trained model.
+    """What came out of one training.
 
     Attributes
     ----------
-    name : str
     predictions : ndarray of float64, shape [N, T]
         At the chosen epoch; NaN for training molecules, which are not predicted. Probabilities for classification.
     epoch : int
         Chosen on validation; 0 for a model that is not trained in epochs.
-    curves : DataFrame
-        epoch, train_loss, val_loss.
+    train_loss, val_loss : ndarray of float64, shape [epochs]
     """
 
-    name: str
     predictions: NDArray[np.float64]
-    epoch: int
-    curves: pd.DataFrame
+    epoch: int = 0
+    train_loss: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
+    val_loss: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
+
+
+def problem(p: params.Finetune) -> Problem:
+    """Load the set, leave out (and name) what cannot be read, and split it."""
+    own = p.dataset.endswith(".csv")
+    dataset = datasets.read_csv(p.dataset, p.smiles_column, p.label_columns) if own else datasets.load(p.dataset)
+    if not dataset.label_names:
+        raise ValueError(f"{p.dataset}: has no labels to learn")
+    if p.metric:
+        if (p.metric == "ROC-AUC") != (dataset.task == "classification"):
+            raise ValueError(f"{p.dataset}: {p.metric} does not score a {dataset.task}")
+        dataset = dataclasses.replace(dataset, metric=p.metric)
+    molecules, unreadable = datasets.clean(dataset, rows=datasets.sample(len(dataset), p.sample, p.seed))
+    for line in unreadable.itertuples():
+        log.warning("%s, row %d: left out, %s: %s", p.dataset, line.row, line.smiles, line.reason)
+    holdout = p.holdout or dataset.holdout
+    split = splits.split(p.split or dataset.split, list(molecules["smiles"]), p.split_seed, holdout)
+    job = Problem(dataset, molecules, split)
+    for name, values in zip(dataset.label_names, job.labels[split.train].T, strict=True):
+        known = np.unique(values[~np.isnan(values)])
+        if len(known) < (2 if dataset.task == "classification" else 1):
+            raise ValueError(
+                f"{p.dataset}: the training molecules do not tell the values of {name!r}; use another split"
+            )
+    return job
+
+
+def run(p: params.Finetune) -> Path:
+    """Train the encoder and the baselines of one job; an interrupted job goes on after its last whole training.
+
+    Each cell of the grid (learning rate of the head, augmentation) is trained `repeats` times. The cell with the best
+    mean validation score is chosen; with `final_epochs`, it is trained anew, `final_repeats` times, for the score.
+
+    Returns
+    -------
+    Path
+        Folder with `scores.parquet` (a row per training; those in the column `chosen` make the score),
+        `predictions.parquet` (of each training and each validation and test molecule) and `curves.parquet`.
+    """
+    job, output = problem(p), Path(p.output)
+    models = _models(job, p)
+    tables: dict[str, list[pd.DataFrame]] = {"scores": [], "predictions": [], "curves": []}
+    for name, train in models.items():
+        done, scores = _trained(name, train, job, p)
+        tables["scores"].append(scores)
+        tables["predictions"] += [_predictions(training, result, job) for training, result in done]
+        tables["curves"] += [_curves(training, result) for training, result in done]
+    for table, parts in tables.items():
+        whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+        provenance.write_parquet(output / f"{table}.parquet", whole)
+    return output
+
+
+def _trained(
+    name: str, train: "Train", job: Problem, p: params.Finetune
+) -> tuple[list[tuple[Training, Result]], pd.DataFrame]:
+    """All trainings of one model and their scores: the grid, and the final ones at the cell that it chooses."""
+    grid = _grid(name, p)
+    cells = {(training.head_lr, training.augmentation) for training in grid}
+    final = p.final_epochs is not None and grid[0].epochs > 0
+    done = []
+    if len(cells) > 1 or not final:  # of one cell there is nothing to choose
+        done = [(training, _kept(training, train, job, p)) for training in grid]
+        cell = choose(pd.DataFrame([_score(training, result, job, p) for training, result in done]))
+    else:
+        cell = cells.pop()
+    if final:
+        finals = [
+            Training(name, *cell, p.final_epochs or 0, repeat, "final") for repeat in range(1, p.final_repeats + 1)
+        ]
+        done += [(training, _kept(training, train, job, p)) for training in finals]
+    scores = pd.DataFrame([_score(training, result, job, p) for training, result in done])
+    return done, scores.assign(chosen=(_cells(scores) == cell) & (scores["stage"] == ("final" if final else "grid")))
+
+
+def _grid(name: str, p: params.Finetune) -> list[Training]:
+    """Trainings of a model's grid: an encoder's has both axes, the fingerprint MLP's one, other baselines' none."""
+    lrs, repeats = p.head_lr, p.repeats
+    levels: Sequence[str] = p.augmentation
+    if name != p.name:
+        levels = [""]
+        if name != "fingerprint_mlp":
+            lrs, repeats = [np.nan], p.repeats if name in baselines.SEEDED else 1
+    epochs = p.epochs if name in (p.name, "fingerprint_mlp") else 0
+    cells = itertools.product(lrs, levels, range(1, repeats + 1))
+    return [Training(name, lr, level, epochs, repeat) for lr, level, repeat in cells]
+
+
+def choose(scores: pd.DataFrame, by: str = "val") -> tuple[float, str]:
+    """Cell (head_lr, augmentation) of one model's grid with the best mean over repeats; of equal ones the first.
+
+    Parameters
+    ----------
+    by : {"val", "test"}
+        The score of a study is that of the cell chosen by "val". "test" is only for the optimism (`stats.optimism`).
+    """
+    grid = scores[scores["stage"] == "grid"]
+    means = grid.groupby(_cells(grid), sort=False)[by].mean()
+    best = means.idxmax() if stats.higher_is_better(grid["metric"].iloc[0]) else means.idxmin()
+    return best  # type: ignore[return-value]
+
+
+def _cells(scores: pd.DataFrame) -> "pd.Series[Any]":
+    return pd.Series(list(zip(scores["head_lr"].fillna(0.0), scores["augmentation"], strict=True)), scores.index)
+
+
+Train = Callable[[Training, int], Result]
+
+
+def _models(job: Problem, p: params.Finetune) -> dict[str, Train]:
+    """Functions that train each model of a job, by its name in the tables."""
+    models: dict[str, Train] = {}
+    images: list[NDArray[np.uint8]] = []  # drawn once, when first needed
+
+    def drawings() -> NDArray[np.uint8]:
+        if not images:
+            images.append(draw(job, p))
+        return images[0]
+
+    if p.encoder:
+        models[p.name] = lambda training, seed: train_encoder(job, p, training, seed, drawings())
+    for name in p.baselines:
+        if name == "fingerprint_mlp":
+            models[name] = lambda training, seed: _train_fingerprint_mlp(job, p, training, seed)
+        elif name == "frozen":
+            models[f"{p.name}_frozen"] = lambda _, seed: _train_frozen(job, p, seed, drawings())
+        else:
+            models[name] = lambda _, seed, name=name: _train_baseline(name, job, seed)  # type: ignore[misc]
+    return models
+
+
+def draw(job: Problem, p: params.Finetune) -> NDArray[np.uint8]:
+    """Draw all molecules of a job, plain or with their ends as R-groups: uint8 [N, H, W, 3]."""
+    size = encoder.load(p.encoder, p.seed).preprocess.size
+    style = dataclasses.replace(depict.PLAIN, r_groups=p.drawing == "r_groups")
+    prepared = chunks.run(depict.prepare_all, job.smiles, None, max(1, p.workers), 500)
+    for smiles, reason in zip(job.smiles, prepared["reason"].to_pylist(), strict=True):
+        if reason:
+            raise ValueError(f"{p.dataset}, {smiles}: cannot be drawn ({reason}); leave it out of the set")
+    molecules = (depict.from_store(stored) for stored in prepared["molecule"].to_pylist())
+    return np.stack([depict.draw(molecule, style, size) for molecule in molecules])
+
+
+def _kept(training: Training, train: Train, job: Problem, p: params.Finetune) -> Result:
+    """Train, or read what an interrupted run of the very same training has left."""
+    identity = _identity(training, job, p)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    file = Path(p.output) / "trainings" / f"{digest[:20]}.npz"
+    if not file.is_file():
+        # Each repeat has its own weights, order and augmentation; cells of a grid share them.
+        seed = int(batches.generator(Stream.REPEAT, p.seed, training.repeat).integers(2**31))
+        result = train(training, seed)
+        log.info("%s: %s", _named(training), _brief(result, job))
+        provenance.write(file, lambda part: _save(part, result))
+    with np.load(file, allow_pickle=False) as kept:
+        return Result(kept["predictions"], int(kept["epoch"]), kept["train_loss"], kept["val_loss"])
+
+
+def _save(part: Path, result: Result) -> None:
+    with open(part, "wb") as file:  # of a name that NumPy leaves as it is
+        np.savez(file, **dataclasses.asdict(result))
+
+
+def _identity(training: Training, job: Problem, p: params.Finetune) -> dict[str, Any]:
+    """Name what a training depends on, so that what is kept of another is never taken for it."""
+    irrelevant = {"name", "output", "baselines", "workers", "repeats", "final_repeats", "epochs", "final_epochs"}
+    own = dataclasses.asdict(training) | {"head_lr": None if np.isnan(training.head_lr) else training.head_lr}
+    data_sha256 = hashlib.sha256(job.molecules.to_csv(index=False).encode()).hexdigest()
+    return {
+        **p.model_dump(exclude=irrelevant | {*CELL}),
+        **own,
+        "molecules": data_sha256,
+        "code": [provenance.sha256(Path(str(module.__file__))) for module in _CODE] + [provenance.sha256(__file__)],
+        "versions": [rdBase.rdkitVersion, torch.__version__, _device().type],
+        "encoder files": [provenance.sha256(file) for file in datasets.files(p.encoder)] if p.encoder else [],
+    }
+
+
+def _named(training: Training) -> str:
+    lr = "" if np.isnan(training.head_lr) else f", head lr {training.head_lr:g}"
+    level = f", {training.augmentation}" if training.augmentation else ""
+    return f"{training.model}{lr}{level}, {training.stage} {training.repeat}"
+
+
+def _brief(result: Result, job: Problem) -> str:
+    value = stats.score(job.dataset.metric, job.labels[job.split.val], result.predictions[job.split.val])
+    epoch = f", epoch {result.epoch} of {len(result.val_loss)}" if result.epoch else ""
+    return f"validation {job.dataset.metric} {value:.3f}{epoch}"
 
 
 def head(width: int, targets: int) -> nn.Sequential:
@@ -67,214 +309,222 @@ def loss(outputs: Tensor, labels: Tensor, task: str) -> Tensor:
     return F.l1_loss(outputs[present], known)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What every model of a job is trained and tested on."""
+def train_encoder(job: Problem, p: params.Finetune, training: Training, seed: int, images: NDArray[np.uint8]) -> Result:
+    """Finetune an image encoder with a fresh head.
 
-    dataset: Dataset
-    molecules: pd.DataFrame
-    split: Split
-
-    @property
-    def smiles(self) -> list[str]:
-        """SMILES of the N readable molecules."""
-        return list(self.molecules["smiles"])
-
-    @property
-    def labels(self) -> NDArray[np.float64]:
-        """Labels [N, T], NaN where missing."""
-        return self.molecules[list(self.dataset.label_names)].to_numpy(np.float64, copy=True)
-
-
-def problem(p: params.Finetune) -> Problem:
-    """Load the set, leave out (and name) what cannot be read, and split it."""
-    dataset = datasets.load(p.dataset)
-    if not dataset.label_names:
-        raise ValueError(f"{p.dataset}: has no labels to learn")
-    molecules, unreadable = datasets.clean(dataset)
-    for line in unreadable.itertuples():
-        log.warning("%s, row %d: left out, %s: %s", p.dataset, line.row, line.smiles, line.reason)
-    split = splits.split(p.split, list(molecules["smiles"]), p.split_seed, p.holdout)
-    return Problem(dataset, molecules, split)
-
-
-def run(p: params.Finetune) -> Path:
-    """Train the encoder and the baselines of one job.
-
-    Returns
-    -------
-    Path
-        Folder with `predictions.parquet` (dataset, encoder, part, row, smiles, target, label, prediction: validation
-        and test molecules), `scores.parquet` (one row per model) and `curves.parquet` (model, epoch, train_loss,
-        val_loss).
+    Parameters
+    ----------
+    images : ndarray of uint8, shape [N, H, W, 3]
+        From `draw`.
     """
-    job = problem(p)
-    results = [train_encoder(job, p)] if p.encoder else []
-    results += [train_baseline(name, job, p) for name in p.baselines]
-    output = Path(p.output)
-    scores = pd.DataFrame([_scores(result, job, p) for result in results])
-    provenance.write_parquet(output / "predictions.parquet", pd.concat([_table(result, job) for result in results]))
-    curves = pd.concat([result.curves.assign(model=result.name) for result in results])
-    provenance.write_parquet(output / "curves.parquet", curves)
-    provenance.write_parquet(output / "scores.parquet", scores)
-    return output
-
-
-def train_encoder(job: Problem, p: params.Finetune) -> Result:
-    """Finetune an image encoder with a fresh head."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(p.seed)
-        image_encoder = encoder.load(p.encoder, p.seed)
+        torch.manual_seed(seed)
+        image_encoder = encoder.load(p.encoder, seed)
         model = nn.Sequential(image_encoder, head(image_encoder.tower.embed_dim, job.labels.shape[1]))
-    # Encoder as in pretraining; the head with Adam's defaults (paper, Methods).
-    groups = [
-        {"params": list(model[0].parameters()), "lr": p.lr, "betas": (0.9, 0.98), "eps": 1e-6},
-        {"params": list(model[1].parameters()), "lr": p.head_lr},
-    ]
-    adam = torch.optim.Adam(groups, weight_decay=p.weight_decay, fused=True)
-    images = np.stack([depict.draw(text, size=image_encoder.preprocess.size) for text in job.smiles])
 
     def inputs(positions: NDArray[np.int64], epoch: int | None) -> Tensor:
         if epoch is None:
             return torch.from_numpy(images[positions])
-        return torch.from_numpy(batches.augmented(images, positions, p.augmentation, p.seed, epoch))
+        return torch.from_numpy(batches.augmented(images, positions, training.augmentation, seed, epoch))
 
-    return fit(p.name, model, adam, inputs, job, p.epochs, p.batch_size, p.seed)
-
-
-def train_baseline(name: str, job: Problem, p: params.Finetune) -> Result:
-    """Train one of the baselines that see no image."""
-    if name == "mean":
-        predictions = baselines.mean(job.labels, job.split.train)
-    elif name == "random_forest":
-        fingerprints = baselines.morgan(job.smiles)
-        predictions = baselines.random_forest(fingerprints, job.labels, job.split.train, job.dataset.task, p.seed)
-    elif name == "fingerprint_mlp":
-        return _train_fingerprint_mlp(job, p)
-    else:
-        raise ValueError(f"unknown baseline {name!r}")
-    predictions[job.split.train] = np.nan
-    return Result(name, predictions, 0, pd.DataFrame(columns=["epoch", "train_loss", "val_loss"], dtype=float))
+    return fit(model, optimizer(model[0], model[1], p, training.head_lr), inputs, job, p, training.epochs, seed)
 
 
-def _train_fingerprint_mlp(job: Problem, p: params.Finetune) -> Result:
+def optimizer(image_encoder: nn.Module, top: nn.Module, p: params.Finetune, head_lr: float) -> torch.optim.Optimizer:
+    """Make Adam as in pretraining for the encoder, with its defaults for the head (paper, Methods), or plain SGD."""
+    groups: list[dict[str, Any]] = [
+        {"params": list(image_encoder.parameters()), "lr": p.lr or head_lr, "betas": (0.9, 0.98), "eps": 1e-6},
+        {"params": list(top.parameters()), "lr": head_lr},
+    ]
+    if p.optimizer == "adam":
+        return torch.optim.Adam(groups, weight_decay=p.weight_decay, fused=True)
+    groups = [{"params": group["params"], "lr": group["lr"]} for group in groups]
+    return torch.optim.SGD(groups, momentum=0.9, weight_decay=p.weight_decay)
+
+
+def _train_fingerprint_mlp(job: Problem, p: params.Finetune, training: Training, seed: int) -> Result:
     fingerprints = torch.from_numpy(baselines.morgan(job.smiles))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(p.seed)
+        torch.manual_seed(seed)
         model = head(fingerprints.shape[1], job.labels.shape[1])
-    adam = torch.optim.Adam(model.parameters(), p.baseline_lr, fused=True)
+    adam = torch.optim.Adam(model.parameters(), training.head_lr, fused=True)
+    return fit(model, adam, lambda rows, _: fingerprints[rows], job, p, training.epochs, seed)
 
-    def inputs(positions: NDArray[np.int64], epoch: int | None) -> Tensor:
-        return fingerprints[positions]
 
-    return fit("fingerprint_mlp", model, adam, inputs, job, p.baseline_epochs, p.batch_size, p.seed)
+def _train_baseline(name: str, job: Problem, seed: int) -> Result:
+    predictions = baselines.predict(name, job.smiles, job.labels, job.split.train, job.dataset.task, seed)
+    return _without_training(predictions, job)
+
+
+def _train_frozen(job: Problem, p: params.Finetune, seed: int, images: NDArray[np.uint8]) -> Result:
+    """Fit a linear model to the embeddings of the encoder as it is."""
+    device = _device()
+    image_encoder = encoder.load(p.encoder, seed).to(device)
+    rows = np.arange(len(images))
+    outputs = predict(image_encoder, lambda part, _: torch.from_numpy(images[part]), rows, 64, device)
+    predictions = baselines.linear(outputs.numpy(), job.labels, job.split.train, job.split.val, job.dataset.task)
+    return _without_training(predictions, job)
+
+
+def _without_training(predictions: NDArray[np.float64], job: Problem) -> Result:
+    predictions = predictions.copy()
+    predictions[job.split.train] = np.nan
+    return Result(predictions)
 
 
 def fit(
-    name: str,
     model: nn.Module,
-    adam: torch.optim.Optimizer,
+    steps: torch.optim.Optimizer,
     inputs: Inputs,
     job: Problem,
+    p: params.Finetune,
     epochs: int,
-    batch_size: int,
     seed: int,
 ) -> Result:
     """Train; keep the predictions of the epoch with the lowest validation loss (of equal ones the last).
 
     The test molecules are predicted at such epochs and looked at by nothing here.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device, task = _device(), job.dataset.task
     model.to(device)
     labels = torch.from_numpy(job.labels).float()
     predictions = np.full(job.labels.shape, np.nan)
-    best, chosen, curves = np.inf, 0, []
-    for epoch in range(1, epochs + 1):
-        order = batches.generator(batches.Stream.ORDER, seed, epoch).permutation(job.split.train)
-        losses = []
+    best, chosen, train_losses, val_losses = np.inf, 0, [], []
+    schedule = Schedule(inputs, job.split.train, epochs, p.batch_size, seed)
+    for epoch, batches_of_epoch in schedule.load(p.workers):
+        sums = torch.zeros((), device=device)
         model.train()
-        for start in range(0, len(order), batch_size):
-            positions = order[start : start + batch_size]
-            value = loss(model(inputs(positions, epoch).to(device)), labels[positions].to(device), job.dataset.task)
+        for positions, values in batches_of_epoch:
+            with _autocast(p.precision, device):
+                outputs = model(values.to(device, non_blocking=True))
+            value = loss(outputs.float(), labels[positions].to(device), task)
             value.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-            adam.zero_grad()
-            losses.append((value.item(), len(positions)))
-        outputs = predict(model, inputs, job.split.val, batch_size, device)
-        val_loss = loss(outputs, labels[job.split.val], job.dataset.task).item()
-        curves.append({"epoch": epoch, "train_loss": _mean(losses), "val_loss": val_loss})
-        if val_loss <= best:
-            best, chosen = val_loss, epoch
-            tested = predict(model, inputs, job.split.test, batch_size, device)
-            predictions[job.split.val] = _readable(outputs, job.dataset.task)
-            predictions[job.split.test] = _readable(tested, job.dataset.task)
-        log.info("%s, epoch %d/%d: training loss %.3f, validation loss %.3f", name, epoch, epochs, *_last(curves))
+            steps.step()
+            steps.zero_grad()
+            sums += value.detach() * len(positions)
+        outputs = predict(model, inputs, job.split.val, p.batch_size, device, p.precision)
+        train_losses.append(sums.item() / len(job.split.train))
+        val_losses.append(loss(outputs, labels[job.split.val], task).item())
+        if val_losses[-1] <= best:
+            best, chosen = val_losses[-1], epoch
+            tested = predict(model, inputs, job.split.test, p.batch_size, device, p.precision)
+            predictions[job.split.val] = _readable(outputs, task)
+            predictions[job.split.test] = _readable(tested, task)
     if not chosen:
-        raise FloatingPointError(f"{name}: the validation loss was never finite; try a smaller learning rate")
-    return Result(name, predictions, chosen, pd.DataFrame(curves))
+        raise FloatingPointError("the validation loss was never finite; try a smaller learning rate")
+    return Result(predictions, chosen, np.array(train_losses), np.array(val_losses))
+
+
+class Schedule(data.Dataset[tuple[NDArray[np.int64], Tensor]]):
+    """All batches of a training, in order; workers make their inputs ahead."""
+
+    def __init__(self, inputs: Inputs, rows: NDArray[np.int64], epochs: int, batch_size: int, seed: int) -> None:
+        self.inputs, self.per_epoch = inputs, -(-len(rows) // batch_size)
+        self.batches = [
+            (epoch, order[start : start + batch_size])
+            for epoch in range(1, epochs + 1)
+            for order in [batches.generator(Stream.ORDER, seed, epoch).permutation(rows)]
+            for start in range(0, len(rows), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.int64], Tensor]:
+        epoch, positions = self.batches[number]
+        return positions, self.inputs(positions, epoch)
+
+    def load(self, workers: int) -> Iterator[tuple[int, Iterator[tuple[NDArray[np.int64], Tensor]]]]:
+        """Pass through the epochs: their number from 1 on, and their batches as (positions, inputs)."""
+        loader = data.DataLoader(
+            self, batch_size=None, collate_fn=_as_it_is, num_workers=workers, worker_init_fn=batches.one_thread
+        )
+        rest = iter(loader)
+        for epoch in range(1, len(self) // self.per_epoch + 1):
+            yield epoch, itertools.islice(rest, self.per_epoch)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, inputs: Inputs, positions: NDArray[np.int64], batch_size: int, device: torch.device
+    model: nn.Module,
+    inputs: Inputs,
+    positions: NDArray[np.int64],
+    batch_size: int,
+    device: torch.device,
+    precision: str = "no",
 ) -> Tensor:
     """Compute the outputs [len(positions), T] of the model, without augmentation."""
     model.eval()
     parts = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
-    return torch.cat([model(inputs(part, None).to(device)).cpu() for part in parts])
+    with _autocast(precision, device):
+        return torch.cat([model(inputs(part, None).to(device)).float().cpu() for part in parts])
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _autocast(precision: str, device: torch.device) -> Any:
+    return torch.autocast(device.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
 
 
 def _readable(outputs: Tensor, task: str) -> NDArray[np.float64]:
     return (torch.sigmoid(outputs) if task == "classification" else outputs).double().numpy()
 
 
-def _mean(losses: Sequence[tuple[float, int]]) -> float:
-    values, weights = zip(*losses, strict=True)
-    return float(np.average(values, weights=weights))
+def _parts(job: Problem) -> Sequence[tuple[str, NDArray[np.int64]]]:
+    return (("val", job.split.val), ("test", job.split.test))
 
 
-def _last(curves: list[dict[str, float]]) -> tuple[float, float]:
-    return curves[-1]["train_loss"], curves[-1]["val_loss"]
-
-
-def _scores(result: Result, job: Problem, p: params.Finetune) -> dict[str, Any]:
-    values = {
-        part: stats.score(job.dataset.metric, job.labels[positions], result.predictions[positions])
-        for part, positions in (("val", job.split.val), ("test", job.split.test))
-    }
-    image_based = result.name == p.name
+def _score(training: Training, result: Result, job: Problem, p: params.Finetune) -> dict[str, Any]:
+    """One row of `scores.parquet`."""
+    metric = job.dataset.metric
+    values = {name: stats.score(metric, job.labels[rows], result.predictions[rows]) for name, rows in _parts(job)}
     return {
-        "dataset": p.dataset,
-        "encoder": result.name,
-        "split": p.split,
+        "dataset": job.dataset.name,
+        "drawing": p.drawing,
+        "encoder": training.model,
+        "split": p.split or job.dataset.split,
+        "holdout": p.holdout or job.dataset.holdout,
         "seed": p.split_seed,
-        "repeat": 1,
-        "head_lr": p.head_lr if image_based else np.nan,
-        "augmentation": p.augmentation if image_based else "",
+        "stage": training.stage,
+        "repeat": training.repeat,
+        "head_lr": training.head_lr,
+        "augmentation": training.augmentation,
+        "batch_size": p.batch_size,
+        "epochs": training.epochs,
         "epoch": result.epoch,
-        "metric": job.dataset.metric,
+        "metric": metric,
         "unit": job.dataset.unit,
         **values,
     }
 
 
-def _table(result: Result, job: Problem) -> pd.DataFrame:
-    rows = []
-    for part, positions in (("val", job.split.val), ("test", job.split.test)):
-        chosen = job.molecules.iloc[positions]
-        for column, target in enumerate(job.dataset.label_names):
-            rows.append(
-                pd.DataFrame(
-                    {
-                        "dataset": job.dataset.name,
-                        "encoder": result.name,
-                        "part": part,
-                        "row": chosen["row"],
-                        "smiles": chosen["smiles"],
-                        "target": target,
-                        "label": job.labels[positions, column],
-                        "prediction": result.predictions[positions, column],
-                    }
-                )
-            )
-    return pd.concat(rows)
+def _place(training: Training, job: Problem) -> dict[str, Any]:
+    columns = ("stage", "repeat", *CELL)
+    return {
+        "dataset": job.dataset.name,
+        "encoder": training.model,
+        **{name: getattr(training, name) for name in columns},
+    }
+
+
+def _predictions(training: Training, result: Result, job: Problem) -> pd.DataFrame:
+    tables = []
+    for (part, rows), (column, target) in itertools.product(_parts(job), enumerate(job.dataset.label_names)):
+        chosen = job.molecules.iloc[rows]
+        values = {"label": job.labels[rows, column], "prediction": result.predictions[rows, column]}
+        table = pd.DataFrame({"row": chosen["row"], "smiles": chosen["smiles"], **values})
+        tables.append(table.assign(**_place(training, job), part=part, target=target))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _curves(training: Training, result: Result) -> pd.DataFrame:
+    losses = {"train_loss": result.train_loss, "val_loss": result.val_loss}
+    columns = ("stage", "repeat", *CELL)
+    place = {"encoder": training.model, **{name: getattr(training, name) for name in columns}}
+    return pd.DataFrame({"epoch": np.arange(1, len(result.val_loss) + 1), **losses}).assign(**place)

@@ -5,10 +5,11 @@ Their defaults stand in one place, the notebook's cell tagged `parameters`; a pr
 
 import ast
 import difflib
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -87,6 +88,7 @@ class Pretrain(Parameters):
     """Of notebook 03."""
 
     labels: PathText
+    sample: Count | None
     output: PathText
     encoder: str
     epochs: Count
@@ -125,31 +127,53 @@ class Pretrain(Parameters):
         return self
 
 
+Baseline = Literal[
+    "mean",
+    "fingerprint_mlp",
+    "ecfp4_forest",
+    "ecfp4_extra_trees",
+    "descriptor_forest",
+    "descriptor_extra_trees",
+    "frozen",
+]
+
+
 class Finetune(Parameters):
-    """Of notebook 05."""
+    """Of notebooks 04 and 05."""
 
     dataset: str
+    smiles_column: str
+    label_columns: list[str] | None
+    sample: Count | None
+    drawing: Literal["plain", "r_groups"]
     encoder: str
     name: Annotated[str, Field(min_length=1)]
-    baselines: list[Literal["fingerprint_mlp", "random_forest", "mean"]]
+    baselines: list[Baseline]
     output: PathText
-    split: Literal["random", "scaffold"]
+    split: Literal["random", "scaffold"] | None
     split_seed: Seed
-    holdout: Annotated[Float, Field(gt=0, lt=0.5)]
+    holdout: Annotated[Float, Field(gt=0, lt=0.5)] | None
+    metric: Literal["MAE", "RMSE", "ROC-AUC"] | None
+    head_lr: Annotated[list[Positive], Field(min_length=1)]
+    augmentation: Annotated[list[Augmentation], Field(min_length=1)]
     epochs: Count
-    batch_size: Count
-    lr: Positive
-    head_lr: Positive
+    repeats: Count
+    final_epochs: Count | None
+    final_repeats: Count
+    lr: Positive | None
+    optimizer: Literal["adam", "sgd"]
     weight_decay: Annotated[Float, Field(ge=0)]
-    augmentation: Augmentation
-    baseline_epochs: Count
-    baseline_lr: Positive
+    batch_size: Count
+    precision: Literal["no", "bf16", "fp16"]
+    workers: Workers
     seed: Seed
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Finetune":
         if not self.encoder and not self.baselines:
             raise ValueError("encoder is empty and baselines too: nothing to train")
+        if "frozen" in self.baselines and not self.encoder:
+            raise ValueError("the baseline 'frozen' needs an encoder")
         return self
 
 
@@ -158,32 +182,68 @@ class DrawFigures(Parameters):
 
     runs: PathText
     output: PathText
-    figures: Annotated[list[Literal["gallery", "knee", "loss", "scores", "parity"]], Field(min_length=1)]
+    figures: Annotated[list[Literal["gallery", "knee", "loss", "scores", "parity", "baseline"]], Field(min_length=1)]
     missing: Literal["skip", "fail"]
     seed: Seed
 
+
+CATALYSIS, MOLECULENET = "04_finetune_catalysis", "05_finetune_moleculenet"
 
 MODELS: dict[str, type[Parameters]] = {
     "01_depict_molecules": DepictMolecules,
     "02_cluster_structures": ClusterStructures,
     "03_pretrain": Pretrain,
-    "05_finetune_moleculenet": Finetune,
+    CATALYSIS: Finetune,
+    MOLECULENET: Finetune,
     "10_draw_figures": DrawFigures,
 }
 
 
-class FineTuning(Parameters):
-    """The fan-out of finetuning: one job per model, data set and split seed."""
-
-    models: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    datasets: Annotated[list[str], Field(min_length=1)]
-    split_seeds: Annotated[list[Seed], Field(min_length=1)]
+# A data set of a fan-out, by a name of its own: parameters that are the same for all models, and the split seeds.
+Sets = dict[str, dict[str, Any]]
 
 
 class Profile(Parameters):
-    """`profile.yaml`: what the workflow fans out to."""
+    """`profile.yaml` or a study: what the workflow fans out to, one finetuning job per model, set and split seed."""
 
-    finetune: FineTuning
+    models: dict[str, dict[str, Any]]
+    finetune_catalysis: Sets = {}
+    finetune_moleculenet: Sets = {}
+    draw: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _each_set_has_one_notebook(self) -> "Profile":
+        if twice := sorted(set(self.finetune_catalysis) & set(self.finetune_moleculenet)):
+            raise ValueError(f"{', '.join(twice)}: in finetune_catalysis and in finetune_moleculenet")
+        return self
+
+
+class Job(NamedTuple):
+    """One finetuning job of a fan-out: its notebook, its place (set, model, split seed), and its own parameters."""
+
+    notebook: str
+    dataset: str
+    model: str
+    seed: int
+    overrides: dict[str, Any]
+
+
+def jobs(profile: Profile, folder: str) -> list[Job]:
+    """List the finetuning jobs of a fan-out.
+
+    Parameters
+    ----------
+    folder : str
+        Below it each job has a folder of its own, `<set>/<model>/split_<seed>`.
+    """
+    found = []
+    for notebook, sets in ((CATALYSIS, profile.finetune_catalysis), (MOLECULENET, profile.finetune_moleculenet)):
+        for (name, values), (model, own) in itertools.product(sets.items(), profile.models.items()):
+            shared = {"dataset": name} | {key: value for key, value in values.items() if key != "split_seeds"}
+            for seed in values.get("split_seeds", [1]):
+                place = {"name": model, "split_seed": seed, "output": f"{folder}/{name}/{model}/split_{seed}"}
+                found.append(Job(notebook, name, model, seed, shared | own | place))
+    return found
 
 
 def check(notebook: str, values: Mapping[str, Any]) -> Parameters:
@@ -282,8 +342,13 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     return content
 
 
-def read_profile(folder: str | Path) -> tuple[dict[str, Parameters], Profile]:
+def read_profile(folder: str | Path, study: str | None = None) -> tuple[dict[str, Parameters], Profile]:
     """Check every file of a profile.
+
+    Parameters
+    ----------
+    study : str, optional
+        Name of a study of the profile, whose fan-out takes the place of the profile's own.
 
     Returns
     -------
@@ -301,16 +366,36 @@ def read_profile(folder: str | Path) -> tuple[dict[str, Parameters], Profile]:
     if not (folder / "profile.yaml").is_file():
         known = sorted(path.parent.name for path in folder.parent.glob("*/profile.yaml"))
         raise ParameterError(f"unknown profile {folder.name!r}{nearest(folder.name, known)}")
-    profile: Profile = _check(f"{folder.name}/profile.yaml", Profile, read_yaml(folder / "profile.yaml"))
+    if not (folder / fan_out_file(study)).is_file():
+        known = studies(folder)
+        raise ParameterError(f"profile {folder.name!r} has no study {study!r}{nearest(str(study), known)}")
+    fan_out = folder / fan_out_file(study)
+    profile: Profile = _check(f"{folder.name}/{fan_out.name}", Profile, read_yaml(fan_out))
     notebooks = {parameter_file(notebook): notebook for notebook in MODELS}
     parameters = {}
     for file in sorted(folder.glob("*.yaml")):
-        if file.name == "profile.yaml":
+        if file.name == "profile.yaml" or file.name.startswith("study_"):
             continue
         if file.name not in notebooks:
             raise ParameterError(f"{file}: belongs to no notebook{nearest(file.name, list(notebooks))}")
         parameters[notebooks[file.name]] = read(notebooks[file.name], file)
     return parameters, profile
+
+
+def profiles() -> list[str]:
+    """Names of the project's profiles; rehearsals, which are made from them, are none."""
+    names = sorted(path.parent.name for path in (ROOT / "params").glob("*/profile.yaml"))
+    return [name for name in names if not name.startswith("rehearsal_")]
+
+
+def fan_out_file(study: str | None) -> str:
+    """Name of the file with the fan-out of a study, or of the profile itself."""
+    return f"study_{study}.yaml" if study else "profile.yaml"
+
+
+def studies(folder: str | Path) -> list[str]:
+    """Names of the studies of a profile."""
+    return sorted(path.stem.removeprefix("study_") for path in Path(folder).glob("study_*.yaml"))
 
 
 def parameter_file(notebook: str) -> str:

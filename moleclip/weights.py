@@ -1,11 +1,13 @@
-"""Image towers out of other people's files: open_clip's, OpenAI's, and the paper's authors', read strictly.
+"""Image towers out of other people's files, read strictly.
 
+They are open_clip's, OpenAI's, the paper's authors', ImageMol's, and those in the order of a tower that is known.
 Nothing is unpickled but tensors. Which tensors are missing, left over or misshapen is for `encoder.load` to say.
 """
 
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +23,13 @@ from moleclip.sources import DataError, File
 
 # Tensors of the authors' checkpoints are below this; their images came from OpenCV, with blue first.
 _AUTHORS = "model_image."
+# ImageMol's backbone is the sequence of a ResNet-18's children, of which these have tensors. Beside it are the heads
+# of its pretraining tasks: a normalisation that is never called, the jigsaw, and three sizes of structural clusters.
+_IMAGEMOL = "embedding_layer.0.weight"
+_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+_HEADS = ("bn.", "jigsaw_classifier.", "class_classifier1.", "class_classifier2.", "class_classifier3.")
+# By a tensor of this name a tower is found whose architecture the file tells.
+ANCHORS = ("class_embedding", _IMAGEMOL)
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -28,10 +37,10 @@ class Weights(NamedTuple):
     """Tensors of an image tower, by their names in it, and whose they are."""
 
     tensors: dict[str, Tensor]
-    owner: Literal["openai", "moleclip", "unknown"]
+    owner: Literal["openai", "moleclip", "imagemol", "unknown"]
 
 
-def read(path: Path, anchor: str = "class_embedding") -> Weights:
+def read(path: Path, anchors: Sequence[str] = ANCHORS) -> Weights:
     """Find the one image tower in a file, wherever in it.
 
     Parameters
@@ -39,33 +48,79 @@ def read(path: Path, anchor: str = "class_embedding") -> Weights:
     path : Path
         safetensors, a TorchScript archive (OpenAI's), or a file of `torch.save`, with or without optimiser states,
         text tower and DataParallel's prefix.
-    anchor : str
-        Name of a tensor that every such tower has.
+    anchors : sequence of str
+        Names of tensors of which every such tower has one.
 
     Raises
     ------
     ValueError
-        The file cannot be read, or holds no such tower, or several.
+        The file cannot be read, or holds no such tower, or several; or beside ImageMol's, something unknown.
     """
     content, archive = _open(path)
     towers = [
-        (name.removesuffix(anchor), state)
+        (name.removesuffix(anchor), anchor, state)
         for state in _states(content)
         for name in state
+        for anchor in anchors
         if name == anchor or name.endswith(f".{anchor}")
     ]
     # A name like "conv1.weight" occurs again inside a tower: the outermost counts.
     towers = [
-        (prefix, state)
-        for prefix, state in towers
-        if not any(other is state and prefix != outer and prefix.startswith(outer) for outer, other in towers)
+        (prefix, anchor, state)
+        for prefix, anchor, state in towers
+        if not any(other is state and prefix != outer and prefix.startswith(outer) for outer, _, other in towers)
     ]
     if len(towers) != 1:
-        found = ", ".join(repr(f"{prefix}{anchor}") for prefix, _ in towers) or f"no tensor named {anchor!r}"
+        missing = f"no tensor named {' or '.join(map(repr, anchors))}"
+        found = ", ".join(repr(f"{prefix}{anchor}") for prefix, anchor, _ in towers) or missing
         raise ValueError(f"{path}: expected the tensors of one image tower, found {found}")
-    prefix, state = towers[0]
+    prefix, anchor, state = towers[0]
+    if anchor == _IMAGEMOL:
+        return Weights(dict(_imagemol(path, state, prefix)), "imagemol")
     tensors = {name.removeprefix(prefix): tensor.float() for name, tensor in state.items() if name.startswith(prefix)}
     return Weights(tensors, "moleclip" if prefix.startswith(_AUTHORS) else "openai" if archive else "unknown")
+
+
+def _imagemol(path: Path, state: Mapping[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of ImageMol's backbone, by their names in timm's ResNet-18."""
+    for name, tensor in state.items():
+        part, _, inside = name.removeprefix(prefix).partition(".")
+        child, _, rest = inside.partition(".")
+        if part == "embedding_layer" and child in _CHILDREN:
+            yield f"trunk.{_CHILDREN[child]}.{rest}", tensor.float()
+        elif not name.removeprefix(prefix).startswith(_HEADS):
+            raise ValueError(f"{path}: {name!r} is neither of ImageMol's backbone nor of its pretraining heads")
+
+
+def in_order(path: Path, expected: Mapping[str, Tensor], left_over: tuple[str, ...]) -> dict[str, Tensor]:
+    """Read a file with other names, but the same tensors in the same order as a tower that is known.
+
+    Parameters
+    ----------
+    path : Path
+        A file of `torch.save`: others do not keep the order.
+    expected : mapping of str to Tensor
+        The tower's tensors.
+    left_over : tuple of str
+        What the names of the file's other tensors begin with.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be read, or there are more or fewer tensors, or one of another kind or shape: the first.
+    """
+    found = next(_states(_open(path)[0]), {})
+    found = {name: tensor for name, tensor in found.items() if not name.startswith(left_over)}
+    for here, there in zip_longest(found.items(), expected.items()):
+        if not here or not there or _kind(*here) != _kind(*there):
+            one, other = (f"{item[0]} {tuple(item[1].shape)}" if item else "nothing" for item in (here, there))
+            raise ValueError(f"{path}: the weights do not fit the architecture: {one} is in the place of {other}")
+    return {there: tensor.float() for there, tensor in zip(expected, found.values(), strict=True)}
+
+
+def _kind(name: str, tensor: Tensor) -> tuple[str, torch.Size]:
+    # A normalisation's weight, bias, mean and variance have one shape: the end of the name tells them apart.
+    return name.rpartition(".")[2], tensor.shape
 
 
 def _open(path: Path) -> tuple[Any, bool]:

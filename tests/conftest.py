@@ -42,8 +42,8 @@ def pretrain_params(labels_file, tmp_path):
 @pytest.fixture
 def finetune_params(tmp_path):
     def make(**overrides):
-        values = {"output": str(tmp_path / "job"), "epochs": 1, "baseline_epochs": 2, **overrides}
-        return params.read("05_finetune_moleculenet", None, **values)
+        small = {"split": "random", "epochs": 1, "head_lr": [1e-3], "baselines": ["mean"]}
+        return params.read("05_finetune_moleculenet", None, **{"output": str(tmp_path / "job"), **small, **overrides})
 
     return make
 
@@ -56,9 +56,10 @@ SMALL = {
         "k_labels": [5, 20],
     },
     "pretrain": {"k": [5, 20], "epochs": 1},
-    "finetune_moleculenet": {"epochs": 1, "baseline_epochs": 2},
+    "finetune_catalysis": {"epochs": 1},
+    "finetune_moleculenet": {"epochs": 1},
     "draw_figures": {},
-    "profile": {"finetune.split_seeds": [1]},
+    "profile": {"finetune_catalysis.chembl2321810.split_seeds": [1], "models.baselines.epochs": 2},
 }
 
 

@@ -1,9 +1,11 @@
 """Encoder: against an independent forward pass, and saved folders that are whole or refused."""
 
 import json
+import socket
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch.nn import functional as F  # noqa: N812
 from torchvision.transforms.v2 import functional as transforms
@@ -103,8 +105,14 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
 
 
 def test_unknown_sources_say_what_is_possible(tmp_path):
-    with pytest.raises(FileNotFoundError, match="ViT-B-16-quickgelu/openai"):
-        encoder.load(tmp_path / "nowhere")
+    for possible in (
+        "ViT-B-16-quickgelu/openai",
+        "imagemol/pretrained",
+        "efficientnet-lite0/imagenet",
+        "timm-resnet18",
+    ):
+        with pytest.raises(FileNotFoundError, match=possible):
+            encoder.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="did you mean 'ViT-B-16'"):
         encoder.load("ViT-B16/random")
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
@@ -116,3 +124,78 @@ def test_the_papers_tower():
     assert (tower.embed_dim, tower.quick_gelu) == (512, True)
     assert (tower.vision["width"], tower.vision["layers"], tower.vision["patch_size"]) == (768, 12, 16)
     assert not encoder.tower("ViT-B-16").quick_gelu
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("an attempt to reach the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+# In the last, layers follow the pooling: the embedding is wider than timm's `num_features` (288).
+@pytest.mark.parametrize(
+    ("model", "width"),
+    [
+        ("resnet18", 512),
+        ("tf_efficientnet_lite0", 1280),
+        ("vit_tiny_patch16_224", 192),
+        ("mobilenetv3_small_050", 1024),
+    ],
+)
+def test_a_backbone_of_timm_without_classifier(tmp_path, offline, model, width):
+    found = encoder.load(f"timm-{model}/random", seed=1).eval()
+    assert found.tower.embed_dim == width
+    assert found.preprocess == encoder.DRAWINGS
+    backbone = timm.create_model(model, num_classes=0, global_pool="avg").eval()
+    backbone.load_state_dict(
+        {name.removeprefix("trunk."): tensor for name, tensor in found.visual.state_dict().items()}
+    )
+    again = encoder.load(found.save(tmp_path / "ours")).eval()
+    hub = encoder.Encoder.from_pretrained(tmp_path / "ours").eval()
+    assert (again.tower, again.preprocess) == (hub.tower, hub.preprocess) == (found.tower, found.preprocess)
+    with torch.no_grad():
+        embeddings = found(IMAGES)
+        assert embeddings.shape == (3, width)
+        assert torch.allclose(embeddings, backbone(encoder.DRAWINGS(IMAGES)), atol=1e-5)
+        assert torch.equal(again(IMAGES), embeddings)
+        assert torch.equal(hub(IMAGES), embeddings)
+
+
+def test_the_embedding_is_the_mean_of_the_last_feature_map(offline):
+    found = encoder.load("timm-resnet18/random").eval()
+    with torch.no_grad():
+        features = found.visual.trunk.forward_features(encoder.DRAWINGS(IMAGES))
+        assert features.shape == (3, 512, 7, 7)
+        assert torch.allclose(found(IMAGES), features.mean((2, 3)), atol=1e-5)
+
+
+def test_random_backbones_follow_the_seed(offline):
+    first, again, other = (encoder.load("timm-resnet18/random", seed).visual.trunk.conv1.weight for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_other_files_with_a_backbone_of_timm(tmp_path, offline):
+    found = encoder.load("timm-resnet18/random")
+    torch.save({f"visual.{name}": tensor for name, tensor in found.visual.state_dict().items()}, tmp_path / "clip.bin")
+    again = encoder.load(f"timm-resnet18@{tmp_path}/clip.bin")
+    assert again.preprocess == encoder.Preprocess()
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in found.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("timm-resnt18", r"'resnt18' is no model of timm\.list_models\(\); did you mean 'timm-resnet18'"),
+        ("timm-resnet18.a1_in1k", "did you mean 'timm-resnet18'"),
+        ("timm-hf-hub:timm/resnet18.a1_in1k", "did you mean 'timm-resnet1"),
+        ("timm-???", "did you mean 'timm-"),
+        ("timm-vit_base_patch16_384", r"cannot embed 224 x 224 pixels .*doesn't match model \(384\)"),
+        ("timm-pit_b_224", r"mean pooling \(Only token pooling"),
+    ],
+)
+def test_unknown_and_unfit_models_of_timm(offline, name, problem):
+    with pytest.raises(ValueError, match=problem):
+        encoder.load(f"{name}/random")

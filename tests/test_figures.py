@@ -10,17 +10,11 @@ from PIL import Image
 
 from moleclip import figures, params, provenance, stats
 
+PLACE = {"dataset": "made", "drawing": "plain", "split": "random", "metric": "MAE", "unit": "eV"}
+CELL = {"stage": "grid", "repeat": 1, "head_lr": 1e-3, "augmentation": "none", "epoch": 2, "chosen": True}
 SCORES = pd.DataFrame(
     [
-        {
-            "dataset": "made",
-            "encoder": name,
-            "split": "random",
-            "seed": seed,
-            "metric": "MAE",
-            "unit": "eV",
-            "test": test,
-        }
+        {**PLACE, **CELL, "encoder": name, "seed": seed, "val": test, "test": test}
         for name, tests in {"pretrained": (0.5, 0.6, 0.4), "mean": (0.9, 1.0, 0.8)}.items()
         for seed, test in enumerate(tests, 1)
     ]
@@ -41,14 +35,14 @@ def record():
 
 def test_same_figure_same_bytes(tmp_path, record):
     for folder in ("first", "second"):
-        figures.save(figures.scores(SCORES), "scores", tmp_path / folder, record)
+        figures.save(figures.scores(stats.by_split(SCORES)), "scores", tmp_path / folder, record)
     for ending in ("png", "pdf", "json"):
         first, second = ((tmp_path / folder / f"scores.{ending}").read_bytes() for folder in ("first", "second"))
         assert first == second
 
 
 def test_provenance_is_in_the_metadata_and_beside_it(tmp_path, record):
-    png, pdf, beside = figures.save(figures.scores(SCORES), "scores", tmp_path, record)
+    png, pdf, beside = figures.save(figures.scores(stats.by_split(SCORES)), "scores", tmp_path, record)
     assert json.loads(Image.open(png).info["Description"]) == json.loads(beside.read_text()) == record
     assert figures.show(png) == record
     assert b"/Keywords" in pdf.read_bytes()
@@ -67,7 +61,7 @@ def test_a_foreign_figure_has_no_provenance(tmp_path):
 
 
 def test_scores_show_means_and_intervals():
-    ax = figures.scores(SCORES).axes[0]
+    ax = figures.scores(stats.by_split(SCORES)).axes[0]
     shown = [container.lines[0].get_xdata()[0] for container in ax.containers]
     assert shown == pytest.approx([0.5, 0.9])
     ends = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
@@ -79,10 +73,39 @@ def test_scores_show_means_and_intervals():
 def test_parity_shows_test_molecules_only():
     table = pd.DataFrame(
         {"part": ["test", "test", "val"], "encoder": "mean", "label": [1.0, 2.0, 9.0], "prediction": [1.5, 1.5, 9.0]}
-    ).assign(dataset="made")
+    ).assign(dataset="made", target="gap")
     ax = figures.parity(table, "eV").axes[0]
     assert ax.lines[1].get_xdata().tolist() == [1.0, 2.0]
-    assert "MAE 0.50" in ax.get_title()
+    assert ax.get_title().endswith("MAE 0.5")
+
+
+def test_predictions_are_means_over_the_chosen_runs():
+    rows = [(repeat, chosen, value) for repeat, (chosen, value) in enumerate([(True, 1.0), (True, 3.0), (False, 99.0)])]
+    scores = pd.DataFrame([{**PLACE, **CELL, "encoder": "a", "seed": 1, "repeat": r, "chosen": c} for r, c, _ in rows])
+    molecule = {"part": "test", "row": 7, "smiles": "C", "target": "gap", "label": 2.5}
+    run = {"dataset": "made", "encoder": "a", "stage": "grid", "head_lr": 1e-3, "augmentation": "none"}
+    predictions = pd.DataFrame([{**molecule, **run, "repeat": r, "prediction": value} for r, _, value in rows])
+    found = stats.mean_predictions(predictions, scores)
+    assert found[["row", "label", "prediction"]].to_numpy().tolist() == [[7, 2.5, 2.0]]
+
+
+def test_the_heat_map_marks_the_chosen_cell():
+    cells = [(lr, level) for lr in (1e-4, 1e-3) for level in ("none", "default")]
+    rows = [
+        {**PLACE, **CELL, "encoder": "a", "head_lr": lr, "augmentation": level, "val": n, "test": -n, "chosen": n == 1}
+        for n, (lr, level) in enumerate(cells)
+    ]
+    axes = figures.heat_map(pd.DataFrame(rows), "a").axes
+    assert [text.get_text() for text in axes[0].texts] == ["0", "1", "2", "3"]
+    assert [ax.patches[0].get_xy() for ax in axes[:2]] == [(1, 0), (1, 0)]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["0.0001", "0.001"]
+
+
+def test_roc_shows_the_area():
+    test = {"part": "test", "dataset": "made", "target": "class", "label": [0.0, 0.0, 1.0, 1.0]}
+    table = pd.DataFrame({**test, "encoder": "a", "prediction": [0.1, 0.6, 0.5, 0.9]})
+    (ax,) = figures.roc(table, ["a"]).axes
+    assert ax.lines[0].get_label() == "a: 0.75"
 
 
 def test_gallery_has_every_variant():
@@ -143,7 +166,7 @@ def test_a_job_without_its_record_is_not_a_result(tmp_path):
 def test_each_data_set_has_its_own_panel_and_differences(tmp_path, monkeypatch):
     other = SCORES.assign(dataset="other", metric="ROC-AUC", unit="", test=0.5)
     both = pd.concat([SCORES, other])
-    figure = figures.scores(both)
+    figure = figures.scores(stats.by_split(both))
     assert [ax.get_xlabel() for ax in figure.axes] == ["test MAE (eV)", "test ROC-AUC"]
     monkeypatch.setattr(figures, "read_jobs", lambda folder: (both, None, []))
     found = figures.Page("10_draw_figures", draw_params(tmp_path)).differences()

@@ -1,17 +1,20 @@
 """Finetuning: losses by hand, a model that can overfit, and a test set that chooses nothing."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from rdkit import Chem, DataStructs
-from rdkit.Chem import AllChem
+from sklearn import metrics
 
-from moleclip import baselines, datasets, finetune, splits, stats
+from moleclip import datasets, finetune, params, splits, stats
+from moleclip.finetune import Training
 
 SERIES = datasets.load("chembl2321810")
+ONE = Training("random", 1e-3, "none", 1, 1)
+TABLES = ("scores", "predictions", "curves")
 
 
 @pytest.fixture
@@ -22,8 +25,25 @@ def job() -> finetune.Problem:
     return finetune.Problem(small, molecules, splits.random(40, 1, 0.2))
 
 
-def with_labels(job: finetune.Problem, labels: np.ndarray) -> finetune.Problem:
-    return dataclasses.replace(job, molecules=job.molecules.assign(activity=labels))
+@pytest.fixture
+def own_set(tmp_path):
+    """Write a table of 60 molecules with two label columns of one's own, one of them with gaps."""
+
+    def write(change=lambda labels: None, name="own"):
+        labels = np.column_stack([SERIES.labels[::17, 0], SERIES.labels[::17, 0] ** 2])[:60]
+        labels[::7, 1] = np.nan
+        change(labels)
+        table = pd.DataFrame(
+            {"name": "x", "structure": SERIES.smiles[: 17 * 60 : 17], "a": labels[:, 0], "b": labels[:, 1]}
+        )
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        return {"dataset": str(tmp_path / f"{name}.csv"), "smiles_column": "structure", "holdout": 0.2}
+
+    return write
+
+
+def tables(folder) -> tuple[pd.DataFrame, ...]:
+    return tuple(pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
 
 
 def test_head_is_the_papers():
@@ -46,14 +66,15 @@ def test_it_overfits_a_few_molecules(job, finetune_params):
     """Validation on the training molecules: the loss must fall to a fraction of the labels' spread."""
     rows = job.split.train
     memorised = dataclasses.replace(job, split=splits.Split(rows, rows, job.split.test))
-    result = finetune.train_encoder(
-        memorised, finetune_params(epochs=40, batch_size=8, lr=2e-4, head_lr=4e-4, encoder="small/random")
-    )
+    p = finetune_params(batch_size=8, lr=2e-4)
+    training = dataclasses.replace(ONE, head_lr=4e-4, epochs=40)
+    result = finetune.train_encoder(memorised, p, training, 0, finetune.draw(memorised, p))
     spread = np.abs(job.labels[rows] - np.median(job.labels[rows])).mean()
-    assert result.curves["val_loss"].min() < 0.35 * spread
+    assert result.val_loss.min() < 0.35 * spread
+    assert len(result.val_loss) == len(result.train_loss) == 40
 
 
-def test_the_chosen_epoch_is_the_last_best_on_validation(job, monkeypatch):
+def test_the_chosen_epoch_is_the_last_best_on_validation(job, finetune_params):
     outputs = iter([3.0, 1.0, 2.0, 1.0, 5.0])
     current = {}
 
@@ -63,75 +84,191 @@ def test_the_chosen_epoch_is_the_last_best_on_validation(job, monkeypatch):
             self.weight = torch.nn.Parameter(torch.zeros(1))
 
         def train(self, mode: bool = True) -> torch.nn.Module:
-            if mode and current is not None:
+            if mode:
                 current["value"] = next(outputs, 0.0)
             return super().train(mode)
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return self.weight * 0 + torch.full((len(inputs), 1), current["value"])
 
-    zero = with_labels(job, np.zeros(40))
+    zero = dataclasses.replace(job, molecules=job.molecules.assign(activity=0.0))
     model = Scripted()
     adam = torch.optim.Adam(model.parameters())
-    result = finetune.fit("scripted", model, adam, lambda rows, epoch: torch.zeros(len(rows), 1), zero, 5, 64, seed=0)
-    assert result.curves["val_loss"].tolist() == [3.0, 1.0, 2.0, 1.0, 5.0]
+    result = finetune.fit(model, adam, lambda rows, _: torch.zeros(len(rows), 1), zero, finetune_params(), 5, seed=0)
+    assert result.val_loss.tolist() == [3.0, 1.0, 2.0, 1.0, 5.0]
     assert result.epoch == 4
     assert set(result.predictions[zero.split.test, 0]) == {1.0}
 
 
-def test_test_labels_change_no_prediction(job, finetune_params):
-    p = finetune_params(encoder="small/random", epochs=2)
-    scrambled = job.labels[:, 0].copy()
-    scrambled[job.split.test] = 1000.0
-    for train in (finetune.train_encoder, lambda job, p: finetune.train_baseline("random_forest", job, p)):
-        first, second = train(job, p), train(with_labels(job, scrambled), p)
-        assert first.epoch == second.epoch
-        assert np.array_equal(first.predictions, second.predictions, equal_nan=True)
+def test_a_training_sees_each_molecule_once_an_epoch(job):
+    schedule = finetune.Schedule(lambda rows, epoch: torch.tensor([epoch]), job.split.train, 3, 10, seed=0)
+    seen = {epoch: [row for rows, _ in part for row in rows] for epoch, part in schedule.load(workers=0)}
+    assert [sorted(rows) for rows in seen.values()] == [sorted(job.split.train)] * 3
+    assert seen[1] != seen[2]
 
 
-def test_a_job_stores_predictions_from_which_its_scores_follow(finetune_params):
-    p = finetune_params(encoder="", baselines=["mean", "fingerprint_mlp"])
-    folder = finetune.run(p)
-    scores, predictions, curves = (
-        pd.read_parquet(folder / f"{n}.parquet") for n in ("scores", "predictions", "curves")
+GRID = pd.DataFrame(
+    [
+        {"stage": "grid", "head_lr": lr, "augmentation": level, "metric": "MAE", "val": val, "test": test}
+        for (lr, level), (val, test) in zip(
+            itertools.product([1e-3, 1e-4], ["none", "default"]), [(3, 1), (2, 4), (2, 3), (5, 5)], strict=True
+        )
+        for _ in range(3)
+    ]
+)
+
+
+def test_the_cell_is_chosen_on_validation():
+    assert finetune.choose(GRID) == (1e-3, "default")  # the first of two that are equal
+    assert finetune.choose(GRID, by="test") == (1e-3, "none")
+    assert finetune.choose(GRID.assign(metric="ROC-AUC")) == (1e-4, "default")
+    final = GRID.assign(stage="final", val=0.0)
+    assert finetune.choose(pd.concat([GRID, final])) == (1e-3, "default")
+
+
+@pytest.mark.parametrize(("metric", "optimism"), [("MAE", 3.0), ("ROC-AUC", 0.0)])
+def test_optimism_is_what_choosing_on_test_would_win(metric, optimism):
+    scores = GRID.assign(metric=metric, dataset="made", drawing="plain", split="random", encoder="a", seed=1, unit="")
+    cell = finetune.choose(scores)
+    scores["chosen"] = (scores["head_lr"] == cell[0]) & (scores["augmentation"] == cell[1])
+    row = stats.by_split(scores).iloc[0]
+    assert (row["test"], row["runs"], row["optimism"]) == ({"MAE": 4.0, "ROC-AUC": 5.0}[metric], 3, optimism)
+
+
+def test_test_labels_change_nothing_but_the_test_scores(own_set, finetune_params):
+    """Neither the cells that are chosen, nor the epochs, nor a single prediction."""
+    options = {"baselines": ["fingerprint_mlp", "frozen", "ecfp4_extra_trees"], "head_lr": [1e-3, 1e-4], "epochs": 3}
+
+    def scramble(labels):
+        labels[splits.random(60, 1, 0.2).test] = 1000.0
+
+    first = tables(finetune.run(finetune_params(**own_set(), **options)))
+    second = tables(finetune.run(finetune_params(**own_set(scramble), **options)))
+    assert not first[0]["test"].equals(second[0]["test"])
+    assert first[0].drop(columns="test").equals(second[0].drop(columns="test"))
+    assert first[1].drop(columns="label").equals(second[1].drop(columns="label"))
+    assert first[2].equals(second[2])
+
+
+def test_a_job_stores_predictions_from_which_its_scores_follow(own_set, finetune_params):
+    options = {
+        "head_lr": [1e-3, 1e-4],
+        "repeats": 2,
+        "final_epochs": 2,
+        "final_repeats": 3,
+        "augmentation": ["default"],
+    }
+    baselines = ["mean", "fingerprint_mlp", "descriptor_forest"]
+    p = finetune_params(**own_set(), **options, baselines=baselines)
+    scores, predictions, curves = tables(finetune.run(p))
+    run = ["encoder", "stage", "repeat", "head_lr", "augmentation"]
+    scored = predictions.merge(scores, on=run).dropna(subset="label")
+    for (*_, part), rows in scored.groupby([*run, "part"], dropna=False):
+        errors = (rows["label"] - rows["prediction"]).abs().groupby(rows["target"]).mean()
+        assert errors.mean() == pytest.approx(rows[part].iloc[0])
+    runs = scores.groupby(["encoder", "stage"]).size().to_dict()
+    trained = {
+        (name, stage): number for name in ("random", "fingerprint_mlp") for stage, number in (("grid", 4), ("final", 3))
+    }
+    assert runs == {**trained, ("mean", "grid"): 1, ("descriptor_forest", "grid"): 2}
+    chosen = scores[scores["chosen"]].groupby("encoder").size().to_dict()
+    assert chosen == {"random": 3, "fingerprint_mlp": 3, "mean": 1, "descriptor_forest": 2}
+    # A repeat has weights of its own; the test rows are the split's, by row of the file.
+    assert scores.loc[scores["encoder"] == "random", "test"].nunique() == 7
+    assert set(predictions.loc[predictions["part"] == "test", "row"]) == set(splits.random(60, 1, 0.2).test)
+    assert curves.groupby("encoder").size().to_dict() == {"random": 4 + 6, "fingerprint_mlp": 4 + 6}
+
+
+def test_an_interrupted_job_goes_on_after_its_last_training(own_set, finetune_params, monkeypatch):
+    options = {**own_set(), "repeats": 3, "baselines": []}
+    expected = tables(finetune.run(finetune_params(**options, output=str(finetune_params().output) + "_straight")))
+    original, done = finetune.train_encoder, []
+
+    def counted(*arguments):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(arguments[2].repeat)
+        return original(*arguments)
+
+    monkeypatch.setattr(finetune, "train_encoder", counted)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.run(finetune_params(**options))
+    done[:] = ["afresh"]
+    found = tables(finetune.run(finetune_params(**options)))
+    assert done == ["afresh", 3]
+    assert all(a.equals(b) for a, b in zip(expected, found, strict=True))
+    with pytest.raises(KeyboardInterrupt):  # another learning rate is another training
+        finetune.run(finetune_params(**options, lr=1e-3))
+
+
+def test_results_do_not_depend_on_workers(job, finetune_params):
+    p = finetune_params(batch_size=8)
+    training, images = dataclasses.replace(ONE, augmentation="intense", epochs=2), finetune.draw(job, p)
+    runs = [
+        finetune.train_encoder(job, finetune_params(batch_size=8, workers=workers), training, 0, images)
+        for workers in (0, 2)
+    ]
+    assert np.array_equal(runs[0].predictions, runs[1].predictions, equal_nan=True)
+
+
+def test_classes_of_ones_own(own_set, finetune_params):
+    def to_classes(labels):
+        labels[:, 0] = labels[:, 0] > np.median(labels[:, 0])
+        labels[:, 1] = np.where(np.isnan(labels[:, 1]), np.nan, labels[:, 0])
+
+    p = finetune_params(**own_set(to_classes), baselines=["fingerprint_mlp", "frozen", "ecfp4_forest", "mean"])
+    scores, predictions, _ = tables(finetune.run(p))
+    assert set(scores["metric"]) == {"ROC-AUC"}
+    assert predictions["prediction"].between(0, 1).all()
+    forest = predictions[(predictions["encoder"] == "ecfp4_forest") & (predictions["part"] == "test")].dropna(
+        subset="label"
     )
-    split = splits.random(1017, p.split_seed)
-    for _, score in scores.iterrows():
-        mine = predictions[predictions["encoder"] == score["encoder"]]
-        for part, rows in (("val", split.val), ("test", split.test)):
-            of_part = mine[mine["part"] == part].set_index("row").loc[rows]
-            assert of_part["label"].tolist() == SERIES.labels[rows, 0].tolist()
-            assert (of_part["label"] - of_part["prediction"]).abs().mean() == pytest.approx(score[part])
-    assert curves["model"].unique().tolist() == ["fingerprint_mlp"]
-    mean = SERIES.labels[split.train].mean()
-    expected = np.abs(SERIES.labels[split.test] - mean).mean()
-    assert scores.set_index("encoder").loc["mean", "test"] == pytest.approx(expected)
+    areas = [metrics.roc_auc_score(rows["label"], rows["prediction"]) for _, rows in forest.groupby("target")]
+    assert scores.set_index("encoder").loc["ecfp4_forest", "test"] == pytest.approx(np.mean(areas))
+    assert scores.set_index("encoder").loc["mean", "test"] == 0.5
 
 
-def test_same_seed_same_predictions(job, finetune_params):
-    p = finetune_params(encoder="small/random", augmentation="intense")
-    first, second = (finetune.train_encoder(job, p).predictions for _ in range(2))
-    assert np.array_equal(first, second, equal_nan=True)
+def test_r_groups_are_drawn_where_asked_for(job, finetune_params):
+    plain, replaced = (finetune.draw(job, finetune_params(drawing=drawing)) for drawing in ("plain", "r_groups"))
+    assert plain.shape == replaced.shape == (40, 224, 224, 3)
+    # Some have no ends that are hidden.
+    assert sum((a != b).any() for a, b in zip(plain, replaced, strict=True)) > 30
 
 
-def test_morgan_fingerprints_agree_with_the_older_interface():
-    found = baselines.morgan(SERIES.smiles[:20])
-    for row, smiles in zip(found, SERIES.smiles[:20], strict=True):
-        bits = AllChem.GetMorganFingerprintAsBitVect(Chem.MolFromSmiles(smiles), 2, 2048)
-        expected = np.zeros(2048, np.float32)
-        DataStructs.ConvertToNumpyArray(bits, expected)
-        assert np.array_equal(row, expected)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "nci_5k"}, "no labels to learn"),
+        ({"metric": "ROC-AUC"}, "ROC-AUC does not score a regression"),
+        ({"lr": 1e30, "head_lr": [1e30]}, "smaller learning rate"),
+    ],
+)
+def test_what_cannot_be_trained_says_why(finetune_params, options, message):
+    with pytest.raises((ValueError, FloatingPointError), match=message):
+        finetune.run(finetune_params(sample=60, baselines=[], **options))
 
 
-def test_forest_beats_the_mean_on_the_series(finetune_params):
-    job = finetune.problem(finetune_params())
-    forest = finetune.train_baseline("random_forest", job, finetune_params())
-    mean = finetune.train_baseline("mean", job, finetune_params())
-    rows = job.split.test
-    error = {r.name: stats.score("MAE", job.labels[rows], r.predictions[rows]) for r in (forest, mean)}
-    assert error["random_forest"] < 0.8 * error["mean"]
+def test_one_class_among_the_training_molecules_is_refused(own_set, finetune_params):
+    def to_one_class(labels):
+        labels[:] = 1.0
+        labels[splits.random(60, 1, 0.2).test] = 0.0
+
+    with pytest.raises(ValueError, match="the training molecules do not tell the values of 'a'"):
+        finetune.run(finetune_params(**own_set(to_one_class)))
 
 
-def test_a_set_without_labels_is_refused(finetune_params):
-    with pytest.raises(ValueError, match="no labels to learn"):
-        finetune.problem(finetune_params(dataset="nci_5k"))
+def test_sgd_is_imagemols(finetune_params):
+    layers = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+    sgd = finetune.optimizer(*layers, finetune_params(optimizer="sgd", lr=None), head_lr=0.5)
+    assert isinstance(sgd, torch.optim.SGD)
+    assert [(group["lr"], group["momentum"], group["weight_decay"]) for group in sgd.param_groups] == [
+        (0.5, 0.9, 1e-5)
+    ] * 2
+
+
+def test_the_adam_of_the_paper(finetune_params):
+    layers = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+    p = params.read("05_finetune_moleculenet", params.ROOT / "params/paper/finetune_moleculenet.yaml")
+    adam = finetune.optimizer(*layers, p, head_lr=1e-4)
+    found = [(group["lr"], group["betas"], group["eps"], group["weight_decay"]) for group in adam.param_groups]
+    assert found == [(5e-6, (0.9, 0.98), 1e-6, 1e-5), (1e-4, (0.9, 0.999), 1e-8, 1e-5)]

@@ -49,7 +49,7 @@ def outputs(path: Path, kind: str) -> list:
     return [out["data"][kind] for cell in cells for out in cell.outputs if kind in out.get("data", {})]
 
 
-@pytest.mark.parametrize(("notebook", "pictures"), [(0, 2), (1, 2), (2, 2), (4, 5)])
+@pytest.mark.parametrize(("notebook", "pictures"), [(0, 2), (1, 2), (2, 2), (5, 5)])
 def test_executed_notebooks_show_pictures_and_tables(small, notebook, pictures):
     path = small.folder / "runs/demo/notebooks" / f"{list(params.MODELS)[notebook]}.ipynb"
     assert len(outputs(path, "image/png")) >= pictures
@@ -57,7 +57,7 @@ def test_executed_notebooks_show_pictures_and_tables(small, notebook, pictures):
 
 
 def test_executed_finetuning_shows_pictures_and_tables(small):
-    path = small.folder / "runs/demo/notebooks/05_finetune_moleculenet/chembl2321810/pretrained/split_1.ipynb"
+    path = small.folder / "runs/demo/notebooks/04_finetune_catalysis/chembl2321810/pretrained/split_1.ipynb"
     assert len(outputs(path, "image/png")) >= 4
     assert outputs(path, "text/html")
 
@@ -70,7 +70,10 @@ def test_recorded_values(small):
     record = json.loads((runs / "encoder/03_pretrain.json").read_text())
     assert set(record["inputs"]) == {"runs/demo/labels/labels.parquet"}
     scores = [pd.read_parquet(path) for path in sorted(runs.glob("finetune/*/*/*/scores.parquet"))]
-    assert set(pd.concat(scores)["encoder"]) == {"pretrained", "random", "fingerprint_mlp", "random_forest", "mean"}
+    assert set(pd.concat(scores)["encoder"]) == {
+        *("pretrained", "pretrained_frozen", "random", "random_frozen"),
+        *("fingerprint_mlp", "ecfp4_forest", "descriptor_forest", "mean"),
+    }
 
 
 def test_figures_of_the_walk_lead_back(small):
@@ -80,9 +83,9 @@ def test_figures_of_the_walk_lead_back(small):
         assert all((small.folder / path).is_file() for path in record["inputs"])
     lineage = json.loads((small.folder / "figures/demo/scores.json").read_text())["lineage"]
     # Three jobs, and through the pretrained one the encoder, its labels and its molecules.
-    assert sorted(run["notebook"][:2] for run in lineage.values()) == ["01", "02", "03", "05", "05", "05"]
+    assert sorted(run["notebook"][:2] for run in lineage.values()) == ["01", "02", "03", "04", "04", "04"]
     weights = small.folder / "runs/demo/encoder/model.safetensors"
-    job = lineage["runs/demo/finetune/chembl2321810/pretrained/split_1/05_finetune_moleculenet.json"]
+    job = lineage["runs/demo/finetune/chembl2321810/pretrained/split_1/04_finetune_catalysis.json"]
     assert job["inputs"] == {"runs/demo/encoder/model.safetensors": hashlib.sha256(weights.read_bytes()).hexdigest()}
 
 

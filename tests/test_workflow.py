@@ -10,7 +10,9 @@ import pytest
 
 from moleclip import params
 
-PROFILES = sorted(path.parent.name for path in (params.ROOT / "params").glob("*/profile.yaml"))
+FAN_OUTS = [
+    (name, study) for name in params.profiles() for study in (None, *params.studies(params.ROOT / "params" / name))
+]
 
 
 @pytest.fixture
@@ -18,8 +20,8 @@ def project(small, tmp_path):
     return small.copy(tmp_path / "project")
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_dry_run_of_a_profile(profile):
+@pytest.mark.parametrize(("profile", "study"), FAN_OUTS)
+def test_dry_run_of_a_profile(profile, study):
     command = [
         sys.executable,
         "-m",
@@ -29,12 +31,14 @@ def test_dry_run_of_a_profile(profile):
         "--forceall",
         "--config",
         f"profile={profile}",
+        *([f"study={study}"] if study else []),
     ]
     done = subprocess.run(command, cwd=params.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    _, fan_out = params.read_profile(params.ROOT / "params" / profile)
-    jobs = len(fan_out.finetune.models) * len(fan_out.finetune.datasets) * len(fan_out.finetune.split_seeds)
-    assert done.stdout.count("rule finetune:") == jobs
+    _, fan_out = params.read_profile(params.ROOT / "params" / profile, study)
+    jobs = params.jobs(fan_out, "runs")
+    assert done.stdout.count("rule catalysis:") == sum(job.notebook == params.CATALYSIS for job in jobs)
+    assert done.stdout.count("rule moleculenet:") == sum(job.notebook == params.MOLECULENET for job in jobs)
 
 
 def test_a_second_run_does_nothing(small):
@@ -45,13 +49,17 @@ def test_a_second_run_does_nothing(small):
     ("file", "change", "rerun"),
     [
         # Finetuning reads a set by name, not notebook 01's table: only the pretrained encoder depends on it.
-        ("depict_molecules", {"examples": 3}, ["cluster", "depict", "draw", "finetune", "pretrain"]),
-        ("cluster_structures", {"seed": 1}, ["cluster", "draw", "finetune", "pretrain"]),
-        ("pretrain", {"lr": "1e-3"}, ["draw", "finetune", "pretrain"]),
-        ("finetune_moleculenet", {"epochs": 2}, ["draw", "finetune", "finetune", "finetune"]),
+        ("depict_molecules", {"examples": 3}, ["catalysis", "cluster", "depict", "draw", "pretrain"]),
+        ("cluster_structures", {"seed": 1}, ["catalysis", "cluster", "draw", "pretrain"]),
+        ("pretrain", {"lr": "1e-3"}, ["catalysis", "draw", "pretrain"]),
+        ("finetune_catalysis", {"epochs": 2}, ["catalysis", "catalysis", "catalysis", "draw"]),
         ("draw_figures", {"seed": 1}, ["draw"]),
-        ("profile", {"finetune.models.random.seed": 3}, ["draw", "finetune"]),
-        ("profile", {"finetune.split_seeds": [1, 2]}, ["draw", "finetune", "finetune", "finetune"]),
+        ("profile", {"models.random.seed": 3}, ["catalysis", "draw"]),
+        (
+            "profile",
+            {"finetune_catalysis.chembl2321810.split_seeds": [1, 2]},
+            ["catalysis", "catalysis", "catalysis", "draw"],
+        ),
     ],
 )
 def test_one_value_reruns_its_notebook_and_what_follows(project, file, change, rerun):
@@ -63,8 +71,8 @@ def test_one_value_reruns_its_notebook_and_what_follows(project, file, change, r
     ("module", "rerun"),
     [
         ("params.py", []),
-        ("cluster.py", ["cluster", "draw", "finetune", "pretrain"]),
-        ("finetune.py", ["draw", "finetune", "finetune", "finetune"]),
+        ("cluster.py", ["catalysis", "cluster", "draw", "pretrain"]),
+        ("finetune.py", ["catalysis", "catalysis", "catalysis", "draw"]),
     ],
 )
 def test_an_edited_module_reruns_what_uses_it(project, module, rerun):
@@ -90,10 +98,10 @@ def test_a_misspelt_parameter_stops_everything_before_it_starts(project):
 
 
 def test_a_bad_fan_out_is_refused(project):
-    project.edit("profile", **{"finetune.models.random.encodr": "small/random"})
+    project.edit("profile", **{"models.random.encodr": "small/random"})
     done = project.snakemake()
     assert done.returncode != 0
-    assert "profile.yaml, 05_finetune_moleculenet: unknown parameter 'encodr'; did you mean 'encoder'?" in done.stderr
+    assert "profile.yaml, 04_finetune_catalysis: unknown parameter 'encodr'; did you mean 'encoder'?" in done.stderr
 
 
 def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project):
@@ -106,7 +114,7 @@ def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project
     assert not list(encoder.glob("config.json")) + list(encoder.glob("*.safetensors"))
     assert (project.folder / "runs/demo/notebooks/03_pretrain.failed.ipynb").exists()
     assert not (project.folder / "runs/demo/notebooks/03_pretrain.ipynb").exists()
-    assert project.planned() == ["draw", "finetune", "pretrain"]
+    assert project.planned() == ["catalysis", "draw", "pretrain"]
     project.edit("pretrain", lr=5e-4, head_lr=1e-3)
     done = project.snakemake("--until", "pretrain")
     assert done.returncode == 0, done.stderr
@@ -128,7 +136,7 @@ def test_a_killed_run_goes_on(project):
         time.sleep(0.1)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    assert project.planned() == ["draw", "finetune", "pretrain"]
+    assert project.planned() == ["catalysis", "draw", "pretrain"]
 
 
 @pytest.mark.parametrize("profile", ["paper", "hour"])

@@ -1,0 +1,74 @@
+"""Baselines against second implementations."""
+
+import numpy as np
+import pytest
+from rdkit import Chem, DataStructs
+from rdkit.Chem import AllChem, Descriptors
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+
+from moleclip import baselines, datasets, splits, stats
+
+SERIES = datasets.load("chembl2321810")
+
+
+def test_morgan_fingerprints_agree_with_the_older_interface():
+    found = baselines.morgan(SERIES.smiles[:20])
+    for row, smiles in zip(found, SERIES.smiles[:20], strict=True):
+        bits = AllChem.GetMorganFingerprintAsBitVect(Chem.MolFromSmiles(smiles), 2, 2048)
+        expected = np.zeros(2048, np.float32)
+        DataStructs.ConvertToNumpyArray(bits, expected)
+        assert np.array_equal(row, expected)
+
+
+def test_descriptors_are_rdkits_and_finite_or_missing():
+    smiles = [*SERIES.smiles[:3], "[Na+].[Cl-]", "C1CC1[Si](C)(C)C"]
+    found = baselines.descriptors(smiles)
+    names = [name for name, _ in Descriptors.descList]
+    assert found.shape == (5, len(names))
+    assert found[:, names.index("MolWt")] == pytest.approx([Descriptors.MolWt(Chem.MolFromSmiles(s)) for s in smiles])
+    assert not np.isinf(found).any()
+
+
+@pytest.mark.parametrize("name", baselines.SEEDED)
+def test_forests_beat_the_mean_and_are_seeded(name):
+    split = splits.random(len(SERIES), 1)
+    runs = [
+        baselines.predict(name, SERIES.smiles, SERIES.labels, split.train, "regression", seed) for seed in (1, 1, 2)
+    ]
+    mean = baselines.predict("mean", SERIES.smiles, SERIES.labels, split.train, "regression", 1)
+    assert mean == pytest.approx(SERIES.labels[split.train].mean())
+    errors = [stats.score("MAE", SERIES.labels[split.test], found[split.test]) for found in (runs[0], mean)]
+    assert errors[0] < 0.8 * errors[1]
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_the_penalty_of_a_linear_head_is_chosen_on_validation():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(60, 20)).astype(np.float32)
+    labels = inputs[:, :1] + 2.0 * rng.normal(size=(60, 1))
+    train, val = np.arange(30), np.arange(30, 45)
+    scaled = StandardScaler().fit(inputs[train]).transform(inputs)
+    candidates = [Ridge(a).fit(scaled[train], labels[train, 0]).predict(scaled) for a in baselines.PENALTIES]
+    best = min(candidates, key=lambda found: np.abs(found[val] - labels[val, 0]).mean())
+    assert baselines.linear(inputs, labels, train, val, "regression")[:, 0] == pytest.approx(best)
+    classes = (labels > 0).astype(float)
+    found = baselines.linear(inputs, classes, train, val, "classification")
+    scores = [
+        LogisticRegression(C=1 / a, max_iter=5000).fit(scaled[train], classes[train, 0]).predict_proba(scaled)[:, 1]
+        for a in baselines.PENALTIES
+    ]
+    losses = [-np.log(np.where(classes[val, 0] == 1, s[val], 1 - s[val])).mean() for s in scores]
+    assert found[:, 0] == pytest.approx(scores[int(np.argmin(losses))])
+
+
+def test_missing_labels_are_left_out():
+    labels = SERIES.labels[:60].copy()
+    labels[5] = np.nan
+    train = np.arange(50)
+    kept = np.delete(train, 5)
+    found, expected = (
+        baselines.predict("ecfp4_forest", SERIES.smiles[:60], labels, rows, "regression", 0) for rows in (train, kept)
+    )
+    assert np.array_equal(found, expected)
