@@ -215,7 +215,8 @@ class Live:
 
 def heat_map(scores: pd.DataFrame, model: str) -> Figure:
     """Draw the score of each cell of a model's grid, mean over repeats; a box marks the cell that validation chose."""
-    grid = scores[(scores["encoder"] == model) & (scores["stage"] == "grid")]
+    runs = scores[scores["encoder"] == model]
+    grid = runs[runs["stage"] == "grid"] if (runs["stage"] == "grid").any() else runs  # of one cell
     chosen = scores.loc[(scores["encoder"] == model) & scores["chosen"], ["head_lr", "augmentation"]].iloc[0]
     metric, unit = grid[["metric", "unit"]].iloc[0]
     levels = list(dict.fromkeys(grid["augmentation"]))

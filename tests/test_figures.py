@@ -166,6 +166,7 @@ def test_a_job_without_its_record_is_not_a_result(tmp_path):
 def test_each_data_set_has_its_own_panel_and_differences(tmp_path, monkeypatch):
     other = SCORES.assign(dataset="other", metric="ROC-AUC", unit="", test=0.5)
     both = pd.concat([SCORES, other])
+    both["set"] = both["dataset"]
     figure = figures.scores(stats.by_split(both))
     assert [ax.get_xlabel() for ax in figure.axes] == ["test MAE (eV)", "test ROC-AUC"]
     monkeypatch.setattr(figures, "read_jobs", lambda folder: (both, None, []))
