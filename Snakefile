@@ -22,11 +22,11 @@ try:
 except params.ParameterError as error:
     raise WorkflowError(str(error))
 
-DEPICT, CLUSTER, PRETRAIN, CATALYSIS, MOLECULENET, DRAW = params.MODELS
+DEPICT, CLUSTER, PRETRAIN, CATALYSIS, MOLECULENET, DOMAIN, *_ = params.MODELS
+PAGE = FAN_OUT.page
 RUNS = f"runs/{PROFILE}"
 OWN = f"{RUNS}/{STUDY}" if STUDY else RUNS  # of this fan-out
 JOB = f"{OWN}/finetune/{{dataset}}/{{model}}/split_{{seed}}"
-JOBS = params.jobs(FAN_OUT, f"{OWN}/finetune")
 RUN = (
     "OMP_NUM_THREADS={threads} {sys.executable} -m moleclip.notebooks run {input.notebook} {output.notebook}"
     " --file {input.parameters}"
@@ -61,11 +61,30 @@ def code(notebook):
     }
 
 
+def read(notebook, **overrides):
+    return params.read(notebook, f"params/{PROFILE}/{params.parameter_file(notebook)}", **overrides)
+
+
+def fanned_out(variants):
+    """Parameters of encoders beside the profile's own, each with a folder of its own."""
+    return {name: {**values, "output": f"{OWN}/encoders/{name}"} for name, values in variants.items()}
+
+
+PRETRAINED, FOCUSED = fanned_out(FAN_OUT.pretrain), fanned_out(FAN_OUT.pretrain_domain)
 DRAWN = FAN_OUT.draw | ({"runs": OWN} if STUDY else {})
 try:  # refuse a bad fan-out before anything runs
+    JOBS = params.jobs(FAN_OUT, f"{OWN}/finetune")
     for job in JOBS:
-        params.read(job.notebook, f"params/{PROFILE}/{params.parameter_file(job.notebook)}", **job.overrides)
-    DRAWING = params.read(DRAW, f"params/{PROFILE}/{params.parameter_file(DRAW)}", **DRAWN)
+        read(job.notebook, **job.overrides)
+    for values in PRETRAINED.values():
+        read(PRETRAIN, **values)
+    DRAWING = read(PAGE, **DRAWN)
+    # What says that an encoder folder is whole.
+    ENCODERS = {folder: f"{folder}/{PRETRAIN}.json" for folder in (f"{OWN}/encoders/{name}" for name in PRETRAINED)}
+    ENCODERS[PARAMETERS[PRETRAIN].output] = f"{PARAMETERS[PRETRAIN].output}/{PRETRAIN}.json"
+    for name, values in FOCUSED.items():
+        folders = (f"{OWN}/encoders/{name}/epochs_{epochs}" for epochs in read(DOMAIN, **values).epochs)
+        ENCODERS |= {folder: f"{OWN}/encoders/{name}/{DOMAIN}.json" for folder in folders}
 except params.ParameterError as error:
     raise WorkflowError(f"params/{PROFILE}/{params.fan_out_file(STUDY)}, {error}")
 
@@ -109,15 +128,17 @@ rule pretrain:
         RUN
 
 
+def trained(source):
+    """What must be there before an encoder can be loaded, where a notebook of this workflow writes it."""
+    return {"encoder": ENCODERS[source]} if source in ENCODERS else {}
+
+
 def job_of(wildcards):
     return next(job for job in JOBS if (job.dataset, job.model, str(job.seed)) == tuple(wildcards))
 
 
 def trained_encoder(wildcards):
-    """The encoder folder as an input, where a notebook of this workflow writes it."""
-    folder = PARAMETERS[PRETRAIN].output
-    source = job_of(wildcards).overrides.get("encoder", "")
-    return {"encoder": [f"{folder}/model.safetensors", f"{folder}/config.json"]} if source == folder else {}
+    return trained(job_of(wildcards).overrides.get("encoder", ""))
 
 
 def only(sets):
@@ -132,6 +153,40 @@ def outputs(notebook):
         **{name: f"{JOB}/{name}.parquet" for name in ("scores", "predictions", "curves")},
         "record": f"{JOB}/{notebook}.json",
     }
+
+
+rule pretrain_another:
+    input:
+        **code(PRETRAIN),
+        labels=PARAMETERS[PRETRAIN].labels,
+    output:
+        notebook=f"{OWN}/notebooks/{PRETRAIN}/{{variant}}.ipynb",
+        weights=f"{OWN}/encoders/{{variant}}/model.safetensors",
+        card=f"{OWN}/encoders/{{variant}}/config.json",
+        record=f"{OWN}/encoders/{{variant}}/{PRETRAIN}.json",
+    wildcard_constraints:
+        variant=only(PRETRAINED),
+    params:
+        overrides=lambda wildcards: json.dumps(PRETRAINED[wildcards.variant]),
+    threads: workflow.cores
+    shell:
+        RUN + " --yaml {params.overrides:q}"
+
+
+rule pretrain_domain:
+    input:
+        unpack(lambda wildcards: trained(read(DOMAIN, **FOCUSED[wildcards.variant]).encoder)),
+        **code(DOMAIN),
+    output:
+        notebook=f"{OWN}/notebooks/{DOMAIN}/{{variant}}.ipynb",
+        record=f"{OWN}/encoders/{{variant}}/{DOMAIN}.json",
+    wildcard_constraints:
+        variant=only(FOCUSED),
+    params:
+        overrides=lambda wildcards: json.dumps(FOCUSED[wildcards.variant]),
+    threads: workflow.cores
+    shell:
+        RUN + " --yaml {params.overrides:q}"
 
 
 rule catalysis:
@@ -171,17 +226,18 @@ FINETUNED = [
 ]
 
 
+FIGURES = getattr(DRAWING, "figures", ["r_groups"])
+
+
 rule draw:
     input:
-        **code(DRAW),
+        **code(PAGE),
         walk=WALK,
         jobs=FINETUNED,
     output:
-        notebook=f"{OWN}/notebooks/{DRAW}.ipynb",
-        figures=expand(
-            "{folder}/{name}.{ending}", folder=DRAWING.output, name=DRAWING.figures, ending=["png", "pdf", "json"]
-        ),
-        record=f"{DRAWING.output}/{DRAW}.json",
+        notebook=f"{OWN}/notebooks/{PAGE}.ipynb",
+        figures=expand("{folder}/{name}.{ending}", folder=DRAWING.output, name=FIGURES, ending=["png", "pdf", "json"]),
+        record=f"{DRAWING.output}/{PAGE}.json",
     params:
         overrides=json.dumps(DRAWN),
     shell:
@@ -193,5 +249,6 @@ rule all:
     # Every output, not only the last: one that a failure took away must be made again even where the figures remain.
     input:
         WALK,
+        [ENCODERS[folder] for folder in ENCODERS if STUDY is None or folder.startswith(f"{OWN}/")],
         FINETUNED,
         rules.draw.output,

@@ -1,5 +1,7 @@
 """A training step: images a second, share of the device's matmul peak, memory by chunk, and waiting for data.
 
+The memory is what the steps take beyond the weights; on a CPU, what the process has taken from the system for them.
+
 Each case runs in a process of its own, so that its memory is its own. What the paper's whole run would take on this
 device (1.87 million molecules, 2 views, 4 epochs) follows from the rate.
 """
@@ -18,7 +20,8 @@ from accelerate import Accelerator
 from common import report
 from torch.utils.flop_counter import FlopCounterMode
 
-from moleclip import batches, chunks, datasets, depict, encoder, objective, params
+from moleclip import batches, datasets, depict, encoder, objective, params
+from moleclip.chunks import run as in_chunks
 
 PAPER_IMAGES = 1_870_421 * 2 * 4
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -79,22 +82,23 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
         adam.step()
         adam.zero_grad()
 
+    before = memory(device, peak=False)
     synthetic = torch.randint(0, 256, (2 * pairs, size, size, 3), dtype=torch.uint8).to(device)
     waiting: float | None = None
     if case["workers"] is None:
         each = seconds_each(lambda: step(synthetic), case["steps"], device)
     else:
         each, waiting = with_data(step, case, size, device)
+    taken = memory(device) - before
     peak = matmul_peak(case["precision"], device)
     rate = 2 * pairs / each
-    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else _resident()
     return {
         **case,
         "images_per_s": rate,
         "matmul_peak_tflops": peak / 1e12,
         "share_of_peak": rate * per_image / peak,
         "waiting_for_data": waiting,
-        "peak_memory_gb": memory / 1e9,
+        "step_memory_gb": taken / 1e9,
         "paper_run_days": PAPER_IMAGES / rate / 86400,
     }
 
@@ -104,7 +108,7 @@ def with_data(
 ) -> tuple[float, float]:
     """Time of a step with images drawn on the fly, and the share of it spent waiting for them."""
     smiles = list(datasets.clean(datasets.load("nci_5k"))[0]["smiles"])
-    molecules = chunks.run(depict.prepare_all, smiles)["molecule"]
+    molecules = in_chunks(depict.prepare_all, smiles)["molecule"]
     views = batches.Views(molecules, np.arange(len(smiles)), "default", seed=0, size=size)
     sampler = batches.GroupedBatches(np.zeros(len(smiles), np.int64), case["pairs"], case["pairs"], seed=0)
     waited = 0.0
@@ -123,7 +127,10 @@ def with_data(
     return passed / number, waited / passed
 
 
-def _resident() -> float:
+def memory(device: torch.device, peak: bool = True) -> float:
+    """Bytes that this process has or, at its peak, has had on the device."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated())
     return 1000.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -132,19 +139,19 @@ def main() -> None:
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--towers", nargs="+", default=["small", "ViT-B-16-quickgelu"])
-    parser.add_argument("--pairs", type=int, help="of a batch (GPU: 256, CPU: 64 for the small tower, 4 for others)")
+    parser.add_argument("--pairs", type=int, help="of a batch (GPU: 256, CPU: 64 for the small tower, 8 for others)")
     parser.add_argument("--steps", type=int, default=20 if gpu else 2)
-    parser.add_argument("--chunks", nargs="+", type=int, default=[128, 32, 8] if gpu else [2])
+    parser.add_argument("--chunks", nargs="+", type=int, default=[4, 16], help="into which a batch is cut")
     parser.add_argument("--workers", type=int, default=16 if gpu else 1)
     arguments = parser.parse_args()
     cases: list[dict[str, Any]] = []
     for tower in arguments.towers:
-        pairs = arguments.pairs or (256 if gpu else 64 if tower == "small" else 4)
+        pairs = arguments.pairs or (256 if gpu else 64 if tower == "small" else 8)
         case = {"tower": tower, "pairs": pairs, "steps": arguments.steps, "precision": "bf16"}
         case |= {"compiled": False, "chunk": None, "workers": None}
         cases += [case | {"precision": "no"}, case]
         cases += [case | {"compiled": True}] if gpu else []  # gains nothing on a CPU
-        cases += [case | {"chunk": chunk} for chunk in arguments.chunks]
+        cases += [case | {"chunk": 2 * pairs // chunks} for chunks in arguments.chunks]
         cases += [case | {"workers": arguments.workers}]
     rows = []
     context = multiprocessing.get_context("spawn")

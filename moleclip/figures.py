@@ -398,6 +398,72 @@ def tested(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     return parity(means, scores["unit"].iloc[0], models[:3])
 
 
+def training_curve(curves: pd.DataFrame) -> Figure:
+    """Training loss against the epoch."""
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.2))
+    ax.plot(curves["epoch"], curves["loss"])
+    ax.set(xlabel="epoch", ylabel="training loss (L1)")
+    return figure
+
+
+def known(predictions: pd.DataFrame) -> Figure:
+    """Predicted against true labels of molecules that were trained on, one panel per label."""
+    targets = list(dict.fromkeys(predictions["target"]))
+    figure, axes = plt.subplots(1, len(targets), figsize=(min(PAGE, COLUMN * len(targets)), 2.6), squeeze=False)
+    for ax, target in zip(axes[0], targets, strict=True):
+        rows = predictions[predictions["target"] == target]
+        limits = np.array([rows[["label", "prediction"]].min().min(), rows[["label", "prediction"]].max().max()])
+        _parity_panel(ax, rows, limits, "target")
+        ax.set(title=target, xlabel="label", ylabel="prediction" if ax is axes[0][0] else "")
+    return figure
+
+
+def robustness(gaps: pd.DataFrame, model: str, rival: str) -> Figure:
+    """Relative gap between two models on plain and R-group drawings, and what each loses by them.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        From `stats.robustness`.
+    """
+    sets = list(dict.fromkeys(gaps["dataset"]))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 1.1 + 0.5 * len(sets)), sharey=True)
+    panels = {
+        left: (f"{MODEL_NAMES.get(rival, rival)} errs more by (%)", ("gap, plain", "gap, R-groups")),
+        right: ("error grows with R-groups by (%)", (f"loss, {model}", f"loss, {rival}")),
+    }
+    for ax, (label, quantities) in panels.items():
+        ax.axvline(0, color="0.6", linewidth=0.8)
+        for quantity, marker, shift in zip(quantities, "oD", (-0.12, 0.12), strict=True):
+            rows = gaps[gaps["quantity"] == quantity]
+            y = [sets.index(name) + shift for name in rows["dataset"]]
+            bars = np.nan_to_num([rows["percent"] - rows["low"], rows["high"] - rows["percent"]])
+            name = quantity.partition(", ")[2]
+            name = MODEL_NAMES.get(name, name)
+            ax.errorbar(rows["percent"], y, xerr=bars, fmt=marker, markersize=4, capsize=2, label=name)
+        ax.set(xlabel=label, yticks=range(len(sets)), yticklabels=sets, ylim=(len(sets) - 0.5, -0.5))
+        ax.legend(frameon=False, fontsize=6)
+    return figure
+
+
+def study_scores(folder: str, missing: str) -> tuple[pd.DataFrame, list[Path]]:
+    """Scores by split of a study's finished jobs, and the files they are read from; an empty table if there are none.
+
+    Raises
+    ------
+    FileNotFoundError
+        There are none, and `missing` is "fail".
+    """
+    try:
+        table, _, files = read_jobs(f"{folder}/finetune")
+    except FileNotFoundError as error:
+        if missing == "fail":
+            raise
+        print(f"skipped: {error}")
+        return pd.DataFrame(), []
+    return stats.by_split(table), files
+
+
 def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path]]:
     """Collect scores and predictions of all finished finetuning jobs below a folder.
 
@@ -414,7 +480,7 @@ def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path
     """
     records = sorted(Path(folder).glob("*/*/split_*/0[45]_finetune_*.json"))
     if not records:
-        raise FileNotFoundError(f"{folder}: no finished finetuning job below it; run notebook 05 first")
+        raise FileNotFoundError(f"{folder}: no finished finetuning job below it; run notebook 04 or 05 first")
     score_tables, prediction_tables, files = [], [], []
     for record in records:
         content = json.loads(record.read_text())

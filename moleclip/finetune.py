@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,13 +228,18 @@ def _models(job: Problem, p: params.Finetune) -> dict[str, Train]:
 
 
 def draw(job: Problem, p: params.Finetune) -> NDArray[np.uint8]:
-    """Draw all molecules of a job, plain or with their ends as R-groups: uint8 [N, H, W, 3]."""
-    size = encoder.load(p.encoder, p.seed).preprocess.size
-    style = dataclasses.replace(depict.PLAIN, r_groups=p.drawing == "r_groups")
-    prepared = chunks.run(depict.prepare_all, job.smiles, None, max(1, p.workers), 500)
-    for smiles, reason in zip(job.smiles, prepared["reason"].to_pylist(), strict=True):
+    """Draw all molecules of a job: uint8 [N, H, W, 3]."""
+    return draw_all(job.smiles, p.encoder, p.drawing, p.seed, p.workers)
+
+
+def draw_all(smiles: list[str], source: str, drawing: str, seed: int, workers: int) -> NDArray[np.uint8]:
+    """Draw molecules at an encoder's size, plain or with their ends as R-groups ("r_groups"): uint8 [N, H, W, 3]."""
+    size = encoder.load(source, seed).preprocess.size
+    style = dataclasses.replace(depict.PLAIN, r_groups=drawing == "r_groups")
+    prepared = chunks.run(depict.prepare_all, smiles, None, max(1, workers), 500)
+    for text, reason in zip(smiles, prepared["reason"].to_pylist(), strict=True):
         if reason:
-            raise ValueError(f"{p.dataset}, {smiles}: cannot be drawn ({reason}); leave it out of the set")
+            raise ValueError(f"{text}: cannot be drawn ({reason}); leave it out of the set")
     molecules = (depict.from_store(stored) for stored in prepared["molecule"].to_pylist())
     return np.stack([depict.draw(molecule, style, size) for molecule in molecules])
 
@@ -269,7 +274,7 @@ def _identity(training: Training, job: Problem, p: params.Finetune) -> dict[str,
         **own,
         "molecules": data_sha256,
         "code": [provenance.sha256(Path(str(module.__file__))) for module in _CODE] + [provenance.sha256(__file__)],
-        "versions": [rdBase.rdkitVersion, torch.__version__, _device().type],
+        "versions": [rdBase.rdkitVersion, torch.__version__, device().type],
         "encoder files": [provenance.sha256(file) for file in datasets.files(p.encoder)] if p.encoder else [],
     }
 
@@ -327,19 +332,23 @@ def train_encoder(job: Problem, p: params.Finetune, training: Training, seed: in
             return torch.from_numpy(images[positions])
         return torch.from_numpy(batches.augmented(images, positions, training.augmentation, seed, epoch))
 
-    return fit(model, optimizer(model[0], model[1], p, training.head_lr), inputs, job, p, training.epochs, seed)
+    head_lr = training.head_lr
+    steps = optimizer(model[0], model[1], p.lr or head_lr, head_lr, p.weight_decay, p.optimizer)
+    return fit(model, steps, inputs, job, p, training.epochs, seed)
 
 
-def optimizer(image_encoder: nn.Module, top: nn.Module, p: params.Finetune, head_lr: float) -> torch.optim.Optimizer:
-    """Make Adam as in pretraining for the encoder, with its defaults for the head (paper, Methods), or plain SGD."""
+def optimizer(
+    image_encoder: nn.Module, top: nn.Module, lr: float, head_lr: float, weight_decay: float, kind: str = "adam"
+) -> torch.optim.Optimizer:
+    """Make Adam as in pretraining for the encoder and with its defaults for the head (paper, Methods), or plain SGD."""
     groups: list[dict[str, Any]] = [
-        {"params": list(image_encoder.parameters()), "lr": p.lr or head_lr, "betas": (0.9, 0.98), "eps": 1e-6},
+        {"params": list(image_encoder.parameters()), "lr": lr, "betas": (0.9, 0.98), "eps": 1e-6},
         {"params": list(top.parameters()), "lr": head_lr},
     ]
-    if p.optimizer == "adam":
-        return torch.optim.Adam(groups, weight_decay=p.weight_decay, fused=True)
+    if kind == "adam":
+        return torch.optim.Adam(groups, weight_decay=weight_decay, fused=True)
     groups = [{"params": group["params"], "lr": group["lr"]} for group in groups]
-    return torch.optim.SGD(groups, momentum=0.9, weight_decay=p.weight_decay)
+    return torch.optim.SGD(groups, momentum=0.9, weight_decay=weight_decay)
 
 
 def _train_fingerprint_mlp(job: Problem, p: params.Finetune, training: Training, seed: int) -> Result:
@@ -358,10 +367,9 @@ def _train_baseline(name: str, job: Problem, seed: int) -> Result:
 
 def _train_frozen(job: Problem, p: params.Finetune, seed: int, images: NDArray[np.uint8]) -> Result:
     """Fit a linear model to the embeddings of the encoder as it is."""
-    device = _device()
-    image_encoder = encoder.load(p.encoder, seed).to(device)
+    image_encoder = encoder.load(p.encoder, seed).to(device())
     rows = np.arange(len(images))
-    outputs = predict(image_encoder, lambda part, _: torch.from_numpy(images[part]), rows, 64, device)
+    outputs = predict(image_encoder, lambda part, _: torch.from_numpy(images[part]), rows, 64, device())
     predictions = baselines.linear(outputs.numpy(), job.labels, job.split.train, job.split.val, job.dataset.task)
     return _without_training(predictions, job)
 
@@ -385,29 +393,19 @@ def fit(
 
     The test molecules are predicted at such epochs and looked at by nothing here.
     """
-    device, task = _device(), job.dataset.task
-    model.to(device)
+    here, task = device(), job.dataset.task
+    model.to(here)
     labels = torch.from_numpy(job.labels).float()
     predictions = np.full(job.labels.shape, np.nan)
     best, chosen, train_losses, val_losses = np.inf, 0, [], []
-    schedule = Schedule(inputs, job.split.train, epochs, p.batch_size, seed)
+    schedule = Schedule(inputs, job.split.train, range(1, epochs + 1), p.batch_size, seed)
     for epoch, batches_of_epoch in schedule.load(p.workers):
-        sums = torch.zeros((), device=device)
-        model.train()
-        for positions, values in batches_of_epoch:
-            with _autocast(p.precision, device):
-                outputs = model(values.to(device, non_blocking=True))
-            value = loss(outputs.float(), labels[positions].to(device), task)
-            value.backward()  # type: ignore[no-untyped-call]
-            steps.step()
-            steps.zero_grad()
-            sums += value.detach() * len(positions)
-        outputs = predict(model, inputs, job.split.val, p.batch_size, device, p.precision)
-        train_losses.append(sums.item() / len(job.split.train))
+        train_losses.append(train_epoch(model, steps, batches_of_epoch, labels, task, p.precision))
+        outputs = predict(model, inputs, job.split.val, p.batch_size, here, p.precision)
         val_losses.append(loss(outputs, labels[job.split.val], task).item())
         if val_losses[-1] <= best:
             best, chosen = val_losses[-1], epoch
-            tested = predict(model, inputs, job.split.test, p.batch_size, device, p.precision)
+            tested = predict(model, inputs, job.split.test, p.batch_size, here, p.precision)
             predictions[job.split.val] = _readable(outputs, task)
             predictions[job.split.test] = _readable(tested, task)
     if not chosen:
@@ -415,14 +413,38 @@ def fit(
     return Result(predictions, chosen, np.array(train_losses), np.array(val_losses))
 
 
-class Schedule(data.Dataset[tuple[NDArray[np.int64], Tensor]]):
-    """All batches of a training, in order; workers make their inputs ahead."""
+def train_epoch(
+    model: nn.Module,
+    steps: torch.optim.Optimizer,
+    batches_of_epoch: Iterable[tuple[NDArray[np.int64], Tensor]],
+    labels: Tensor,
+    task: str,
+    precision: str,
+) -> float:
+    """Train on each batch (positions, inputs) once; return the mean loss over molecules."""
+    here = next(model.parameters()).device
+    total, count = torch.zeros((), device=here), 0
+    model.train()
+    for positions, values in batches_of_epoch:
+        with _autocast(precision, here):
+            outputs = model(values.to(here, non_blocking=True))
+        value = loss(outputs.float(), labels[positions].to(here), task)
+        value.backward()  # type: ignore[no-untyped-call]
+        steps.step()
+        steps.zero_grad()
+        total += value.detach() * len(positions)
+        count += len(positions)
+    return total.item() / count
 
-    def __init__(self, inputs: Inputs, rows: NDArray[np.int64], epochs: int, batch_size: int, seed: int) -> None:
-        self.inputs, self.per_epoch = inputs, -(-len(rows) // batch_size)
+
+class Schedule(data.Dataset[tuple[NDArray[np.int64], Tensor]]):
+    """All batches of some epochs of a training, in order; workers make their inputs ahead."""
+
+    def __init__(self, inputs: Inputs, rows: NDArray[np.int64], epochs: range, batch_size: int, seed: int) -> None:
+        self.inputs, self.epochs, self.per_epoch = inputs, epochs, -(-len(rows) // batch_size)
         self.batches = [
             (epoch, order[start : start + batch_size])
-            for epoch in range(1, epochs + 1)
+            for epoch in epochs
             for order in [batches.generator(Stream.ORDER, seed, epoch).permutation(rows)]
             for start in range(0, len(rows), batch_size)
         ]
@@ -435,12 +457,12 @@ class Schedule(data.Dataset[tuple[NDArray[np.int64], Tensor]]):
         return positions, self.inputs(positions, epoch)
 
     def load(self, workers: int) -> Iterator[tuple[int, Iterator[tuple[NDArray[np.int64], Tensor]]]]:
-        """Pass through the epochs: their number from 1 on, and their batches as (positions, inputs)."""
+        """Pass through the epochs: their number, and their batches as (positions, inputs)."""
         loader = data.DataLoader(
             self, batch_size=None, collate_fn=_as_it_is, num_workers=workers, worker_init_fn=batches.one_thread
         )
         rest = iter(loader)
-        for epoch in range(1, len(self) // self.per_epoch + 1):
+        for epoch in self.epochs:
             yield epoch, itertools.islice(rest, self.per_epoch)
 
 
@@ -454,22 +476,23 @@ def predict(
     inputs: Inputs,
     positions: NDArray[np.int64],
     batch_size: int,
-    device: torch.device,
+    here: torch.device,
     precision: str = "no",
 ) -> Tensor:
     """Compute the outputs [len(positions), T] of the model, without augmentation."""
     model.eval()
     parts = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
-    with _autocast(precision, device):
-        return torch.cat([model(inputs(part, None).to(device)).float().cpu() for part in parts])
+    with _autocast(precision, here):
+        return torch.cat([model(inputs(part, None).to(here)).float().cpu() for part in parts])
 
 
-def _device() -> torch.device:
+def device() -> torch.device:
+    """Where to compute: on the GPU, if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _autocast(precision: str, device: torch.device) -> Any:
-    return torch.autocast(device.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
+def _autocast(precision: str, here: torch.device) -> Any:
+    return torch.autocast(here.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
 
 
 def _readable(outputs: Tensor, task: str) -> NDArray[np.float64]:

@@ -177,6 +177,39 @@ class Finetune(Parameters):
         return self
 
 
+class PretrainDomain(Parameters):
+    """Of notebook 06."""
+
+    dataset: str
+    descriptors: list[str]
+    sample: Count | None
+    encoder: str
+    output: PathText
+    epochs: Annotated[list[Count], Field(min_length=1)]
+    augmentation: Augmentation
+    scale_labels: bool
+    lr: Positive
+    head_lr: Positive
+    weight_decay: Annotated[Float, Field(ge=0)]
+    batch_size: Count
+    precision: Literal["no", "bf16", "fp16"]
+    workers: Workers
+    checkpoint_every: Count
+    overlap: list[str]
+    seed: Seed
+
+
+class ReplaceRGroups(Parameters):
+    """Of notebook 07."""
+
+    runs: PathText
+    output: PathText
+    model: str
+    rival: str
+    missing: Literal["skip", "fail"]
+    seed: Seed
+
+
 class DrawFigures(Parameters):
     """Of notebook 10."""
 
@@ -195,6 +228,8 @@ MODELS: dict[str, type[Parameters]] = {
     "03_pretrain": Pretrain,
     CATALYSIS: Finetune,
     MOLECULENET: Finetune,
+    "06_pretrain_domain": PretrainDomain,
+    "07_replace_r_groups": ReplaceRGroups,
     "10_draw_figures": DrawFigures,
 }
 
@@ -204,12 +239,18 @@ Sets = dict[str, dict[str, Any]]
 
 
 class Profile(Parameters):
-    """`profile.yaml` or a study: what the workflow fans out to, one finetuning job per model, set and split seed."""
+    """`profile.yaml` or a study: what the workflow fans out to, one finetuning job per model, set and split seed.
+
+    A set has, besides parameters of the notebook, `split_seeds`, and `models` if not all of them are wanted.
+    """
 
     models: dict[str, dict[str, Any]]
+    pretrain: dict[str, dict[str, Any]] = {}  # encoders beside the profile's own, by name: parameters of notebook 03
+    pretrain_domain: dict[str, dict[str, Any]] = {}  # and of notebook 06
     finetune_catalysis: Sets = {}
     finetune_moleculenet: Sets = {}
-    draw: dict[str, Any] = {}
+    page: Literal["07_replace_r_groups", "10_draw_figures"] = "10_draw_figures"
+    draw: dict[str, Any] = {}  # parameters of the page
 
     @model_validator(mode="after")
     def _each_set_has_one_notebook(self) -> "Profile":
@@ -238,9 +279,13 @@ def jobs(profile: Profile, folder: str) -> list[Job]:
     """
     found = []
     for notebook, sets in ((CATALYSIS, profile.finetune_catalysis), (MOLECULENET, profile.finetune_moleculenet)):
-        for (name, values), (model, own) in itertools.product(sets.items(), profile.models.items()):
-            shared = {"dataset": name} | {key: value for key, value in values.items() if key != "split_seeds"}
-            for seed in values.get("split_seeds", [1]):
+        for name, values in sets.items():
+            shared = {"dataset": name} | {key: v for key, v in values.items() if key not in ("split_seeds", "models")}
+            wanted = values.get("models", list(profile.models))
+            for model, seed in itertools.product(wanted, values.get("split_seeds", [1])):
+                if model not in profile.models:
+                    raise ParameterError(f"{name}: unknown model {model!r}{nearest(model, list(profile.models))}")
+                own = profile.models[model]
                 place = {"name": model, "split_seed": seed, "output": f"{folder}/{name}/{model}/split_{seed}"}
                 found.append(Job(notebook, name, model, seed, shared | own | place))
     return found

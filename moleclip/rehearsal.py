@@ -7,6 +7,7 @@ writes the profile `params/rehearsal_paper/`, whose runs go to `runs/rehearsal_p
 
 import argparse
 import functools
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,9 @@ from moleclip import datasets, encoder, params, provenance, sources, weights
 _LIMITS = {"epochs": 1, "final_epochs": 1, "repeats": 1, "final_repeats": 1, "batch_size": 16, "group_size": 4}
 _LIMITS |= {"processes": 2, "workers": 1, "sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
 _FIXED = {"sample": 400, "validation_fraction": 0.05, "log_every": 5, "checkpoint_every": 10}
-_FIRST = ("split_seeds", "head_lr", "augmentation")  # of which the first is enough, where there is a list
+_LAST = ("split_seeds", "head_lr", "augmentation")  # of which the last is enough, where there is a list
 _FEWER_CLASSES = 50  # times, as there are fewer molecules
+_FEWER_EPOCHS = 200
 _STAND_INS = {"chembl_25": "chembl_25_subset"}  # of the same kind, for a corpus that is not on this machine
 
 
@@ -84,12 +86,14 @@ def _cut(name: str, value: Any, profile: str) -> Any:
         return cut(value, profile)
     if name in _FIXED:
         return _FIXED[name]
-    if name in _LIMITS:
-        return value if value is None else min(value, _LIMITS[name])
     if name in ("k", "k_sweep", "k_labels"):
         return list(dict.fromkeys(max(2, k // _FEWER_CLASSES) for k in value))
-    if name in _FIRST and isinstance(value, list):
-        return value[:1]
+    if name in _LAST and isinstance(value, list):
+        return value[-1:]
+    if name == "epochs" and isinstance(value, list):
+        return [_fewer(epochs) for epochs in value]
+    if name in _LIMITS:
+        return value if value is None else min(value, _LIMITS[name])
     if name == "encoder":
         return _small(value, profile)
     if name == "datasets":
@@ -97,6 +101,11 @@ def _cut(name: str, value: Any, profile: str) -> Any:
     if name in ("output", "cache", "runs") and isinstance(value, str) and value == _apart(value, profile):
         raise ValueError(f"{name} {value!r} is not below runs/{profile} or figures/{profile}, as a rehearsal needs it")
     return _apart(_present(value), profile) if isinstance(value, str) else value
+
+
+def _fewer(epochs: int) -> int:
+    """Cut the epochs of domain-focused pretraining, whose folders are named by them: so that they stay apart."""
+    return 1 + epochs // _FEWER_EPOCHS
 
 
 def _apart(path: str, profile: str) -> str:
@@ -126,7 +135,7 @@ def _small(source: str, profile: str) -> str:
     """Take the small tower for a foreign one that exists; an encoder that the profile trains stays."""
     name, _, tag = source.rpartition("/")
     if not source or _apart(source, profile) != source:
-        return _apart(source, profile)
+        return re.sub(r"(?<=/epochs_)\d+$", lambda found: str(_fewer(int(found[0]))), _apart(source, profile))
     if source not in sources.FILES and not Path(source.rpartition("@")[2]).exists():
         encoder.tower(name or encoder.PAPER)
         if tag != "random":

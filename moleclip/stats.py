@@ -165,6 +165,39 @@ def mean_predictions(predictions: pd.DataFrame, scores: pd.DataFrame) -> pd.Data
     return kept.groupby(key, sort=False)[["label", "prediction"]].mean().reset_index()
 
 
+def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
+    """Relative gap between two models on plain and on R-group drawings, and what each loses (paper, Fig. 4b).
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `by_split`; errors, of which lower is better.
+
+    Returns
+    -------
+    DataFrame
+        dataset, quantity, percent, low, high (95 % t-interval over splits), splits. Splits that lack a job are left
+        out of the quantities that need it, and so show in the number of splits.
+    """
+    rows = []
+    for dataset, part in table.groupby("dataset", sort=False):
+        wide = part.pivot_table(index="seed", columns=["encoder", "drawing"], values="test")
+        wide = wide.reindex(columns=pd.MultiIndex.from_product([(model, rival), ("plain", "r_groups")]))
+        pairs = {
+            "gap, plain": ((rival, "plain"), (model, "plain")),
+            "gap, R-groups": ((rival, "r_groups"), (model, "r_groups")),
+            f"loss, {model}": ((model, "r_groups"), (model, "plain")),
+            f"loss, {rival}": ((rival, "r_groups"), (rival, "plain")),
+        }
+        for quantity, (a, b) in pairs.items():
+            percent = (100 * (wide[a] - wide[b]) / wide[b]).dropna()
+            if len(percent):
+                mean, low, high = mean_ci(list(percent))
+                interval = {"percent": mean, "low": low, "high": high, "splits": len(percent)}
+                rows.append({"dataset": dataset, "quantity": quantity, **interval})
+    return pd.DataFrame(rows)
+
+
 def paired(a_by_split: Sequence[float], b_by_split: Sequence[float]) -> Paired:
     """Compare two models on the same splits by a paired t-test.
 

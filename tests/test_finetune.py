@@ -101,7 +101,7 @@ def test_the_chosen_epoch_is_the_last_best_on_validation(job, finetune_params):
 
 
 def test_a_training_sees_each_molecule_once_an_epoch(job):
-    schedule = finetune.Schedule(lambda rows, epoch: torch.tensor([epoch]), job.split.train, 3, 10, seed=0)
+    schedule = finetune.Schedule(lambda rows, epoch: torch.tensor([epoch]), job.split.train, range(1, 4), 10, seed=0)
     seen = {epoch: [row for rows, _ in part for row in rows] for epoch, part in schedule.load(workers=0)}
     assert [sorted(rows) for rows in seen.values()] == [sorted(job.split.train)] * 3
     assert seen[1] != seen[2]
@@ -257,18 +257,18 @@ def test_one_class_among_the_training_molecules_is_refused(own_set, finetune_par
         finetune.run(finetune_params(**own_set(to_one_class)))
 
 
-def test_sgd_is_imagemols(finetune_params):
+def test_sgd_is_imagemols():
     layers = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
-    sgd = finetune.optimizer(*layers, finetune_params(optimizer="sgd", lr=None), head_lr=0.5)
+    sgd = finetune.optimizer(*layers, 0.5, 0.5, 1e-5, "sgd")
     assert isinstance(sgd, torch.optim.SGD)
     assert [(group["lr"], group["momentum"], group["weight_decay"]) for group in sgd.param_groups] == [
         (0.5, 0.9, 1e-5)
     ] * 2
 
 
-def test_the_adam_of_the_paper(finetune_params):
+def test_the_adam_of_the_paper():
     layers = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     p = params.read("05_finetune_moleculenet", params.ROOT / "params/paper/finetune_moleculenet.yaml")
-    adam = finetune.optimizer(*layers, p, head_lr=1e-4)
+    adam = finetune.optimizer(*layers, p.lr, 1e-4, p.weight_decay, p.optimizer)
     found = [(group["lr"], group["betas"], group["eps"], group["weight_decay"]) for group in adam.param_groups]
     assert found == [(5e-6, (0.9, 0.98), 1e-6, 1e-5), (1e-4, (0.9, 0.999), 1e-8, 1e-5)]

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from moleclip import notebooks, params
+from moleclip import notebooks, params, provenance
 
 NOTEBOOKS = sorted((params.ROOT / "notebooks").glob("*.ipynb"))
 
@@ -87,6 +88,41 @@ def test_figures_of_the_walk_lead_back(small):
     weights = small.folder / "runs/demo/encoder/model.safetensors"
     job = lineage["runs/demo/finetune/chembl2321810/pretrained/split_1/04_finetune_catalysis.json"]
     assert job["inputs"] == {"runs/demo/encoder/model.safetensors": hashlib.sha256(weights.read_bytes()).hexdigest()}
+
+
+def test_domain_pretraining_by_itself(tmp_path):
+    overrides = {"output": str(tmp_path / "domain"), "sample": 30, "epochs": [1, 2]}
+    path = notebooks.run(params.ROOT / "notebooks/06_pretrain_domain.ipynb", tmp_path / "out.ipynb", None, overrides)
+    assert len(outputs(path, "image/png")) == 3
+    assert "1017" in str(outputs(path, "text/html"))  # molecules of the set that overlaps
+    record = json.loads((tmp_path / "domain/06_pretrain_domain.json").read_text())
+    assert len(record["outputs"]) == 6
+
+
+def test_r_groups_from_the_jobs_of_a_study(tmp_path):
+    """Two models, two drawings, two splits: the figure and the table; without any jobs, only a word."""
+    place = {"dataset": "made", "split": "random", "metric": "MAE", "unit": "eV", "stage": "grid", "repeat": 1}
+    cell = {"head_lr": 1e-3, "augmentation": "none", "chosen": True, "val": 1.0}
+    for encoder, drawing, seed in itertools.product(("pretrained", "random"), ("plain", "r_groups"), (1, 2)):
+        job = tmp_path / f"finetune/made_{drawing}/{encoder}/split_{seed}"
+        test = seed + 0.5 * (encoder == "random") + 0.2 * (drawing == "r_groups")
+        row = {**place, **cell, "encoder": encoder, "drawing": drawing, "seed": seed, "test": test}
+        provenance.write_parquet(job / "scores.parquet", pd.DataFrame([row]))
+        provenance.write_parquet(job / "predictions.parquet", pd.DataFrame({"prediction": [0.0]}))
+        content = {"parameters": {"split_seed": seed, "drawing": drawing}, "outputs": {}}
+        provenance.write_json(job / "04_finetune_catalysis.json", content)
+    notebook, figure = params.ROOT / "notebooks/07_replace_r_groups.ipynb", tmp_path / "figure"
+    path = notebooks.run(notebook, tmp_path / "out.ipynb", None, {"runs": str(tmp_path), "output": str(figure)})
+    assert len(outputs(path, "image/png")) == 2
+    gaps = pd.read_parquet(figure / "r_groups.parquet").set_index("quantity")
+    assert gaps.loc["gap, plain", "percent"] == pytest.approx((50 + 25) / 2)
+    assert gaps.loc["loss, pretrained", "percent"] == pytest.approx((20 + 10) / 2)
+    assert (figure / "r_groups.png").is_file()
+    nothing = {"runs": str(tmp_path / "nothing"), "output": str(tmp_path / "empty")}
+    path = notebooks.run(notebook, tmp_path / "skipped.ipynb", None, nothing)
+    assert "no finished finetuning job" in path.read_text()
+    with pytest.raises(notebooks.NotebookError, match="run notebook 04 or 05 first"):
+        notebooks.run(notebook, tmp_path / "failed.ipynb", None, {**nothing, "missing": "fail"})
 
 
 def test_a_cell_that_raises_names_notebook_and_step(tmp_path):

@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from moleclip import stats
+from moleclip import released, sources, stats
 
 T_975 = {2: 4.302653, 4: 2.776445}  # two-sided 95 % quantiles of Student's t by degrees of freedom
 
@@ -35,6 +36,48 @@ def test_paired_is_the_interval_of_the_differences():
     # p at t = 0.5333 / (sd / sqrt 3) with 2 degrees of freedom: 1 - t / sqrt(2 + t^2).
     t = np.mean([0.5, 0.1, 1.0]) / (np.std([0.5, 0.1, 1.0], ddof=1) / math.sqrt(3))
     assert found.p == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-6)
+
+
+def test_robustness_by_hand():
+    errors = {
+        ("a", "plain"): [1.0, 2.0],
+        ("a", "r_groups"): [1.5, 2.0],
+        ("b", "plain"): [2.0, 2.0],
+        ("b", "r_groups"): [3.0, 5.0],
+    }
+    table = pd.DataFrame(
+        [
+            {"dataset": "made", "encoder": encoder, "drawing": drawing, "seed": seed, "test": value}
+            for (encoder, drawing), values in errors.items()
+            for seed, value in enumerate(values)
+        ]
+    )
+    found = stats.robustness(table, "a", "b").set_index("quantity")
+    expected = {"gap, plain": [100, 0], "gap, R-groups": [100, 150], "loss, a": [50, 0], "loss, b": [50, 150]}
+    for quantity, values in expected.items():
+        assert found.loc[quantity, ["percent", "low", "high"]].tolist() == pytest.approx(list(stats.mean_ci(values)))
+    alone = stats.robustness(table[(table["encoder"] == "a") | (table["seed"] == 0)], "a", "b").set_index("quantity")
+    assert alone["splits"].to_dict() == {"gap, plain": 1, "gap, R-groups": 1, "loss, a": 2, "loss, b": 1}
+
+
+@pytest.mark.parametrize(
+    ("runs", "printed"),
+    [
+        # Printed intervals, and the runs behind them (final runs of the released workbook, by split).
+        ("Phosphines_yield", (12.2e-2, 0.2e-2)),
+        ("Phosphines_selectivity", (1.20, 0.02)),
+        ("DHBDs", (0.275, 0.003)),
+    ],
+)
+def test_the_papers_interval_is_what_it_prints(runs, printed):
+    if sources.mirrored("paper_results") is None:
+        pytest.skip("needs the released runs (MOLECLIP_DATA_DIR)")
+    table = released.baseline(runs)
+    final = table[table["stage"].str.startswith("final")]
+    found = stats.paper_ci([list(part["value"]) for _, part in final.groupby("split")])
+    digits = 3 if printed[1] < 0.01 else 2
+    assert found.mean == pytest.approx(printed[0], abs=0.5 * 10**-digits)
+    assert found.high - found.mean == pytest.approx(printed[1], abs=0.6 * 10**-digits)
 
 
 def test_pairs_need_the_same_splits():

@@ -1,0 +1,186 @@
+"""Domain-focused pretraining: all molecules of a narrow set, and a label that is cheap to compute (paper, Methods)."""
+
+import dataclasses
+import hashlib
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from rdkit.Chem import Descriptors
+from torch import Tensor, nn
+
+from moleclip import batches, datasets, encoder, finetune, params, provenance
+from moleclip.datasets import Dataset
+
+CHECKPOINT = "checkpoint.pt"
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """Molecules with the labels that are learnt.
+
+    Attributes
+    ----------
+    molecules : DataFrame
+        Readable ones, as `datasets.clean` gives them.
+    names : list of str, length T
+    labels : ndarray of float64, shape [N, T]
+        In their units; NaN where missing.
+    shift, scale : ndarray of float64, shape [T]
+        The encoder learns (label - shift) / scale.
+    """
+
+    molecules: pd.DataFrame
+    names: list[str]
+    labels: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+def read(p: params.PretrainDomain) -> Domain:
+    """Read the molecules with their own labels, or compute descriptors to be learnt.
+
+    Raises
+    ------
+    ValueError
+        There is nothing to learn, RDKit has no such descriptor, or a label does not vary.
+    """
+    dataset = datasets.load(p.dataset)
+    molecules, unreadable = datasets.clean(dataset, rows=datasets.sample(len(dataset), p.sample, p.seed))
+    for line in unreadable.itertuples():
+        log.warning("%s, row %d: left out, %s: %s", p.dataset, line.row, line.smiles, line.reason)
+    labels = _descriptors(list(molecules["smiles"]), p.descriptors) if p.descriptors else _own(dataset, molecules)
+    names = p.descriptors or list(dataset.label_names)
+    spread = np.nanstd(labels, axis=0)
+    for name, width in zip(names, spread, strict=True):
+        if not width > 0:
+            raise ValueError(
+                f"{p.dataset}: {name} is the same for all molecules, or missing: there is nothing to learn"
+            )
+    if not p.scale_labels:
+        return Domain(molecules, names, labels, np.zeros(len(names)), np.ones(len(names)))
+    return Domain(molecules, names, labels, np.nanmean(labels, axis=0), spread)
+
+
+def _own(dataset: Dataset, molecules: pd.DataFrame) -> NDArray[np.float64]:
+    if not dataset.label_names:
+        raise ValueError(f"{dataset.name}: has no labels; name descriptors to compute instead")
+    return molecules[list(dataset.label_names)].to_numpy(np.float64)
+
+
+def _descriptors(smiles: list[str], names: list[str]) -> NDArray[np.float64]:
+    functions = dict(Descriptors.descList)
+    for name in names:
+        if name not in functions:
+            raise ValueError(f"RDKit has no descriptor {name!r}{params.nearest(name, list(functions))}")
+    rows = [[functions[name](molecule) for name in names] for molecule in map(datasets.parse, smiles)]
+    return np.array(rows, np.float64)
+
+
+def overlap(molecules: pd.DataFrame, others: list[str]) -> pd.DataFrame:
+    """Count the molecules of finetuning sets that domain-focused pretraining sees too (though not their labels).
+
+    Returns
+    -------
+    DataFrame
+        set, molecules, seen.
+    """
+    known = set(molecules["canonical_smiles"])
+    rows = []
+    for name in others:
+        found = datasets.clean(datasets.load(name))[0]["canonical_smiles"]
+        rows.append({"set": name, "molecules": len(found), "seen": int(found.isin(known).sum())})
+    return pd.DataFrame(rows, columns=["set", "molecules", "seen"])
+
+
+def folder(p: params.PretrainDomain, epochs: int) -> Path:
+    """Where the encoder of a number of epochs is written."""
+    return Path(p.output) / f"epochs_{epochs}"
+
+
+def run(p: params.PretrainDomain) -> list[Path]:
+    """Train encoder and head on all molecules; keep the encoder at each number of epochs in `epochs`.
+
+    An interrupted run goes on from its last checkpoint, to the same weights on a CPU.
+
+    Returns
+    -------
+    list of Path
+        An encoder folder per number of epochs. `curves.parquet` (epoch, loss) and `predictions.parquet` (row, smiles,
+        target, label, prediction: of the training molecules, at the end) are in `output`.
+    """
+    domain, output, last = read(p), Path(p.output), max(p.epochs)
+    images = finetune.draw_all(list(domain.molecules["smiles"]), p.encoder, "plain", p.seed, p.workers)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(p.seed)
+        model = encoder.load(p.encoder, p.seed)
+        top = finetune.head(model.tower.embed_dim, len(domain.names))
+    device = finetune.device()
+    model.to(device)
+    top.to(device)
+    steps = finetune.optimizer(model, top, p.lr, p.head_lr, p.weight_decay)
+    file, identity = output / CHECKPOINT, _identity(p, domain)
+    losses = _resume(file, identity, model, top, steps)
+    scaled = torch.from_numpy((domain.labels - domain.shift) / domain.scale).float()
+
+    def inputs(positions: NDArray[np.int64], epoch: int | None) -> Tensor:
+        if epoch is None:
+            return torch.from_numpy(images[positions])
+        return torch.from_numpy(batches.augmented(images, positions, p.augmentation, p.seed, epoch))
+
+    rows = np.arange(len(images))
+    schedule = finetune.Schedule(inputs, rows, range(len(losses) + 1, last + 1), p.batch_size, p.seed)
+    whole = nn.Sequential(model, top)
+    for epoch, batches_of_epoch in schedule.load(p.workers):
+        losses.append(finetune.train_epoch(whole, steps, batches_of_epoch, scaled, "regression", p.precision))
+        if not math.isfinite(losses[-1]):
+            raise FloatingPointError(f"the loss is {losses[-1]} in epoch {epoch}; start again with a smaller lr")
+        if epoch in p.epochs:
+            model.save(folder(p, epoch), provenance.collect("06_pretrain_domain", p, datasets.files(p.dataset)))
+        if epoch % p.checkpoint_every == 0 or epoch == last:
+            log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])
+            states = {"encoder": model.state_dict(), "head": top.state_dict(), "steps": steps.state_dict()}
+            content = {"identity": identity, "losses": losses, **states}
+            provenance.write(file, lambda part, content=content: torch.save(content, part))  # type: ignore[misc]
+    outputs = finetune.predict(whole, inputs, rows, p.batch_size, device, p.precision).double().numpy()
+    _write_tables(output, domain, losses, outputs * domain.scale + domain.shift)
+    file.unlink(missing_ok=True)
+    return [folder(p, epochs) for epochs in p.epochs]
+
+
+def _identity(p: params.PretrainDomain, domain: Domain) -> dict[str, Any]:
+    data = hashlib.sha256(domain.molecules["smiles"].str.cat(sep="\n").encode() + domain.labels.tobytes()).hexdigest()
+    return {**p.model_dump(exclude={"output", "workers", "checkpoint_every", "overlap"}), "molecules and labels": data}
+
+
+def _resume(
+    file: Path, identity: dict[str, Any], model: nn.Module, top: nn.Module, steps: torch.optim.Optimizer
+) -> list[float]:
+    """Load the last checkpoint, if there is one; return the losses of the finished epochs."""
+    if not file.is_file():
+        return []
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    changes = [name for name, value in identity.items() if state["identity"].get(name) != value]
+    if changes:
+        raise ValueError(f"{file}: of an unfinished run with another {', '.join(changes)}. Delete it to start afresh")
+    for part, name in ((model, "encoder"), (top, "head"), (steps, "steps")):
+        part.load_state_dict(state[name])
+    log.info("going on after epoch %d", len(state["losses"]))
+    return list(state["losses"])
+
+
+def _write_tables(output: Path, domain: Domain, losses: list[float], predictions: NDArray[np.float64]) -> None:
+    curves = pd.DataFrame({"epoch": np.arange(1, len(losses) + 1), "loss": losses})
+    provenance.write_parquet(output / "curves.parquet", curves)
+    tables = [
+        domain.molecules[["row", "smiles"]].assign(target=name, label=domain.labels[:, i], prediction=predictions[:, i])
+        for i, name in enumerate(domain.names)
+    ]
+    provenance.write_parquet(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
