@@ -114,10 +114,11 @@ def linear(
         As `predict` gives them.
     """
     regression = task == "regression"
+    exact = inputs.astype(np.float64)  # embeddings are so alike that fp32 would not do
     found = []
     for penalty in PENALTIES:
         model = Ridge(alpha=penalty) if regression else LogisticRegression(C=1 / penalty, max_iter=5000)
-        predictions = _by_column(lambda m=model: make_pipeline(StandardScaler(), m), inputs, labels, train, task)  # type: ignore[misc]
+        predictions = _by_column(lambda m=model: make_pipeline(StandardScaler(), m), exact, labels, train, task)  # type: ignore[misc]
         found.append((_loss(labels[val], predictions[val], task), predictions))
     return min(found, key=lambda pair: pair[0])[1]
 
@@ -131,7 +132,7 @@ def _loss(labels: NDArray[np.float64], predictions: NDArray[np.float64], task: T
 
 def _by_column(
     make: Callable[[], Any],
-    inputs: NDArray[np.float32],
+    inputs: NDArray[Any],
     labels: NDArray[np.float64],
     train: NDArray[np.int64],
     task: Task,

@@ -467,7 +467,7 @@ def study_scores(folder: str, missing: str) -> tuple[pd.DataFrame, list[Path]]:
 def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path]]:
     """Collect scores and predictions of all finished finetuning jobs below a folder.
 
-    Only what a finished notebook recorded counts, so that a half-written job is not taken for a result.
+    Only what a finished notebook recorded, checksum and all, counts: a half-written job is not taken for a result.
 
     Returns
     -------
@@ -478,7 +478,7 @@ def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path
     files : list of Path
         What they were read from.
     """
-    records = sorted(Path(folder).glob("*/*/split_*/0[45]_finetune_*.json"))
+    records = [path for path in sorted(Path(folder).glob("*/*/split_*/0[45]_finetune_*.json")) if _vouched(path)]
     if not records:
         raise FileNotFoundError(f"{folder}: no finished finetuning job below it; run notebook 04 or 05 first")
     score_tables, prediction_tables, files = [], [], []
@@ -492,6 +492,13 @@ def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path
         prediction_tables.append(pd.read_parquet(job / "predictions.parquet").assign(**place))
         files += [job / "scores.parquet", job / "predictions.parquet"]
     return pd.concat(score_tables, ignore_index=True), pd.concat(prediction_tables, ignore_index=True), files
+
+
+def _vouched(record: Path) -> bool:
+    """Whether a job's scores are those that its record was written for."""
+    file = record.parent / "scores.parquet"
+    written = json.loads(record.read_text())["outputs"].get(params.relative(file))
+    return file.is_file() and written == provenance.sha256(file)
 
 
 class Page:

@@ -82,6 +82,8 @@ def _execute(notebook: Path, output: Path, values: Mapping[str, Any], name: str)
     with tempfile.TemporaryDirectory() as folder:
         # Sockets in the file system: no port is open to other users, and no network is needed, not even loopback.
         sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+        # A kernel is interrupted before it is shut down, and would call that an error.
+        sockets.NotebookClient.extra_arguments = ["--log-level=CRITICAL"]
         papermill.execute_notebook(
             notebook,
             output,

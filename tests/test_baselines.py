@@ -49,7 +49,8 @@ def test_the_penalty_of_a_linear_head_is_chosen_on_validation():
     inputs = rng.normal(size=(60, 20)).astype(np.float32)
     labels = inputs[:, :1] + 2.0 * rng.normal(size=(60, 1))
     train, val = np.arange(30), np.arange(30, 45)
-    scaled = StandardScaler().fit(inputs[train]).transform(inputs)
+    exact = inputs.astype(float)
+    scaled = StandardScaler().fit(exact[train]).transform(exact)
     candidates = [Ridge(a).fit(scaled[train], labels[train, 0]).predict(scaled) for a in baselines.PENALTIES]
     best = min(candidates, key=lambda found: np.abs(found[val] - labels[val, 0]).mean())
     assert baselines.linear(inputs, labels, train, val, "regression")[:, 0] == pytest.approx(best)

@@ -159,8 +159,11 @@ def test_missing_runs_are_skipped_or_fail(tmp_path):
 def test_a_job_without_its_record_is_not_a_result(tmp_path):
     job = tmp_path / "finetune" / "made" / "mean" / "split_1"
     provenance.write_parquet(job / "scores.parquet", SCORES)
-    with pytest.raises(FileNotFoundError, match="no finished finetuning job"):
-        figures.read_jobs(tmp_path / "finetune")
+    record = {"parameters": {"split_seed": 1, "drawing": "plain"}, "outputs": {str(job / "scores.parquet"): "0" * 64}}
+    for name in ("04_finetune_catalysis.json.part", "04_finetune_catalysis.json"):  # none, and one of other scores
+        provenance.write_json(job / name, record)
+        with pytest.raises(FileNotFoundError, match="no finished finetuning job"):
+            figures.read_jobs(tmp_path / "finetune")
 
 
 def test_each_data_set_has_its_own_panel_and_differences(tmp_path, monkeypatch):

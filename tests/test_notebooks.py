@@ -109,7 +109,8 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
         row = {**place, **cell, "encoder": encoder, "drawing": drawing, "seed": seed, "test": test}
         provenance.write_parquet(job / "scores.parquet", pd.DataFrame([row]))
         provenance.write_parquet(job / "predictions.parquet", pd.DataFrame({"prediction": [0.0]}))
-        content = {"parameters": {"split_seed": seed, "drawing": drawing}, "outputs": {}}
+        written = {params.relative(job / "scores.parquet"): provenance.sha256(job / "scores.parquet")}
+        content = {"parameters": {"split_seed": seed, "drawing": drawing}, "outputs": written}
         provenance.write_json(job / "04_finetune_catalysis.json", content)
     notebook, figure = params.ROOT / "notebooks/07_replace_r_groups.ipynb", tmp_path / "figure"
     path = notebooks.run(notebook, tmp_path / "out.ipynb", None, {"runs": str(tmp_path), "output": str(figure)})
