@@ -191,9 +191,11 @@ def loss_curves(metrics: pd.DataFrame) -> Figure:
             label, style = curves[name]
             ax.plot(rows["step"], scale * rows[name], style, markersize=2.5, linewidth=1, label=label)
         ax.set_xlabel("step")
-        ax.legend(frameon=False)
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + 0.4 * (high - low))  # room for the legend
+        ax.legend(frameon=False, fontsize=6, loc="upper left", ncols=2)
     left.set_ylabel("training loss (nats)")
-    right.set(ylabel="held-out accuracy (%)", ylim=(0, None))
+    right.set_ylabel("held-out accuracy (%)")
     return figure
 
 
@@ -289,15 +291,17 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
         if splits > 1:
             ax.plot(rows["test"], np.full(len(rows), y), "o", markersize=3, color="0.6", zorder=2)
         ax.errorbar([interval.mean], [y], xerr=[half], fmt="D", markersize=4, capsize=3, color=f"C{y}", zorder=3)
-    runs = f"{table['runs'].min()} to {table['runs'].max()} runs"
+    least, most = table["runs"].min(), table["runs"].max()
+    runs = f"{most} runs" if least == most else f"{least} to {most} runs"
     ax.set(
         yticks=range(len(order)),
         yticklabels=[MODEL_NAMES.get(name, name) for name in order],
         ylim=(len(order) - 0.5, -0.5),
         xlabel=f"test {metric} ({unit})" if unit else f"test {metric}",
-        title=f"{title}{', R-groups' * (drawing == 'r_groups')}, {kind} split\n"
-        + (f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: mean and SD of {runs}"),
     )
+    spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: mean and SD of {runs}"
+    # From the right: the names of the models leave room on the other side.
+    ax.set_title(f"{title}{', R-groups' * (drawing == 'r_groups')}, {kind} split\n{spread}", loc="right")
 
 
 def baseline(table: pd.DataFrame) -> Figure:

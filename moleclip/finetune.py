@@ -114,12 +114,12 @@ def problem(p: params.Finetune) -> Problem:
     holdout = p.holdout or dataset.holdout
     split = splits.split(p.split or dataset.split, list(molecules["smiles"]), p.split_seed, holdout)
     job = Problem(dataset, molecules, split)
-    for name, values in zip(dataset.label_names, job.labels[split.train].T, strict=True):
-        known = np.unique(values[~np.isnan(values)])
-        if len(known) < (2 if dataset.task == "classification" else 1):
-            raise ValueError(
-                f"{p.dataset}: the training molecules do not tell the values of {name!r}; use another split"
-            )
+    needed = 2 if dataset.task == "classification" else 1
+    for part, rows in (("training", split.train), *_parts(job)):
+        for name, values in zip(dataset.label_names, job.labels[rows].T, strict=True):
+            if len(np.unique(values[~np.isnan(values)])) < needed:
+                lack = "one class" if needed == 2 else "no labels"
+                raise ValueError(f"{p.dataset}: the {part} molecules have {lack} of {name!r}; use another split")
     return job
 
 

@@ -248,13 +248,15 @@ def test_what_cannot_be_trained_says_why(finetune_params, options, message):
         finetune.run(finetune_params(sample=60, baselines=[], **options))
 
 
-def test_one_class_among_the_training_molecules_is_refused(own_set, finetune_params):
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_one_class_in_a_part_is_refused_before_anything_is_trained(own_set, finetune_params, part):
     def to_one_class(labels):
-        labels[:] = 1.0
-        labels[splits.random(60, 1, 0.2).test] = 0.0
+        labels[:] = np.arange(60)[:, None] % 2
+        labels[getattr(splits.random(60, 1, 0.2), part)] = 1.0
 
-    with pytest.raises(ValueError, match="the training molecules do not tell the values of 'a'"):
-        finetune.run(finetune_params(**own_set(to_one_class)))
+    name = {"train": "training"}.get(part, part)
+    with pytest.raises(ValueError, match=f"the {name} molecules have one class of 'a'"):
+        finetune.problem(finetune_params(**own_set(to_one_class)))
 
 
 def test_sgd_is_imagemols():
