@@ -292,14 +292,14 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
             ax.plot(rows["test"], np.full(len(rows), y), "o", markersize=3, color="0.6", zorder=2)
         ax.errorbar([interval.mean], [y], xerr=[half], fmt="D", markersize=4, capsize=3, color=f"C{y}", zorder=3)
     least, most = table["runs"].min(), table["runs"].max()
-    runs = f"{most} runs" if least == most else f"{least} to {most} runs"
+    runs = f"mean and SD of {most if least == most else f'{least} to {most}'} runs" if most > 1 else "one run"
     ax.set(
         yticks=range(len(order)),
         yticklabels=[MODEL_NAMES.get(name, name) for name in order],
         ylim=(len(order) - 0.5, -0.5),
         xlabel=f"test {metric} ({unit})" if unit else f"test {metric}",
     )
-    spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: mean and SD of {runs}"
+    spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: {runs}"
     # From the right: the names of the models leave room on the other side.
     ax.set_title(f"{title}{', R-groups' * (drawing == 'r_groups')}, {kind} split\n{spread}", loc="right")
 
