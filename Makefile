@@ -6,6 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 PROFILE ?= demo
 CORES ?= 2
+# Jobs with an encoder wait for one; without any they share the processors.
+GPUS ?= $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
 BIN := .venv/bin
 
 help: ## list the targets
@@ -23,7 +25,8 @@ demo: run ## molecules to figures in minutes, without network
 run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
 	@mkdir -p runs/$(PROFILE)
 	@flock --nonblock --conflict-exit-code 75 runs/$(PROFILE)/.lock \
-		$(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) --nolock --rerun-incomplete --quiet rules progress $(ARGS) \
+		$(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) --nolock --rerun-incomplete --quiet rules progress \
+		$(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) $(ARGS) \
 		|| { status=$$?; [ $$status != 75 ] || echo "profile $(PROFILE) is running already" >&2; exit $$status; }
 	@echo "figures:            figures/$(PROFILE)/"
 	@echo "executed notebooks: runs/$(PROFILE)/notebooks/"

@@ -78,6 +78,7 @@ try:  # refuse a bad fan-out before anything runs
         read(job.notebook, **job.overrides)
     for values in PRETRAINED.values():
         read(PRETRAIN, **values)
+    DRAWN["jobs"] = [job.overrides["output"] for job in JOBS]
     DRAWING = read(PAGE, **DRAWN)
     # What says that an encoder folder is whole.
     ENCODERS = {folder: f"{folder}/{PRETRAIN}.json" for folder in (f"{OWN}/encoders/{name}" for name in PRETRAINED)}
@@ -85,6 +86,9 @@ try:  # refuse a bad fan-out before anything runs
     for name, values in FOCUSED.items():
         folders = (f"{OWN}/encoders/{name}/epochs_{epochs}" for epochs in read(DOMAIN, **values).epochs)
         ENCODERS |= {folder: f"{OWN}/encoders/{name}/{DOMAIN}.json" for folder in folders}
+    for values in [*(job.overrides for job in JOBS), *FOCUSED.values()]:
+        if (source := values.get("encoder", "")).startswith(f"{RUNS}/") and source not in ENCODERS:
+            raise params.ParameterError(f"no notebook writes {source!r}{params.nearest(source, list(ENCODERS))}")
 except params.ParameterError as error:
     raise WorkflowError(f"params/{PROFILE}/{params.fan_out_file(STUDY)}, {error}")
 
@@ -169,6 +173,8 @@ rule pretrain_another:
     params:
         overrides=lambda wildcards: json.dumps(PRETRAINED[wildcards.variant]),
     threads: workflow.cores
+    resources:
+        gpu=1,
     shell:
         RUN + " --yaml {params.overrides:q}"
 
@@ -185,6 +191,8 @@ rule pretrain_domain:
     params:
         overrides=lambda wildcards: json.dumps(FOCUSED[wildcards.variant]),
     threads: workflow.cores
+    resources:
+        gpu=1,
     shell:
         RUN + " --yaml {params.overrides:q}"
 
@@ -195,6 +203,8 @@ rule catalysis:
         **code(CATALYSIS),
     output:
         **outputs(CATALYSIS),
+    resources:
+        gpu=lambda wildcards: int(bool(job_of(wildcards).overrides.get("encoder", ""))),
     wildcard_constraints:
         dataset=only(FAN_OUT.finetune_catalysis),
     params:
@@ -209,6 +219,8 @@ rule moleculenet:
         **code(MOLECULENET),
     output:
         **outputs(MOLECULENET),
+    resources:
+        gpu=lambda wildcards: int(bool(job_of(wildcards).overrides.get("encoder", ""))),
     wildcard_constraints:
         dataset=only(FAN_OUT.finetune_moleculenet),
     params:

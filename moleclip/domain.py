@@ -157,7 +157,9 @@ def run(p: params.PretrainDomain) -> list[Path]:
 
 def _identity(p: params.PretrainDomain, domain: Domain) -> dict[str, Any]:
     data = hashlib.sha256(domain.molecules["smiles"].str.cat(sep="\n").encode() + domain.labels.tobytes()).hexdigest()
-    return {**p.model_dump(exclude={"output", "workers", "checkpoint_every", "overlap"}), "molecules and labels": data}
+    kept = p.model_dump(exclude={"output", "workers", "checkpoint_every", "overlap"})
+    files = [provenance.sha256(file) for file in datasets.files(p.encoder)]
+    return {**kept, "molecules and labels": data, "encoder files": files}
 
 
 def _resume(

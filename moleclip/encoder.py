@@ -97,7 +97,7 @@ class Preprocess:
         return planes.sub_(255 * mean).div_(255 * std)
 
 
-# DEVIATION: a tower from scratch, the small one or timm's, is fed drawings normalised by their own mean and standard
+# DEVIATION: a tower from scratch, whatever its kind, is fed drawings normalised by their own mean and standard
 # deviation. With CLIP's, the white background is far from zero, all embeddings start within 0.1 % of each other, and
 # the contrastive loss stays at chance. ImageNet's are no better. Networks with batch normalisation, which standardise
 # anyway, lose nothing: the spread of 32 embeddings about their mean, as a share of its norm, goes from 24 to 40 % in an
@@ -227,7 +227,8 @@ def load(source: str | Path, seed: int = 0) -> Encoder:
     if tag == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return Encoder(tower(name or PAPER), DRAWINGS if name == "small" or name.startswith(TIMM) else None)
+            scratch = tower(name or PAPER)
+            return Encoder(scratch, dataclasses.replace(DRAWINGS, size=scratch.vision["image_size"]))
     if text in ("moleclip/primary", "imagemol/pretrained"):
         return _load_file(sources.fetch(text), None, expected=name)
     if text == "efficientnet-lite0/imagenet":

@@ -450,7 +450,7 @@ def robustness(gaps: pd.DataFrame, model: str, rival: str) -> Figure:
     return figure
 
 
-def study_scores(folder: str, missing: str) -> tuple[pd.DataFrame, list[Path]]:
+def study_scores(folder: str, missing: str, only: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[Path]]:
     """Scores by split of a study's finished jobs, and the files they are read from; an empty table if there are none.
 
     Raises
@@ -459,7 +459,7 @@ def study_scores(folder: str, missing: str) -> tuple[pd.DataFrame, list[Path]]:
         There are none, and `missing` is "fail".
     """
     try:
-        table, _, files = read_jobs(f"{folder}/finetune")
+        table, _, files = read_jobs(f"{folder}/finetune", only)
     except FileNotFoundError as error:
         if missing == "fail":
             raise
@@ -468,8 +468,8 @@ def study_scores(folder: str, missing: str) -> tuple[pd.DataFrame, list[Path]]:
     return stats.by_split(table), files
 
 
-def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path]]:
-    """Collect scores and predictions of all finished finetuning jobs below a folder.
+def read_jobs(folder: str | Path, only: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame, list[Path]]:
+    """Collect scores and predictions of the finished finetuning jobs below a folder: all, or `only` these folders.
 
     Only what a finished notebook recorded, checksum and all, counts: a half-written job is not taken for a result.
 
@@ -483,6 +483,8 @@ def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path
         What they were read from.
     """
     records = [path for path in sorted(Path(folder).glob("*/*/split_*/0[45]_finetune_*.json")) if _vouched(path)]
+    wanted = None if only is None else {Path(job).resolve() for job in only}
+    records = [path for path in records if wanted is None or path.parent.resolve() in wanted]
     if not records:
         raise FileNotFoundError(f"{folder}: no finished finetuning job below it; run notebook 04 or 05 first")
     score_tables, prediction_tables, files = [], [], []
@@ -499,10 +501,10 @@ def read_jobs(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Path
 
 
 def _vouched(record: Path) -> bool:
-    """Whether a job's scores are those that its record was written for."""
-    file = record.parent / "scores.parquet"
-    written = json.loads(record.read_text())["outputs"].get(params.relative(file))
-    return file.is_file() and written == provenance.sha256(file)
+    """Whether a job's tables are those that its record was written for."""
+    written = json.loads(record.read_text())["outputs"]
+    files = [record.parent / f"{name}.parquet" for name in ("scores", "predictions")]
+    return all(file.is_file() and written.get(params.relative(file)) == provenance.sha256(file) for file in files)
 
 
 class Page:
@@ -531,20 +533,28 @@ class Page:
         self.files += save(figure, name, self.p.output, record)
         self.inputs += [file for file in inputs if file not in self.inputs]
 
-    def differences(self) -> pd.DataFrame:
-        """Test scores of each model minus the pretrained encoder's, paired by split."""
+    def scores(self) -> pd.DataFrame:
+        """Score of each model on each split, with its optimism; empty if there are no jobs."""
         try:
-            table = stats.by_split(read_jobs(f"{self.p.runs}/finetune")[0])
+            return stats.by_split(read_jobs(f"{self.p.runs}/finetune", self.p.jobs)[0])
         except FileNotFoundError as error:
             print(f"skipped: {error}")
             return pd.DataFrame()
-        rows = {}
-        for dataset, part in table.groupby("set", sort=False):
+
+    def differences(self) -> pd.DataFrame:
+        """How much worse than the reference each model tests, paired by split; below zero, it is better."""
+        rows, table = {}, self.scores()
+        for name, part in table.groupby("set", sort=False) if len(table) else ():
             by_split = part.pivot_table(index="seed", columns="encoder", values="test")
-            others = [name for name in map(str, by_split) if name != "pretrained" and "pretrained" in by_split]
-            for name in sorted(others, key=[*MODEL_NAMES, *others].index):
-                difference = stats.paired(list(by_split[name]), list(by_split["pretrained"]))
-                rows[dataset, MODEL_NAMES.get(name, name)] = difference
+            if self.p.reference not in by_split:
+                print(f"{name}: has no model {self.p.reference!r} to compare with")
+                continue
+            sign = -1 if stats.higher_is_better(part["metric"].iloc[0]) else 1
+            others = [model for model in map(str, by_split) if model != self.p.reference]
+            for model in sorted(others, key=[*MODEL_NAMES, *others].index):
+                pairs = by_split[[model, self.p.reference]].dropna()
+                worse = stats.paired(list(sign * pairs[model]), list(sign * pairs[self.p.reference]))
+                rows[name, MODEL_NAMES.get(model, model)] = worse
         return pd.DataFrame(rows, index=list(stats.Paired._fields)).T.round(3)
 
     def _gallery(self) -> tuple[Figure, list[Path]]:
@@ -561,11 +571,11 @@ class Page:
         return loss_curves(pd.read_json(file, lines=True)), [file]
 
     def _scores(self) -> tuple[Figure, list[Path]]:
-        table, _, files = read_jobs(f"{self.p.runs}/finetune")
+        table, _, files = read_jobs(f"{self.p.runs}/finetune", self.p.jobs)
         return scores(stats.by_split(table)), files
 
     def _baseline(self) -> tuple[Figure, list[Path]]:
-        table, _, files = read_jobs(f"{self.p.runs}/finetune")
+        table, _, files = read_jobs(f"{self.p.runs}/finetune", self.p.jobs)
         beside = released.beside(table)
         print(beside.round(4).to_string(index=False))
         file = provenance.write(
@@ -575,7 +585,7 @@ class Page:
         return baseline(beside), [*files, *datasets.files("paper_results")]
 
     def _parity(self) -> tuple[Figure, list[Path]]:
-        table, predictions, files = read_jobs(f"{self.p.runs}/finetune")
+        table, predictions, files = read_jobs(f"{self.p.runs}/finetune", self.p.jobs)
         regression = table[table["metric"] != "ROC-AUC"]
         if regression.empty:
             raise FileNotFoundError(f"{self.p.runs}/finetune: no regression among the finished jobs")

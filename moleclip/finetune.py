@@ -45,7 +45,6 @@ Inputs = Callable[[NDArray[np.int64], int | None], Tensor]
 CELL = ["head_lr", "augmentation"]  # what a grid varies
 # A training is done again where one of these has changed.
 _CODE = (augment, baselines, batches, depict, encoder, raster, splits)
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,8 @@ def problem(p: params.Finetune) -> Problem:
     holdout = p.holdout or dataset.holdout
     split = splits.split(p.split or dataset.split, list(molecules["smiles"]), p.split_seed, holdout)
     job = Problem(dataset, molecules, split)
+    for line in leaks(job).itertuples():
+        log.warning("%s: row %d (%s) is the same molecule as training row %d", *line[1:])
     needed = 2 if dataset.task == "classification" else 1
     for part, rows in (("training", split.train), *_parts(job)):
         for name, values in zip(dataset.label_names, job.labels[rows].T, strict=True):
@@ -121,6 +122,26 @@ def problem(p: params.Finetune) -> Problem:
                 lack = "one class" if needed == 2 else "no labels"
                 raise ValueError(f"{p.dataset}: the {part} molecules have {lack} of {name!r}; use another split")
     return job
+
+
+def leaks(job: Problem) -> pd.DataFrame:
+    """Find validation and test molecules that are among the training molecules too: leakage between the parts.
+
+    Returns
+    -------
+    DataFrame
+        dataset, row, part, training_row.
+    """
+    first = dict(
+        zip(job.molecules["canonical_smiles"][job.split.train], job.molecules["row"][job.split.train], strict=True)
+    )
+    found = [
+        {"dataset": job.dataset.name, "row": line.row, "part": part, "training_row": first[line.canonical_smiles]}
+        for part, rows in _parts(job)
+        for line in job.molecules.iloc[rows].itertuples()
+        if line.canonical_smiles in first
+    ]
+    return pd.DataFrame(found, columns=["dataset", "row", "part", "training_row"])
 
 
 def run(p: params.Finetune) -> Path:
@@ -168,6 +189,8 @@ def _trained(
         ]
         done += [(training, _kept(training, train, job, p)) for training in finals]
     scores = pd.DataFrame([_score(training, result, job, p) for training, result in done])
+    if scores.loc[scores["stage"] == "final", "val"].isna().any():
+        raise FloatingPointError(f"{name}: a final training diverged; try smaller learning rates in the grid")
     return done, scores.assign(chosen=(_cells(scores) == cell) & (scores["stage"] == ("final" if final else "grid")))
 
 
@@ -187,13 +210,17 @@ def _grid(name: str, p: params.Finetune) -> list[Training]:
 def choose(scores: pd.DataFrame, by: str = "val") -> tuple[float, str]:
     """Cell (head_lr, augmentation) of one model's grid with the best mean over repeats; of equal ones the first.
 
+    A cell of which one repeat diverged (its scores are NaN) is not chosen.
+
     Parameters
     ----------
     by : {"val", "test"}
         The score of a study is that of the cell chosen by "val". "test" is only for the optimism (`stats.optimism`).
     """
     grid = scores[scores["stage"] == "grid"]
-    means = grid.groupby(_cells(grid), sort=False)[by].mean()
+    means = grid.groupby(_cells(grid), sort=False)[by].agg(lambda values: values.mean(skipna=False)).dropna()
+    if means.empty:
+        raise FloatingPointError("no training of the grid had a finite validation loss; try a smaller learning rate")
     best = means.idxmax() if stats.higher_is_better(grid["metric"].iloc[0]) else means.idxmin()
     return best  # type: ignore[return-value]
 
@@ -286,6 +313,8 @@ def _named(training: Training) -> str:
 
 
 def _brief(result: Result, job: Problem) -> str:
+    if not np.isfinite(result.predictions[job.split.val]).all():
+        return "diverged"
     value = stats.score(job.dataset.metric, job.labels[job.split.val], result.predictions[job.split.val])
     epoch = f", epoch {result.epoch} of {len(result.val_loss)}" if result.epoch else ""
     return f"validation {job.dataset.metric} {value:.3f}{epoch}"
@@ -309,6 +338,8 @@ def loss(outputs: Tensor, labels: Tensor, task: str) -> Tensor:
     """
     present = ~torch.isnan(labels)
     known = labels[present]
+    if not len(known):  # a batch without any label: nothing to learn, and no NaN
+        return outputs.sum() * 0.0
     if task == "classification":
         return F.binary_cross_entropy_with_logits(outputs[present], known)
     return F.l1_loss(outputs[present], known)
@@ -391,7 +422,8 @@ def fit(
 ) -> Result:
     """Train; keep the predictions of the epoch with the lowest validation loss (of equal ones the last).
 
-    The test molecules are predicted at such epochs and looked at by nothing here.
+    The test molecules are predicted at such epochs and looked at by nothing here. Where the loss was never finite, the
+    epoch is 0 and there are no predictions.
     """
     here, task = device(), job.dataset.task
     model.to(here)
@@ -403,13 +435,11 @@ def fit(
         train_losses.append(train_epoch(model, steps, batches_of_epoch, labels, task, p.precision))
         outputs = predict(model, inputs, job.split.val, p.batch_size, here, p.precision)
         val_losses.append(loss(outputs, labels[job.split.val], task).item())
-        if val_losses[-1] <= best:
+        if np.isfinite(val_losses[-1]) and val_losses[-1] <= best:
             best, chosen = val_losses[-1], epoch
             tested = predict(model, inputs, job.split.test, p.batch_size, here, p.precision)
             predictions[job.split.val] = _readable(outputs, task)
             predictions[job.split.test] = _readable(tested, task)
-    if not chosen:
-        raise FloatingPointError("the validation loss was never finite; try a smaller learning rate")
     return Result(predictions, chosen, np.array(train_losses), np.array(val_losses))
 
 
@@ -421,7 +451,7 @@ def train_epoch(
     task: str,
     precision: str,
 ) -> float:
-    """Train on each batch (positions, inputs) once; return the mean loss over molecules."""
+    """Train on each batch (positions, inputs) once; return the mean loss over the labels that are known."""
     here = next(model.parameters()).device
     total, count = torch.zeros((), device=here), 0
     model.train()
@@ -432,9 +462,10 @@ def train_epoch(
         value.backward()  # type: ignore[no-untyped-call]
         steps.step()
         steps.zero_grad()
-        total += value.detach() * len(positions)
-        count += len(positions)
-    return total.item() / count
+        known = int((~torch.isnan(labels[positions])).sum())
+        total += value.detach() * known
+        count += known
+    return total.item() / max(count, 1)
 
 
 class Schedule(data.Dataset[tuple[NDArray[np.int64], Tensor]]):
@@ -492,7 +523,7 @@ def device() -> torch.device:
 
 
 def _autocast(precision: str, here: torch.device) -> Any:
-    return torch.autocast(here.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
+    return torch.autocast(here.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def _readable(outputs: Tensor, task: str) -> NDArray[np.float64]:
@@ -506,7 +537,11 @@ def _parts(job: Problem) -> Sequence[tuple[str, NDArray[np.int64]]]:
 def _score(training: Training, result: Result, job: Problem, p: params.Finetune) -> dict[str, Any]:
     """One row of `scores.parquet`."""
     metric = job.dataset.metric
-    values = {name: stats.score(metric, job.labels[rows], result.predictions[rows]) for name, rows in _parts(job)}
+    values = {
+        name: stats.score(metric, job.labels[rows], found) if np.isfinite(found).all() else np.nan
+        for name, rows in _parts(job)
+        for found in [result.predictions[rows]]
+    }
     return {
         "dataset": job.dataset.name,
         "drawing": p.drawing,

@@ -164,7 +164,7 @@ class Finetune(Parameters):
     optimizer: Literal["adam", "sgd"]
     weight_decay: Annotated[Float, Field(ge=0)]
     batch_size: Count
-    precision: Literal["no", "bf16", "fp16"]
+    precision: Literal["no", "bf16"]
     workers: Workers
     seed: Seed
 
@@ -192,7 +192,7 @@ class PretrainDomain(Parameters):
     head_lr: Positive
     weight_decay: Annotated[Float, Field(ge=0)]
     batch_size: Count
-    precision: Literal["no", "bf16", "fp16"]
+    precision: Literal["no", "bf16"]
     workers: Workers
     checkpoint_every: Count
     overlap: list[str]
@@ -203,6 +203,7 @@ class ReplaceRGroups(Parameters):
     """Of notebook 07."""
 
     runs: PathText
+    jobs: list[str] | None
     output: PathText
     model: str
     rival: str
@@ -214,6 +215,8 @@ class DrawFigures(Parameters):
     """Of notebook 10."""
 
     runs: PathText
+    jobs: list[str] | None
+    reference: str
     output: PathText
     figures: Annotated[list[Literal["gallery", "knee", "loss", "scores", "parity", "baseline"]], Field(min_length=1)]
     missing: Literal["skip", "fail"]

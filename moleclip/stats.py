@@ -139,8 +139,8 @@ def by_split(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _optimism(job: pd.DataFrame) -> float:
     grid = job[job["stage"] == "grid"]
-    if grid.empty:  # of one cell
-        return 0.0
+    if grid.empty:  # of one cell: nothing was chosen
+        return np.nan
     means = grid.groupby(["head_lr", "augmentation"], dropna=False)[["val", "test"]].mean()
     chosen = job.loc[job["chosen"], ["head_lr", "augmentation"]].iloc[0]
     in_cell = (grid[["head_lr", "augmentation"]].fillna(0.0) == chosen.fillna(0.0)).all(axis=1)

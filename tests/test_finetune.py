@@ -62,6 +62,35 @@ def test_losses_leave_missing_labels_out():
     assert bce.item() == pytest.approx(np.log(1 + np.exp(-0.3)), rel=1e-5)
 
 
+def test_a_batch_without_labels_teaches_nothing():
+    outputs = torch.ones(2, 1, requires_grad=True)
+    value = finetune.loss(outputs, torch.full((2, 1), float("nan")), "regression")
+    value.backward()
+    assert (value.item(), outputs.grad.tolist()) == (0.0, [[0.0], [0.0]])
+
+
+def test_epochs_count_known_labels(job):
+    """Batches of one and of three known labels: the loss of the epoch is the mean over all four."""
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(model.weight)
+    torch.nn.init.zeros_(model.bias)
+    labels = torch.tensor([[8.0], [float("nan")], [2.0], [2.0], [4.0]])
+    parts = [(np.array([0, 1]), torch.zeros(2, 1)), (np.array([2, 3, 4]), torch.zeros(3, 1))]
+    sgd = torch.optim.SGD(model.parameters(), 0.0)
+    assert finetune.train_epoch(model, sgd, parts, labels, "regression", "no") == pytest.approx(16 / 4)
+
+
+def test_the_same_molecule_in_two_parts_is_reported(tmp_path, finetune_params):
+    smiles = [*SERIES.smiles[:30], "CCO", "OCC"]  # the last two are one molecule
+    split = splits.random(32, 1, 0.2)
+    train, test = int(split.train[0]), int(split.test[0])
+    smiles[train], smiles[test] = "c1ccccc1O", "Oc1ccccc1"
+    pd.DataFrame({"smiles": smiles, "y": np.arange(32.0)}).to_csv(tmp_path / "own.csv", index=False)
+    found = finetune.leaks(finetune.problem(finetune_params(dataset=str(tmp_path / "own.csv"), holdout=0.2)))
+    assert {"dataset": "own", "row": test, "part": "test", "training_row": train} in found.to_dict("records")
+    assert len(found) <= 2  # ethanol may be in two parts too
+
+
 def test_it_overfits_a_few_molecules(job, finetune_params):
     """Validation on the training molecules: the loss must fall to a fraction of the labels' spread."""
     rows = job.split.train
@@ -124,6 +153,23 @@ def test_the_cell_is_chosen_on_validation():
     assert finetune.choose(GRID.assign(metric="ROC-AUC")) == (1e-4, "default")
     final = GRID.assign(stage="final", val=0.0)
     assert finetune.choose(pd.concat([GRID, final])) == (1e-3, "default")
+
+
+def test_a_cell_that_diverged_is_not_chosen():
+    one_failed = GRID.assign(val=GRID["val"].where(GRID.index != 4, np.nan))
+    assert finetune.choose(one_failed) == (1e-4, "none")
+    with pytest.raises(FloatingPointError, match="no training of the grid"):
+        finetune.choose(GRID.assign(val=np.nan))
+
+
+def test_a_job_survives_a_learning_rate_that_diverges(own_set, finetune_params):
+    p = finetune_params(**own_set(), encoder="", baselines=["fingerprint_mlp"], head_lr=[1e30, 1e-3], final_epochs=1)
+    scores, predictions, _ = tables(finetune.run(p))
+    wild = scores["head_lr"] == 1e30
+    assert scores.loc[wild, ["val", "test"]].isna().all(axis=None)
+    assert scores.loc[wild, "epoch"].tolist() == [0]
+    assert scores.loc[scores["chosen"], "head_lr"].tolist() == [1e-3]
+    assert predictions.loc[predictions["head_lr"] == 1e30, "prediction"].isna().all()
 
 
 @pytest.mark.parametrize(("metric", "optimism"), [("MAE", 3.0), ("ROC-AUC", 0.0)])

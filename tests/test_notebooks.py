@@ -50,9 +50,9 @@ def outputs(path: Path, kind: str) -> list:
     return [out["data"][kind] for cell in cells for out in cell.outputs if kind in out.get("data", {})]
 
 
-@pytest.mark.parametrize(("notebook", "pictures"), [(0, 2), (1, 2), (2, 2), (5, 5)])
-def test_executed_notebooks_show_pictures_and_tables(small, notebook, pictures):
-    path = small.folder / "runs/demo/notebooks" / f"{list(params.MODELS)[notebook]}.ipynb"
+@pytest.mark.parametrize(("number", "pictures"), [("01", 2), ("02", 2), ("03", 2), ("10", 5)])
+def test_executed_notebooks_show_pictures_and_tables(small, number, pictures):
+    (path,) = (small.folder / "runs/demo/notebooks").glob(f"{number}_*.ipynb")
     assert len(outputs(path, "image/png")) >= pictures
     assert outputs(path, "text/html")
 
@@ -109,7 +109,8 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
         row = {**place, **cell, "encoder": encoder, "drawing": drawing, "seed": seed, "test": test}
         provenance.write_parquet(job / "scores.parquet", pd.DataFrame([row]))
         provenance.write_parquet(job / "predictions.parquet", pd.DataFrame({"prediction": [0.0]}))
-        written = {params.relative(job / "scores.parquet"): provenance.sha256(job / "scores.parquet")}
+        files = [job / f"{name}.parquet" for name in ("scores", "predictions")]
+        written = {params.relative(file): provenance.sha256(file) for file in files}
         content = {"parameters": {"split_seed": seed, "drawing": drawing}, "outputs": written}
         provenance.write_json(job / "04_finetune_catalysis.json", content)
     notebook, figure = params.ROOT / "notebooks/07_replace_r_groups.ipynb", tmp_path / "figure"
@@ -119,6 +120,11 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
     assert gaps.loc["gap, plain", "percent"] == pytest.approx((50 + 25) / 2)
     assert gaps.loc["loss, pretrained", "percent"] == pytest.approx((20 + 10) / 2)
     assert (figure / "r_groups.png").is_file()
+    few = [f"{tmp_path}/finetune/made_plain/{encoder}/split_1" for encoder in ("pretrained", "random")]
+    notebooks.run(notebook, path, None, {"runs": str(tmp_path), "output": str(figure), "jobs": few})
+    assert pd.read_parquet(figure / "r_groups.parquet")[["quantity", "splits"]].to_numpy().tolist() == [
+        ["gap, plain", 1]
+    ]
     nothing = {"runs": str(tmp_path / "nothing"), "output": str(tmp_path / "empty")}
     path = notebooks.run(notebook, tmp_path / "skipped.ipynb", None, nothing)
     assert "no finished finetuning job" in path.read_text()

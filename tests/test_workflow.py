@@ -104,6 +104,13 @@ def test_a_bad_fan_out_is_refused(project):
     assert "profile.yaml, 04_finetune_catalysis: unknown parameter 'encodr'; did you mean 'encoder'?" in done.stderr
 
 
+def test_an_encoder_that_nothing_writes_is_refused(project):
+    project.edit("profile", **{"models.pretrained.encoder": "runs/demo/encodr"})
+    done = project.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert "no notebook writes 'runs/demo/encodr'; did you mean 'runs/demo/encoder'?" in done.stderr
+
+
 def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project):
     project.edit("pretrain", lr=1e30, head_lr=1e30)
     done = project.snakemake()
