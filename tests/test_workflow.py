@@ -108,7 +108,8 @@ def test_an_encoder_that_nothing_writes_is_refused(project):
     project.edit("profile", **{"models.pretrained.encoder": "runs/demo/encodr"})
     done = project.snakemake("--dry-run")
     assert done.returncode != 0
-    assert "no notebook writes 'runs/demo/encodr'; did you mean 'runs/demo/encoder'?" in done.stderr
+    message = "no notebook writes 'runs/demo/encodr'; did you mean 'runs/demo/encoder'?"
+    assert message in done.stderr + done.stdout
 
 
 def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project):
