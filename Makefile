@@ -25,15 +25,16 @@ demo: run ## molecules to figures in minutes, without network
 run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
 	@mkdir -p runs/$(PROFILE)
 	@flock --nonblock --conflict-exit-code 75 runs/$(PROFILE)/.lock \
-		$(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) --nolock --rerun-incomplete --quiet rules progress \
+		$(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) $(if $(STUDY),study=$(STUDY)) \
+		--nolock --rerun-incomplete --quiet rules progress \
 		$(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) $(ARGS) \
 		|| { status=$$?; [ $$status != 75 ] || echo "profile $(PROFILE) is running already" >&2; exit $$status; }
 	@echo "figures:            figures/$(PROFILE)/"
 	@echo "executed notebooks: runs/$(PROFILE)/notebooks/"
 
 study: PROFILE = paper
-study: .venv/installed ## a study of a profile (NAME=baseline PROFILE=paper), beside the paper's runs
-	$(MAKE) --no-print-directory run PROFILE=$(PROFILE) ARGS="$(ARGS) --config profile=$(PROFILE) study=$(NAME)"
+study: STUDY = $(NAME)
+study: run ## a study of a profile (NAME=baseline PROFILE=paper), beside the paper's runs
 
 rehearse: PROFILE = paper
 rehearse: .venv/installed ## a profile's whole walk, cut to a few steps (PROFILE=paper; 15 minutes at most)

@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from rdkit.Chem import Descriptors
-from torch import Tensor, nn
+from torch import nn
 
-from moleclip import batches, datasets, encoder, finetune, params, provenance
+from moleclip import datasets, encoder, finetune, params, provenance
 from moleclip.datasets import Dataset
 
 CHECKPOINT = "checkpoint.pt"
@@ -117,11 +117,11 @@ def run(p: params.PretrainDomain) -> list[Path]:
         target, label, prediction: of the training molecules, at the end) are in `output`.
     """
     domain, output, last = read(p), Path(p.output), max(p.epochs)
-    images = finetune.draw_all(list(domain.molecules["smiles"]), p.encoder, "plain", p.seed, p.workers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(p.seed)
         model = encoder.load(p.encoder, p.seed)
         top = finetune.head(model.tower.embed_dim, len(domain.names))
+    images = finetune.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
     device = finetune.device()
     model.to(device)
     top.to(device)
@@ -129,12 +129,7 @@ def run(p: params.PretrainDomain) -> list[Path]:
     file, identity = output / CHECKPOINT, _identity(p, domain)
     losses = _resume(file, identity, model, top, steps)
     scaled = torch.from_numpy((domain.labels - domain.shift) / domain.scale).float()
-
-    def inputs(positions: NDArray[np.int64], epoch: int | None) -> Tensor:
-        if epoch is None:
-            return torch.from_numpy(images[positions])
-        return torch.from_numpy(batches.augmented(images, positions, p.augmentation, p.seed, epoch))
-
+    inputs = finetune.image_inputs(images, p.augmentation, p.seed)
     rows = np.arange(len(images))
     schedule = finetune.Schedule(inputs, rows, range(len(losses) + 1, last + 1), p.batch_size, p.seed)
     whole = nn.Sequential(model, top)

@@ -482,9 +482,9 @@ def read_jobs(folder: str | Path, only: Sequence[str] | None = None) -> tuple[pd
     files : list of Path
         What they were read from.
     """
-    records = [path for path in sorted(Path(folder).glob("*/*/split_*/0[45]_finetune_*.json")) if _vouched(path)]
-    wanted = None if only is None else {Path(job).resolve() for job in only}
-    records = [path for path in records if wanted is None or path.parent.resolve() in wanted]
+    found = sorted(Path(folder).glob("*/*/split_*/0[45]_finetune_*.json"))
+    wanted = {path.parent.resolve() for path in found} if only is None else {Path(job).resolve() for job in only}
+    records = [path for path in found if path.parent.resolve() in wanted and _vouched(path)]
     if not records:
         raise FileNotFoundError(f"{folder}: no finished finetuning job below it; run notebook 04 or 05 first")
     score_tables, prediction_tables, files = [], [], []
@@ -533,10 +533,15 @@ class Page:
         self.files += save(figure, name, self.p.output, record)
         self.inputs += [file for file in inputs if file not in self.inputs]
 
+    @functools.cached_property
+    def jobs(self) -> tuple[pd.DataFrame, pd.DataFrame, list[Path]]:
+        """The finetuning jobs that count, read and checked once."""
+        return read_jobs(f"{self.p.runs}/finetune", self.p.jobs)
+
     def scores(self) -> pd.DataFrame:
         """Score of each model on each split, with its optimism; empty if there are no jobs."""
         try:
-            return stats.by_split(read_jobs(f"{self.p.runs}/finetune", self.p.jobs)[0])
+            return stats.by_split(self.jobs[0])
         except FileNotFoundError as error:
             print(f"skipped: {error}")
             return pd.DataFrame()
@@ -571,11 +576,11 @@ class Page:
         return loss_curves(pd.read_json(file, lines=True)), [file]
 
     def _scores(self) -> tuple[Figure, list[Path]]:
-        table, _, files = read_jobs(f"{self.p.runs}/finetune", self.p.jobs)
+        table, _, files = self.jobs
         return scores(stats.by_split(table)), files
 
     def _baseline(self) -> tuple[Figure, list[Path]]:
-        table, _, files = read_jobs(f"{self.p.runs}/finetune", self.p.jobs)
+        table, _, files = self.jobs
         beside = released.beside(table)
         print(beside.round(4).to_string(index=False))
         file = provenance.write(
@@ -585,7 +590,7 @@ class Page:
         return baseline(beside), [*files, *datasets.files("paper_results")]
 
     def _parity(self) -> tuple[Figure, list[Path]]:
-        table, predictions, files = read_jobs(f"{self.p.runs}/finetune", self.p.jobs)
+        table, predictions, files = self.jobs
         regression = table[table["metric"] != "ROC-AUC"]
         if regression.empty:
             raise FileNotFoundError(f"{self.p.runs}/finetune: no regression among the finished jobs")

@@ -1,6 +1,7 @@
 """Finetuning: a grid of trainings, the cell and the epoch chosen on validation, the test set read at the end."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -157,10 +158,10 @@ def run(p: params.Finetune) -> Path:
         `predictions.parquet` (of each training and each validation and test molecule) and `curves.parquet`.
     """
     job, output = problem(p), Path(p.output)
-    models = _models(job, p)
+    models, identity = _models(job, p), _identity(job, p)
     tables: dict[str, list[pd.DataFrame]] = {"scores": [], "predictions": [], "curves": []}
     for name, train in models.items():
-        done, scores = _trained(name, train, job, p)
+        done, scores = _trained(name, train, job, p, identity)
         tables["scores"].append(scores)
         tables["predictions"] += [_predictions(training, result, job) for training, result in done]
         tables["curves"] += [_curves(training, result) for training, result in done]
@@ -171,7 +172,7 @@ def run(p: params.Finetune) -> Path:
 
 
 def _trained(
-    name: str, train: "Train", job: Problem, p: params.Finetune
+    name: str, train: "Train", job: Problem, p: params.Finetune, identity: dict[str, Any]
 ) -> tuple[list[tuple[Training, Result]], pd.DataFrame]:
     """All trainings of one model and their scores: the grid, and the final ones at the cell that it chooses."""
     grid = _grid(name, p)
@@ -179,7 +180,7 @@ def _trained(
     final = p.final_epochs is not None and grid[0].epochs > 0
     done = []
     if len(cells) > 1 or not final:  # of one cell there is nothing to choose
-        done = [(training, _kept(training, train, job, p)) for training in grid]
+        done = [(training, _kept(training, train, job, p, identity)) for training in grid]
         cell = choose(pd.DataFrame([_score(training, result, job, p) for training, result in done]))
     else:
         cell = cells.pop()
@@ -187,7 +188,7 @@ def _trained(
         finals = [
             Training(name, *cell, p.final_epochs or 0, repeat, "final") for repeat in range(1, p.final_repeats + 1)
         ]
-        done += [(training, _kept(training, train, job, p)) for training in finals]
+        done += [(training, _kept(training, train, job, p, identity)) for training in finals]
     scores = pd.DataFrame([_score(training, result, job, p) for training, result in done])
     if scores.loc[scores["stage"] == "final", "val"].isna().any():
         raise FloatingPointError(f"{name}: a final training diverged; try smaller learning rates in the grid")
@@ -235,13 +236,7 @@ Train = Callable[[Training, int], Result]
 def _models(job: Problem, p: params.Finetune) -> dict[str, Train]:
     """Functions that train each model of a job, by its name in the tables."""
     models: dict[str, Train] = {}
-    images: list[NDArray[np.uint8]] = []  # drawn once, when first needed
-
-    def drawings() -> NDArray[np.uint8]:
-        if not images:
-            images.append(draw(job, p))
-        return images[0]
-
+    drawings = functools.cache(lambda: draw(job, p))  # once, when first needed
     if p.encoder:
         models[p.name] = lambda training, seed: train_encoder(job, p, training, seed, drawings())
     for name in p.baselines:
@@ -256,12 +251,11 @@ def _models(job: Problem, p: params.Finetune) -> dict[str, Train]:
 
 def draw(job: Problem, p: params.Finetune) -> NDArray[np.uint8]:
     """Draw all molecules of a job: uint8 [N, H, W, 3]."""
-    return draw_all(job.smiles, p.encoder, p.drawing, p.seed, p.workers)
+    return draw_all(job.smiles, encoder.load(p.encoder, p.seed).preprocess.size, p.drawing, p.workers)
 
 
-def draw_all(smiles: list[str], source: str, drawing: str, seed: int, workers: int) -> NDArray[np.uint8]:
-    """Draw molecules at an encoder's size, plain or with their ends as R-groups ("r_groups"): uint8 [N, H, W, 3]."""
-    size = encoder.load(source, seed).preprocess.size
+def draw_all(smiles: list[str], size: int, drawing: str, workers: int) -> NDArray[np.uint8]:
+    """Draw molecules, plain or with their ends as R-groups ("r_groups"): uint8 [N, size, size, 3]."""
     style = dataclasses.replace(depict.PLAIN, r_groups=drawing == "r_groups")
     prepared = chunks.run(depict.prepare_all, smiles, None, max(1, workers), 500)
     for text, reason in zip(smiles, prepared["reason"].to_pylist(), strict=True):
@@ -271,10 +265,10 @@ def draw_all(smiles: list[str], source: str, drawing: str, seed: int, workers: i
     return np.stack([depict.draw(molecule, style, size) for molecule in molecules])
 
 
-def _kept(training: Training, train: Train, job: Problem, p: params.Finetune) -> Result:
+def _kept(training: Training, train: Train, job: Problem, p: params.Finetune, identity: dict[str, Any]) -> Result:
     """Train, or read what an interrupted run of the very same training has left."""
-    identity = _identity(training, job, p)
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    own = dataclasses.asdict(training) | {"head_lr": None if np.isnan(training.head_lr) else training.head_lr}
+    digest = hashlib.sha256(json.dumps({**identity, **own}, sort_keys=True).encode()).hexdigest()
     file = Path(p.output) / "trainings" / f"{digest[:20]}.npz"
     if not file.is_file():
         # Each repeat has its own weights, order and augmentation; cells of a grid share them.
@@ -291,14 +285,12 @@ def _save(part: Path, result: Result) -> None:
         np.savez(file, **dataclasses.asdict(result))
 
 
-def _identity(training: Training, job: Problem, p: params.Finetune) -> dict[str, Any]:
-    """Name what a training depends on, so that what is kept of another is never taken for it."""
+def _identity(job: Problem, p: params.Finetune) -> dict[str, Any]:
+    """Name what all trainings of a job depend on, so that what is kept of another is never taken for it."""
     irrelevant = {"name", "output", "baselines", "workers", "repeats", "final_repeats", "epochs", "final_epochs"}
-    own = dataclasses.asdict(training) | {"head_lr": None if np.isnan(training.head_lr) else training.head_lr}
     data_sha256 = hashlib.sha256(job.molecules.to_csv(index=False).encode()).hexdigest()
     return {
         **p.model_dump(exclude=irrelevant | {*CELL}),
-        **own,
         "molecules": data_sha256,
         "code": [provenance.sha256(Path(str(module.__file__))) for module in _CODE] + [provenance.sha256(__file__)],
         "versions": [rdBase.rdkitVersion, torch.__version__, device().type],
@@ -357,15 +349,21 @@ def train_encoder(job: Problem, p: params.Finetune, training: Training, seed: in
         torch.manual_seed(seed)
         image_encoder = encoder.load(p.encoder, seed)
         model = nn.Sequential(image_encoder, head(image_encoder.tower.embed_dim, job.labels.shape[1]))
+    inputs = image_inputs(images, training.augmentation, seed)
+    head_lr = training.head_lr
+    steps = optimizer(model[0], model[1], p.lr or head_lr, head_lr, p.weight_decay, p.optimizer)
+    return fit(model, steps, inputs, job, p, training.epochs, seed)
+
+
+def image_inputs(images: NDArray[np.uint8], augmentation: str, seed: int) -> Inputs:
+    """Take drawings [N, H, W, 3] as inputs: as they are or, for training, augmented anew in each epoch."""
 
     def inputs(positions: NDArray[np.int64], epoch: int | None) -> Tensor:
         if epoch is None:
             return torch.from_numpy(images[positions])
-        return torch.from_numpy(batches.augmented(images, positions, training.augmentation, seed, epoch))
+        return torch.from_numpy(batches.augmented(images, positions, augmentation, seed, epoch))
 
-    head_lr = training.head_lr
-    steps = optimizer(model[0], model[1], p.lr or head_lr, head_lr, p.weight_decay, p.optimizer)
-    return fit(model, steps, inputs, job, p, training.epochs, seed)
+    return inputs
 
 
 def optimizer(
