@@ -450,6 +450,9 @@ def train_epoch(
     precision: str,
 ) -> float:
     """Train on each batch (positions, inputs) once; return the mean loss over the labels that are known."""
+    # Adam's means of gradients that have become zero (bits that a batch lacks, units that are off) fade into denormal
+    # numbers, which a CPU adds 4 times more slowly.
+    torch.set_flush_denormal(True)
     here = next(model.parameters()).device
     total, count = torch.zeros((), device=here), 0
     model.train()
