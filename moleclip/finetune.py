@@ -251,7 +251,7 @@ def _models(job: Problem, p: params.Finetune) -> dict[str, Train]:
 
 def draw(job: Problem, p: params.Finetune) -> NDArray[np.uint8]:
     """Draw all molecules of a job: uint8 [N, H, W, 3]."""
-    return draw_all(job.smiles, encoder.load(p.encoder, p.seed).preprocess.size, p.drawing, p.workers)
+    return draw_all(job.smiles, encoder.load(p.encoder, p.seed, p.image_size).preprocess.size, p.drawing, p.workers)
 
 
 def draw_all(smiles: list[str], size: int, drawing: str, workers: int) -> NDArray[np.uint8]:
@@ -347,7 +347,7 @@ def train_encoder(job: Problem, p: params.Finetune, training: Training, seed: in
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        image_encoder = encoder.load(p.encoder, seed)
+        image_encoder = encoder.load(p.encoder, seed, p.image_size)
         model = nn.Sequential(image_encoder, head(image_encoder.tower.embed_dim, job.labels.shape[1]))
     inputs = image_inputs(images, training.augmentation, seed)
     head_lr = training.head_lr
@@ -396,7 +396,7 @@ def _train_baseline(name: str, job: Problem, seed: int) -> Result:
 
 def _train_frozen(job: Problem, p: params.Finetune, seed: int, images: NDArray[np.uint8]) -> Result:
     """Fit a linear model to the embeddings of the encoder as it is."""
-    image_encoder = encoder.load(p.encoder, seed).to(device())
+    image_encoder = encoder.load(p.encoder, seed, p.image_size).to(device())
     rows = np.arange(len(images))
     outputs = predict(image_encoder, lambda part, _: torch.from_numpy(images[part]), rows, 64, device())
     predictions = baselines.linear(outputs.numpy(), job.labels, job.split.train, job.split.val, job.dataset.task)

@@ -91,6 +91,7 @@ class Pretrain(Parameters):
     sample: Count | None
     output: PathText
     encoder: str
+    image_size: Count | None
     epochs: Count
     batch_size: Count
     group_size: Count
@@ -147,6 +148,7 @@ class Finetune(Parameters):
     sample: Count | None
     drawing: Literal["plain", "r_groups"]
     encoder: str
+    image_size: Count | None
     name: Annotated[str, Field(min_length=1)]
     baselines: list[Baseline]
     output: PathText

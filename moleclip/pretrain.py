@@ -234,7 +234,7 @@ class _Training:
             raise RuntimeError("the processes have different molecules or labels; give them a common `cache`")
         self.identity = _identity(p, corpus, self.accelerator)
         torch.manual_seed(p.seed)  # of the heads
-        self.encoder = encoder.load(p.encoder, p.seed)
+        self.encoder = encoder.load(p.encoder, p.seed, p.image_size)
         if world > 1 or p.chunk:
             _refuse_batch_norm(self.encoder)
         width = self.encoder.tower.embed_dim

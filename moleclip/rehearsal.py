@@ -20,7 +20,13 @@ from moleclip import datasets, encoder, params, provenance, sources, weights
 # At most this much of each; None stays None.
 _LIMITS = {"epochs": 1, "final_epochs": 1, "repeats": 1, "final_repeats": 1, "batch_size": 16, "group_size": 4}
 _LIMITS |= {"processes": 2, "workers": 1, "sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
-_FIXED: dict[str, float | str] = {"sample": 400, "validation_fraction": 0.05, "log_every": 5, "checkpoint_every": 10}
+_FIXED: dict[str, float | str | None] = {
+    "sample": 400,
+    "validation_fraction": 0.05,
+    "log_every": 5,
+    "checkpoint_every": 10,
+}
+_FIXED |= {"image_size": None}  # the small tower's own
 _FIXED |= {"split": "random"}  # of so few molecules by scaffold, a part may have one class only
 _LAST = ("split_seeds", "head_lr", "augmentation")  # of which the last is enough, where there is a list
 _FEWER_CLASSES = 50  # times, as there are fewer molecules
@@ -36,7 +42,8 @@ def write(profile: str) -> Path:
     Raises
     ------
     ParameterError
-        The profile, or what it names, is wrong; or it writes outside `runs/<profile>` and `figures/<profile>`.
+        The profile, or what it names, is wrong; or it writes outside `runs/<profile>`,
+        `figures/<profile>` and `figures/studies`.
     """
     source = params.ROOT / "params" / profile
     folder = source.with_name(f"rehearsal_{profile}")
@@ -100,7 +107,7 @@ def _cut(name: str, value: Any, profile: str) -> Any:
     if name == "datasets":
         return [_present(_known(source)) for source in value]
     if name in ("output", "cache", "runs") and isinstance(value, str) and value == _apart(value, profile):
-        raise ValueError(f"{name} {value!r} is not below runs/{profile} or figures/{profile}, as a rehearsal needs it")
+        raise ValueError(f"{name} {value!r} is not below runs/{profile}, figures/{profile} or figures/studies")
     return _apart(_present(value), profile) if isinstance(value, str) else value
 
 
@@ -111,9 +118,13 @@ def _fewer(epochs: int) -> int:
 
 def _apart(path: str, profile: str) -> str:
     """Keep what a rehearsal writes away from the runs of its profile."""
-    for top in ("runs", "figures"):
-        if path == f"{top}/{profile}" or path.startswith(f"{top}/{profile}/"):
-            return f"{top}/rehearsal_{profile}{path.removeprefix(f'{top}/{profile}')}"
+    for place, apart in (
+        (f"runs/{profile}", f"runs/rehearsal_{profile}"),
+        (f"figures/{profile}", f"figures/rehearsal_{profile}"),
+        ("figures/studies", f"figures/rehearsal_{profile}/studies"),
+    ):
+        if path == place or path.startswith(f"{place}/"):
+            return f"{apart}{path.removeprefix(place)}"
     return path
 
 

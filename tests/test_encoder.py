@@ -199,3 +199,24 @@ def test_other_files_with_a_backbone_of_timm(tmp_path, offline):
 def test_unknown_and_unfit_models_of_timm(offline, name, problem):
     with pytest.raises(ValueError, match=problem):
         encoder.load(f"{name}/random")
+
+
+def test_a_network_that_convolves_takes_drawings_of_another_size(tmp_path):
+    model = timm.create_model("tf_efficientnet_lite0").eval()
+    whole = encoder.load("timm-tf_efficientnet_lite0/random")
+    half = encoder.load("timm-tf_efficientnet_lite0/random", size=112)
+    images = torch.randint(0, 256, (2, 112, 112, 3), dtype=torch.uint8)
+    assert all(map(torch.equal, whole.state_dict().values(), half.state_dict().values()))
+    model.load_state_dict(
+        {name.removeprefix("trunk."): value for name, value in half.visual.state_dict().items()}, strict=False
+    )
+    with torch.no_grad():
+        expected = model.forward_features(half.preprocess(images)).mean((2, 3))
+        torch.testing.assert_close(half.eval()(images), expected, atol=1e-5, rtol=1e-4)
+    assert encoder.load(half.save(tmp_path)).preprocess.size == 112
+    assert encoder.load(tmp_path, size=128).preprocess.size == 128
+
+
+def test_clips_towers_take_one_size_only():
+    with pytest.raises(ValueError, match="small/random: takes drawings of 224 pixels, not of 112"):
+        encoder.load("small/random", size=112)

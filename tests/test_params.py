@@ -20,7 +20,7 @@ def test_a_misspelt_name_suggests_the_nearest(wrong, right):
 
 
 def test_a_name_near_nothing_lists_them_all():
-    assert "known are labels, sample, output, encoder, epochs" in refusal("03_pretrain", xyzzy=1)
+    assert "known are labels, sample, output, encoder, image_size, epochs" in refusal("03_pretrain", xyzzy=1)
 
 
 @pytest.mark.parametrize(
