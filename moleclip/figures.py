@@ -450,6 +450,37 @@ def robustness(gaps: pd.DataFrame, model: str, rival: str) -> Figure:
     return figure
 
 
+def contrasts(table: pd.DataFrame) -> Figure:
+    """How much better one model is than another, one panel per contrast, one line per set.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `stats.contrasts`. Open symbols: repeats on one split, whose bars say nothing of other splits.
+    """
+    names, sets = list(dict.fromkeys(table["contrast"])), list(dict.fromkeys(table["set"]))
+    columns = min(2, len(names))
+    rows = -(-len(names) // columns)
+    size = (COLUMN * columns, rows * (0.9 + 0.22 * len(sets)))
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    counted = table.drop_duplicates("set").set_index("set")
+    labels = [f"{name} ({counted.loc[name, 'pairs']} {counted.loc[name, 'over']})" for name in sets]
+    for number, (ax, name) in enumerate(zip(axes.flat, names, strict=False)):
+        ax.axvline(0, color="0.6", linewidth=0.8)
+        for line in table[table["contrast"] == name].itertuples():
+            bar = [[line.percent - line.low], [line.high - line.percent]]
+            face = f"C{number}" if line.over == "splits" else "white"
+            y, marker = sets.index(str(line.set)), "oD^sv"[number % 5]
+            style = {"color": f"C{number}", "markerfacecolor": face, "markersize": 4, "capsize": 2}
+            ax.errorbar([line.percent], [y], xerr=np.nan_to_num(bar), fmt=marker, **style)
+        ax.set(yticks=range(len(sets)), yticklabels=labels, ylim=(len(sets) - 0.5, -0.5), title=name)
+    for ax in axes.flat[len(names) :]:
+        ax.axis("off")
+    for ax in axes[-1]:
+        ax.set_xlabel("better by (% of the other's score)")
+    return figure
+
+
 def study_scores(folder: str, missing: str, only: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[Path]]:
     """Scores by split of a study's finished jobs, and the files they are read from; an empty table if there are none.
 
@@ -577,16 +608,32 @@ class Page:
 
     def _scores(self) -> tuple[Figure, list[Path]]:
         table, _, files = self.jobs
-        return scores(stats.by_split(table)), files
+        by_split = stats.by_split(table)
+        self._table("scores", by_split)
+        return scores(by_split), files
+
+    def _contrasts(self) -> tuple[Figure, list[Path]]:
+        table, _, files = self.jobs
+        found = stats.contrasts(table, self.p.contrasts)
+        if found.empty:
+            raise FileNotFoundError(
+                f"{self.p.runs}/finetune: no set has both models of a contrast ({self.p.contrasts})"
+            )
+        print(found.round(3).to_string(index=False))
+        self._table("contrasts", found)
+        return contrasts(found), files
+
+    def _table(self, name: str, table: pd.DataFrame) -> None:
+        """Write what a figure shows beside it."""
+        file = Path(self.p.output) / f"{name}.csv"
+        write = functools.partial(table.to_csv, index=False, float_format="%.6g")
+        self.files.append(provenance.write(file, write))
 
     def _baseline(self) -> tuple[Figure, list[Path]]:
         table, _, files = self.jobs
         beside = released.beside(table)
         print(beside.round(4).to_string(index=False))
-        file = provenance.write(
-            Path(self.p.output) / "baseline.csv", lambda part: beside.to_csv(part, index=False, float_format="%.6g")
-        )
-        self.files.append(file)
+        self._table("baseline", beside)
         return baseline(beside), [*files, *datasets.files("paper_results")]
 
     def _parity(self) -> tuple[Figure, list[Path]]:

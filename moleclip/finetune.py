@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 
 # Inputs of the molecules at some positions; the epoch (None: not for training) and the seed make their augmentation.
 Inputs = Callable[[NDArray[np.int64], int | None], Tensor]
-CELL = ["head_lr", "augmentation"]  # what a grid varies
 # A training is done again where one of these has changed.
 _CODE = (augment, baselines, batches, depict, encoder, raster, splits)
 
@@ -181,7 +180,7 @@ def _trained(
     done = []
     if len(cells) > 1 or not final:  # of one cell there is nothing to choose
         done = [(training, _kept(training, train, job, p, identity)) for training in grid]
-        cell = choose(pd.DataFrame([_score(training, result, job, p) for training, result in done]))
+        cell = stats.choose(pd.DataFrame([_score(training, result, job, p) for training, result in done]))
     else:
         cell = cells.pop()
     if final:
@@ -192,7 +191,9 @@ def _trained(
     scores = pd.DataFrame([_score(training, result, job, p) for training, result in done])
     if scores.loc[scores["stage"] == "final", "val"].isna().any():
         raise FloatingPointError(f"{name}: a final training diverged; try smaller learning rates in the grid")
-    return done, scores.assign(chosen=(_cells(scores) == cell) & (scores["stage"] == ("final" if final else "grid")))
+    return done, scores.assign(
+        chosen=(stats.cells(scores) == cell) & (scores["stage"] == ("final" if final else "grid"))
+    )
 
 
 def _grid(name: str, p: params.Finetune) -> list[Training]:
@@ -206,28 +207,6 @@ def _grid(name: str, p: params.Finetune) -> list[Training]:
     epochs = p.epochs if name in (p.name, "fingerprint_mlp") else 0
     cells = itertools.product(lrs, levels, range(1, repeats + 1))
     return [Training(name, lr, level, epochs, repeat) for lr, level, repeat in cells]
-
-
-def choose(scores: pd.DataFrame, by: str = "val") -> tuple[float, str]:
-    """Cell (head_lr, augmentation) of one model's grid with the best mean over repeats; of equal ones the first.
-
-    A cell of which one repeat diverged (its scores are NaN) is not chosen.
-
-    Parameters
-    ----------
-    by : {"val", "test"}
-        The score of a study is that of the cell chosen by "val". "test" is only for the optimism (`stats.optimism`).
-    """
-    grid = scores[scores["stage"] == "grid"]
-    means = grid.groupby(_cells(grid), sort=False)[by].agg(lambda values: values.mean(skipna=False)).dropna()
-    if means.empty:
-        raise FloatingPointError("no training of the grid had a finite validation loss; try a smaller learning rate")
-    best = means.idxmax() if stats.higher_is_better(grid["metric"].iloc[0]) else means.idxmin()
-    return best  # type: ignore[return-value]
-
-
-def _cells(scores: pd.DataFrame) -> "pd.Series[Any]":
-    return pd.Series(list(zip(scores["head_lr"].fillna(0.0), scores["augmentation"], strict=True)), scores.index)
 
 
 Train = Callable[[Training, int], Result]
@@ -290,7 +269,7 @@ def _identity(job: Problem, p: params.Finetune) -> dict[str, Any]:
     irrelevant = {"name", "output", "baselines", "workers", "repeats", "final_repeats", "epochs", "final_epochs"}
     data_sha256 = hashlib.sha256(job.molecules.to_csv(index=False).encode()).hexdigest()
     return {
-        **p.model_dump(exclude=irrelevant | {*CELL}),
+        **p.model_dump(exclude=irrelevant | {*stats.CELL}),
         "molecules": data_sha256,
         "code": [provenance.sha256(Path(str(module.__file__))) for module in _CODE] + [provenance.sha256(__file__)],
         "versions": [rdBase.rdkitVersion, torch.__version__, device().type],
@@ -564,7 +543,7 @@ def _score(training: Training, result: Result, job: Problem, p: params.Finetune)
 
 
 def _place(training: Training, job: Problem) -> dict[str, Any]:
-    columns = ("stage", "repeat", *CELL)
+    columns = ("stage", "repeat", *stats.CELL)
     return {
         "dataset": job.dataset.name,
         "encoder": training.model,
@@ -584,6 +563,6 @@ def _predictions(training: Training, result: Result, job: Problem) -> pd.DataFra
 
 def _curves(training: Training, result: Result) -> pd.DataFrame:
     losses = {"train_loss": result.train_loss, "val_loss": result.val_loss}
-    columns = ("stage", "repeat", *CELL)
+    columns = ("stage", "repeat", *stats.CELL)
     place = {"encoder": training.model, **{name: getattr(training, name) for name in columns}}
     return pd.DataFrame({"epoch": np.arange(1, len(result.val_loss) + 1), **losses}).assign(**place)

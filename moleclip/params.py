@@ -213,6 +213,9 @@ class ReplaceRGroups(Parameters):
     seed: Seed
 
 
+PageFigure = Literal["gallery", "knee", "loss", "scores", "contrasts", "parity", "baseline"]
+
+
 class DrawFigures(Parameters):
     """Of notebook 10."""
 
@@ -220,7 +223,8 @@ class DrawFigures(Parameters):
     jobs: list[str] | None
     reference: str
     output: PathText
-    figures: Annotated[list[Literal["gallery", "knee", "loss", "scores", "parity", "baseline"]], Field(min_length=1)]
+    figures: Annotated[list[PageFigure], Field(min_length=1)]
+    contrasts: dict[str, Annotated[list[str], Field(min_length=2, max_length=2)]]
     missing: Literal["skip", "fail"]
     seed: Seed
 

@@ -1,7 +1,7 @@
 """Scores, intervals and paired tests. The unit of replication is the split: its spread belongs in the interval."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -100,6 +100,7 @@ def paper_ci(runs_by_split: Sequence[Sequence[float]]) -> Interval:
     return Interval(float(mean), float(mean - half), float(mean + half))
 
 
+CELL = ("head_lr", "augmentation")  # what a grid varies
 # Columns that name a model of a job in tables of scores; "set" only in those of several jobs.
 JOB = ["set", "dataset", "drawing", "split", "encoder", "seed"]
 
@@ -126,7 +127,7 @@ def by_split(scores: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 **dict(zip(names, key, strict=True)),
-                **{name: first[name] for name in ("metric", "unit", "head_lr", "augmentation")},
+                **{name: first[name] for name in ("metric", "unit", *CELL)},
                 "val": chosen["val"].mean(),
                 "test": chosen["test"].mean(),
                 "sd": chosen["test"].std(),
@@ -138,15 +139,74 @@ def by_split(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _optimism(job: pd.DataFrame) -> float:
-    grid = job[job["stage"] == "grid"]
-    if grid.empty:  # of one cell: nothing was chosen
+    if not (job["stage"] == "grid").any():  # of one cell: nothing was chosen
         return np.nan
-    means = grid.groupby(["head_lr", "augmentation"], dropna=False)[["val", "test"]].mean()
-    chosen = job.loc[job["chosen"], ["head_lr", "augmentation"]].iloc[0]
-    in_cell = (grid[["head_lr", "augmentation"]].fillna(0.0) == chosen.fillna(0.0)).all(axis=1)
-    honest = grid.loc[in_cell, "test"].mean()
-    higher = higher_is_better(grid["metric"].iloc[0])
-    return float(means["test"].max() - honest if higher else honest - means["test"].min())
+    means = _cell_means(job, "test")
+    return float(abs(means[choose(job, by="test")] - means[cells(job[job["chosen"]]).iloc[0]]))
+
+
+def choose(scores: pd.DataFrame, by: str = "val") -> tuple[float, str]:
+    """Cell (head_lr, augmentation) of one model's grid with the best mean over repeats; of equal ones the first.
+
+    A cell of which one repeat diverged (its scores are NaN) is not chosen.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Rows of `scores.parquet` of one model of one job.
+    by : {"val", "test"}
+        The score of a study is that of the cell chosen by "val". "test" is only for the optimism of `by_split`.
+    """
+    means = _cell_means(scores, by).dropna()
+    if means.empty:
+        raise FloatingPointError("no training of the grid had a finite validation loss; try a smaller learning rate")
+    best = means.idxmax() if higher_is_better(scores["metric"].iloc[0]) else means.idxmin()
+    return best  # type: ignore[return-value]
+
+
+def _cell_means(scores: pd.DataFrame, by: str) -> "pd.Series[float]":
+    grid = scores[scores["stage"] == "grid"]
+    return grid.groupby(cells(grid), sort=False)[by].agg(lambda values: values.mean(skipna=False))
+
+
+def cells(scores: pd.DataFrame) -> "pd.Series[Any]":
+    """Cell of the grid that each row is of."""
+    return pd.Series(list(zip(scores["head_lr"].fillna(0.0), scores["augmentation"], strict=True)), scores.index)
+
+
+def contrasts(scores: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """How much better one model is than another, as a share of the other's test score.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Rows of `scores.parquet` of any number of jobs, with the column set.
+    pairs : mapping of str to (str, str)
+        Name of the contrast, to the model and the other.
+
+    Returns
+    -------
+    DataFrame
+        set, metric, split, contrast, model, other, percent (above zero: the model is better), low, high (95 %
+        t-interval), p (paired t-test of the shares), pairs and over: what the pairs are, "splits", or "repeats" where
+        there is one split only, whose interval then says nothing of other splits.
+    """
+    rows = []
+    for name, part in scores[scores["chosen"]].groupby("set", sort=False):
+        over = "seed" if len(set(part["seed"])) > 1 else "repeat"
+        wide = part.pivot_table(index=over, columns="encoder", values="test")
+        sign = 1 if higher_is_better(part["metric"].iloc[0]) else -1
+        for contrast, (model, other) in pairs.items():
+            both = wide.reindex(columns=[model, other]).dropna()
+            if both.empty:
+                continue
+            percent = list(sign * 100 * (both[model] - both[other]) / both[other])
+            found = paired(percent, [0.0] * len(percent))
+            place = {"set": name, "metric": part["metric"].iloc[0], "split": part["split"].iloc[0]}
+            interval = {"percent": found.difference, "low": found.low, "high": found.high, "p": found.p}
+            counted = {"pairs": len(percent), "over": "splits" if over == "seed" else "repeats"}
+            rows.append({**place, "contrast": contrast, "model": model, "other": other, **interval, **counted})
+    return pd.DataFrame(rows)
 
 
 def mean_predictions(predictions: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -157,7 +217,7 @@ def mean_predictions(predictions: pd.DataFrame, scores: pd.DataFrame) -> pd.Data
     predictions, scores : DataFrame
         Rows of `predictions.parquet` and `scores.parquet` of the same jobs.
     """
-    run = ["dataset", "encoder", "stage", "repeat", "head_lr", "augmentation"]
+    run = ["dataset", "encoder", "stage", "repeat", *CELL]
     extra = [name for name in ("set", "split_seed", "drawing") if name in predictions]
     chosen = scores[scores["chosen"]].rename(columns={"seed": "split_seed"})[run + extra].drop_duplicates()
     kept = predictions.merge(chosen, on=run + extra)

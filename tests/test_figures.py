@@ -179,3 +179,14 @@ def test_each_data_set_has_its_own_panel_and_differences(tmp_path, monkeypatch):
     assert found["difference"].to_dict() == {("made", "training mean"): 0.4, ("other", "training mean"): -0.2}
     against = draw_params(tmp_path, reference="mean")
     assert figures.Page("10_draw_figures", against).differences()["difference"].tolist() == [-0.4, 0.2]
+
+
+def test_contrasts_tell_splits_from_repeats():
+    one_split = SCORES[SCORES["seed"] == 1]
+    repeats = pd.concat([one_split.assign(set="one", repeat=n, test=one_split["test"] * n) for n in (1, 2)])
+    table = stats.contrasts(pd.concat([SCORES.assign(set="three"), repeats]), {"a pair": ["pretrained", "mean"]})
+    ax = figures.contrasts(table).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["three (3 splits)", "one (2 repeats)"]
+    shown = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() == "o"}
+    assert shown[0].get_xdata()[0] == pytest.approx(100 * np.mean([4 / 9, 4 / 10, 4 / 8]))
+    assert (shown[0].get_markerfacecolor(), shown[1].get_markerfacecolor()) == ("C0", "white")

@@ -148,18 +148,18 @@ GRID = pd.DataFrame(
 
 
 def test_the_cell_is_chosen_on_validation():
-    assert finetune.choose(GRID) == (1e-3, "default")  # the first of two that are equal
-    assert finetune.choose(GRID, by="test") == (1e-3, "none")
-    assert finetune.choose(GRID.assign(metric="ROC-AUC")) == (1e-4, "default")
+    assert stats.choose(GRID) == (1e-3, "default")  # the first of two that are equal
+    assert stats.choose(GRID, by="test") == (1e-3, "none")
+    assert stats.choose(GRID.assign(metric="ROC-AUC")) == (1e-4, "default")
     final = GRID.assign(stage="final", val=0.0)
-    assert finetune.choose(pd.concat([GRID, final])) == (1e-3, "default")
+    assert stats.choose(pd.concat([GRID, final])) == (1e-3, "default")
 
 
 def test_a_cell_that_diverged_is_not_chosen():
     one_failed = GRID.assign(val=GRID["val"].where(GRID.index != 4, np.nan))
-    assert finetune.choose(one_failed) == (1e-4, "none")
+    assert stats.choose(one_failed) == (1e-4, "none")
     with pytest.raises(FloatingPointError, match="no training of the grid"):
-        finetune.choose(GRID.assign(val=np.nan))
+        stats.choose(GRID.assign(val=np.nan))
 
 
 def test_a_job_survives_a_learning_rate_that_diverges(own_set, finetune_params):
@@ -175,7 +175,7 @@ def test_a_job_survives_a_learning_rate_that_diverges(own_set, finetune_params):
 @pytest.mark.parametrize(("metric", "optimism"), [("MAE", 3.0), ("ROC-AUC", 0.0)])
 def test_optimism_is_what_choosing_on_test_would_win(metric, optimism):
     scores = GRID.assign(metric=metric, dataset="made", drawing="plain", split="random", encoder="a", seed=1, unit="")
-    cell = finetune.choose(scores)
+    cell = stats.choose(scores)
     scores["chosen"] = (scores["head_lr"] == cell[0]) & (scores["augmentation"] == cell[1])
     row = stats.by_split(scores).iloc[0]
     assert (row["test"], row["runs"], row["optimism"]) == ({"MAE": 4.0, "ROC-AUC": 5.0}[metric], 3, optimism)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
 from moleclip import released, sources, stats
 
@@ -58,6 +59,33 @@ def test_robustness_by_hand():
         assert found.loc[quantity, ["percent", "low", "high"]].tolist() == pytest.approx(list(stats.mean_ci(values)))
     alone = stats.robustness(table[(table["encoder"] == "a") | (table["seed"] == 0)], "a", "b").set_index("quantity")
     assert alone["splits"].to_dict() == {"gap, plain": 1, "gap, R-groups": 1, "loss, a": 2, "loss, b": 1}
+
+
+def test_contrasts_by_hand():
+    made = {
+        ("random_split", "MAE", "a"): {(1, 1): 1.0, (2, 1): 1.5, (3, 1): 2.0},
+        ("random_split", "MAE", "b"): {(1, 1): 2.0, (2, 1): 2.0, (3, 1): 2.0, (4, 1): 9.0},  # a has no fourth
+        ("one_split", "ROC-AUC", "a"): {(1, 1): 0.9, (1, 2): 0.8},
+        ("one_split", "ROC-AUC", "b"): {(1, 1): 0.8, (1, 2): 0.8},
+        ("alone", "MAE", "a"): {(1, 1): 1.0},
+    }
+    place = {"split": "random", "chosen": True}
+    table = pd.DataFrame(
+        [
+            {"set": name, "metric": metric, "encoder": model, "seed": seed, "repeat": repeat, "test": value, **place}
+            for (name, metric, model), values in made.items()
+            for (seed, repeat), value in values.items()
+        ]
+    )
+    worse = table.assign(chosen=False, test=99.0)  # cells that were not chosen
+    found = stats.contrasts(pd.concat([table, worse]), {"a over b": ["a", "b"]}).set_index("set")
+    assert list(found.index) == ["random_split", "one_split"]
+    splits, repeats = found.loc["random_split"], found.loc["one_split"]
+    assert (splits["pairs"], splits["over"]) == (3, "splits")
+    assert splits[["percent", "low", "high"]].tolist() == pytest.approx(list(stats.mean_ci([50.0, 25.0, 0.0])))
+    assert splits["p"] == pytest.approx(scipy_stats.ttest_1samp([50.0, 25.0, 0.0], 0).pvalue)
+    assert (repeats["pairs"], repeats["over"]) == (2, "repeats")
+    assert repeats["percent"] == pytest.approx(6.25)
 
 
 @pytest.mark.parametrize(
