@@ -1,7 +1,7 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run study rehearse figures dag test nightly bench check format lab lock clean
+.PHONY: help demo run study rehearse cost figures dag test nightly bench check format lab lock clean
 
 PYTHON ?= python3.11
 PROFILE ?= demo
@@ -32,14 +32,20 @@ run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
 	@echo "figures:            figures/$(PROFILE)/"
 	@echo "executed notebooks: runs/$(PROFILE)/notebooks/"
 
-study: PROFILE = paper
+study: PROFILE = $(if $(wildcard params/paper/study_$(NAME).yaml),paper,demo)
 study: STUDY = $(NAME)
-study: run ## a study of a profile (NAME=baseline PROFILE=paper), beside the paper's runs
+study: run ## a study of a profile (NAME=baseline; PROFILE=paper, or demo if the paper's profile lacks it)
 
 rehearse: PROFILE = paper
-rehearse: .venv/installed ## a profile's whole walk, cut to a few steps (PROFILE=paper; 15 minutes at most)
+rehearse: .venv/installed ## a profile's walk and studies, cut to a few steps (PROFILE=paper; 25 minutes at most)
 	$(BIN)/python -m moleclip.rehearsal $(PROFILE)
-	$(MAKE) --no-print-directory run PROFILE=rehearsal_$(PROFILE)
+	for study in "" $(patsubst params/$(PROFILE)/study_%.yaml,%,$(wildcard params/$(PROFILE)/study_*.yaml)); do \
+		$(MAKE) --no-print-directory run PROFILE=rehearsal_$(PROFILE) STUDY=$$study || exit; \
+	done
+
+cost: PROFILE = paper
+cost: .venv/installed ## jobs, images and rough GPU hours of a profile and its studies (PROFILE=paper)
+	$(BIN)/python -m moleclip.cost $(PROFILE)
 
 figures: ARGS = --forcerun draw
 figures: run ## draw the figures of a profile again, from its runs (PROFILE=demo)
@@ -59,6 +65,7 @@ bench: .venv/installed ## time drawing, batches and labels (45 minutes on 2 core
 	rm -rf runs/benchmarks/labels
 	$(BIN)/python benchmarks/labels.py
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/finetune.py
 
 check: .venv/installed ## format, lint, types, notebooks, lock
 	$(BIN)/ruff format --check .

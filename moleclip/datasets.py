@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import logging
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from rdkit import Chem, RDConfig, rdBase
 
 from moleclip import chunks, sources
+
+log = logging.getLogger(__name__)
 
 Task = Literal["regression", "classification", "pretraining"]
 
@@ -108,6 +112,25 @@ _CORPORA = {
 }
 
 
+# How many molecules each set has, readable or not.
+MOLECULES = {
+    "nci_5k": 4999,
+    "chembl2321810": 1017,
+    "bace": 1513,
+    "bbbp": 2039,
+    "esol": 1128,
+    "freesolv": 642,
+    "DHBDs": 6994,
+    "NHCs": 95,
+    "Phosphines_yield": 90,
+    "Phosphines_selectivity": 37,
+    "Kraken_buried": 1540,
+    "chembl_25_subset": 3000,
+    "chembl_25": 1_870_421,
+    "moses": 1_936_962,
+}
+
+
 def names() -> list[str]:
     """Names that `load` knows.
 
@@ -123,7 +146,7 @@ def load(name: str, sha256: str | None = None) -> Dataset:
     Parameters
     ----------
     name : str
-        One of `names`. "nci_5k" (the first 5,000 compounds of the NCI database) and "chembl2321810" (one chemical
+        One of `names`. "nci_5k" (the first 4,999 compounds of the NCI database) and "chembl2321810" (one chemical
         series with measured activities) ship inside the rdkit package; the paper's sets are downloaded once, or
         read from the folder that MOLECLIP_DATA_DIR names; "moses" are files of the package molsets.
     sha256 : str, optional
@@ -156,8 +179,8 @@ def registry() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        set, task, metric, unit, labels, split, holdout, reference, and of its file: columns, licence, url, sha256,
-        bytes.
+        set, molecules, task, metric, unit, labels, split, holdout, reference, and of its file: columns, licence, url,
+        sha256, bytes.
     """
     rows = []
     defaults = {entry.name: entry.default for entry in fields(Dataset)}
@@ -168,6 +191,7 @@ def registry() -> pd.DataFrame:
         rows.append(
             {
                 "set": name,
+                "molecules": MOLECULES[name],
                 **{key: known[key] for key in ("task", "metric", "unit", "split", "holdout", "reference")},
                 "labels": ", ".join(known["label_names"]),
                 "columns": file.columns,
@@ -239,7 +263,10 @@ def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | N
     bad = {name: _not_numbers(table[name], values) for name, values in numbers.items()}
     if labels is None:
         # A column without any number is a name or a note; one bad field among numbers is an error, not a note.
-        chosen = [name for name in chosen if np.isfinite(numbers[name]).any()]
+        notes = [name for name in chosen if not np.isfinite(numbers[name]).any()]
+        chosen = [name for name in chosen if name not in notes]
+        for name in notes:
+            _warn_of_units(path, table[name])
     for name in chosen:
         if bad[name].any():
             row = int(np.flatnonzero(bad[name])[0])
@@ -256,6 +283,17 @@ def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | N
         task=task if chosen else "pretraining",
         metric=("ROC-AUC" if task == "classification" else "MAE") if chosen else "",
     )
+
+
+def _warn_of_units(path: str | Path, texts: "pd.Series[str]") -> None:
+    """Warn of a column that is not taken for labels, though its fields look like measurements: "12 %", "<5", "3.1mM"."""
+    text = next(filter(None, texts.str.strip()), "")
+    if re.match(r"[<>~=]?\s*[-+]?\d", text):
+        log.warning(
+            "%s: column %r is not used as a label: its fields, such as %r, are no plain numbers. Write the unit into "
+            "the column's name, not beside the number",
+            *(path, texts.name, text),
+        )
 
 
 def _read_table(path: str | Path) -> pd.DataFrame:
@@ -354,6 +392,20 @@ def sample(size: int, count: int | None, seed: int) -> NDArray[np.int64]:
     array([0, 1, 2])
     """
     return np.sort(np.random.default_rng(seed).permutation(size)[:count])
+
+
+def readable(dataset: Dataset, limit: int | None, seed: int) -> pd.DataFrame:
+    """Take the molecules that can be read, of all or of a sample, and warn of each that is left out.
+
+    Returns
+    -------
+    DataFrame
+        As `clean` gives it.
+    """
+    molecules, unreadable = clean(dataset, rows=sample(len(dataset), limit, seed))
+    for line in unreadable.itertuples():
+        log.warning("%s, row %d: left out, %s: %s", dataset.name, line.row, line.smiles, line.reason)
+    return molecules
 
 
 def clean(

@@ -53,9 +53,7 @@ def read(p: params.PretrainDomain) -> Domain:
         There is nothing to learn, RDKit has no such descriptor, or a label does not vary.
     """
     dataset = datasets.load(p.dataset)
-    molecules, unreadable = datasets.clean(dataset, rows=datasets.sample(len(dataset), p.sample, p.seed))
-    for line in unreadable.itertuples():
-        log.warning("%s, row %d: left out, %s: %s", p.dataset, line.row, line.smiles, line.reason)
+    molecules = datasets.readable(dataset, p.sample, p.seed)
     labels = _descriptors(list(molecules["smiles"]), p.descriptors) if p.descriptors else _own(dataset, molecules)
     names = p.descriptors or list(dataset.label_names)
     spread = np.nanstd(labels, axis=0)

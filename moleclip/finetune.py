@@ -102,26 +102,34 @@ def problem(p: params.Finetune) -> Problem:
     own = p.dataset.endswith(".csv")
     dataset = datasets.read_csv(p.dataset, p.smiles_column, p.label_columns) if own else datasets.load(p.dataset)
     if not dataset.label_names:
-        raise ValueError(f"{p.dataset}: has no labels to learn")
+        raise ValueError(f"{p.dataset}: has no labels to learn: no column of plain numbers")
     if p.metric:
         if (p.metric == "ROC-AUC") != (dataset.task == "classification"):
             raise ValueError(f"{p.dataset}: {p.metric} does not score a {dataset.task}")
         dataset = dataclasses.replace(dataset, metric=p.metric)
-    molecules, unreadable = datasets.clean(dataset, rows=datasets.sample(len(dataset), p.sample, p.seed))
-    for line in unreadable.itertuples():
-        log.warning("%s, row %d: left out, %s: %s", p.dataset, line.row, line.smiles, line.reason)
+    molecules = datasets.readable(dataset, p.sample, p.seed)
     holdout = p.holdout or dataset.holdout
-    split = splits.split(p.split or dataset.split, list(molecules["smiles"]), p.split_seed, holdout)
+    try:
+        split = splits.split(p.split or dataset.split, list(molecules["smiles"]), p.split_seed, holdout)
+    except ValueError as error:
+        raise ValueError(f"{p.dataset}: {error}") from None
     job = Problem(dataset, molecules, split)
     for line in leaks(job).itertuples():
         log.warning("%s: row %d (%s) is the same molecule as training row %d", *line[1:])
-    needed = 2 if dataset.task == "classification" else 1
-    for part, rows in (("training", split.train), *_parts(job)):
-        for name, values in zip(dataset.label_names, job.labels[rows].T, strict=True):
-            if len(np.unique(values[~np.isnan(values)])) < needed:
-                lack = "one class" if needed == 2 else "no labels"
-                raise ValueError(f"{p.dataset}: the {part} molecules have {lack} of {name!r}; use another split")
+    _check_labels(p.dataset, job)
     return job
+
+
+def _check_labels(where: str, job: Problem) -> None:
+    classes = job.dataset.task == "classification"
+    for part, rows in (("training", job.split.train), *_parts(job)):
+        for name, values in zip(job.dataset.label_names, job.labels[rows].T, strict=True):
+            different = len(np.unique(values[~np.isnan(values)]))
+            if different < (2 if classes else 1):
+                lack = "one class" if different else "no labels"
+                raise ValueError(f"{where}: the {part} molecules have {lack} of {name!r}; use another split")
+            if different == 1 and part == "training":
+                log.warning("%s: all training molecules have the same %r: there is nothing to learn", where, name)
 
 
 def leaks(job: Problem) -> pd.DataFrame:

@@ -57,7 +57,10 @@ def write(profile: str) -> Path:
         try:
             if isinstance(values, params.Profile):
                 _check_sets(values)
-            content = yaml.safe_dump(cut(values.model_dump(exclude=placed), profile), sort_keys=False)
+            shorter = cut(values.model_dump(exclude=placed), profile)
+            if isinstance(values, params.Profile):
+                _thin(shorter)
+            content = yaml.safe_dump(shorter, sort_keys=False)
         except ValueError as error:
             raise params.ParameterError(f"params/{profile}/{file}: {error}") from None
         text = f"# Of params/{profile}: what `make rehearse PROFILE={profile}` runs.\n{content}"
@@ -74,6 +77,13 @@ def _check_sets(fan_out: params.Profile) -> None:
             _known(dataset)
         elif not Path(dataset).is_file():
             raise ValueError(f"{dataset}: no such file")
+
+
+def _thin(fan_out: dict[str, Any]) -> None:
+    """Leave every model on the first set, and two on each of the others."""
+    sets = [*fan_out["finetune_catalysis"].values(), *fan_out["finetune_moleculenet"].values()]
+    for values in sets[1:]:
+        values["models"] = values.get("models", list(fan_out["models"]))[:2]
 
 
 def cut(values: Mapping[str, Any], profile: str) -> dict[str, Any]:

@@ -83,5 +83,6 @@ def split(kind: str, smiles: Sequence[str], seed: int, holdout: float) -> Split:
 def _split(*parts: Sequence[int] | Indices) -> Split:
     for name, part in zip(("training", "validation", "test"), parts, strict=True):
         if len(part) == 0:
-            raise ValueError(f"the {name} set is empty: too few molecules for this holdout")
+            count = sum(map(len, parts))
+            raise ValueError(f"of {count} molecules, none are left for the {name} set; use another holdout or split")
     return Split(*(np.asarray(part, np.int64) for part in parts))

@@ -119,6 +119,12 @@ def test_the_registrys_columns_are_those_of_the_files():
         assert [field.strip() for field in header.split(",")] == sources.FILES[name].columns.split(", ")
 
 
+@needs_data
+def test_the_registry_counts_the_molecules():
+    found = {name: len(datasets.load(name)) for name in ("nci_5k", "chembl2321810", *PAPER, "chembl_25_subset")}
+    assert found == {name: count for name, count in datasets.MOLECULES.items() if name in found}
+
+
 # Known from the paper's files: pairs of one molecule with different labels.
 @needs_data
 @pytest.mark.parametrize(("name", "conflicts"), [("bbbp", 10), ("esol", 6), ("Phosphines_selectivity", 1), ("bace", 0)])

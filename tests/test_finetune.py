@@ -305,6 +305,32 @@ def test_one_class_in_a_part_is_refused_before_anything_is_trained(own_set, fine
         finetune.problem(finetune_params(**own_set(to_one_class)))
 
 
+def test_a_constant_label_is_learnt_and_said(own_set, finetune_params, caplog):
+    def to_constant(labels):
+        labels[:, 0] = 7.5
+
+    p = finetune_params(**own_set(to_constant), encoder="", baselines=["mean", "ecfp4_forest"], label_columns=["a"])
+    scores = tables(finetune.run(p))[0]
+    assert scores["test"].tolist() == pytest.approx([0.0] * len(scores))
+    assert "all training molecules have the same 'a': there is nothing to learn" in caplog.text
+
+
+def test_labels_with_units(tmp_path, finetune_params, caplog):
+    file = tmp_path / "own.csv"
+    file.write_text("smiles,yield\nCCO,12 %\nCC,3 %\n")
+    with pytest.raises(ValueError, match=r"own\.csv: has no labels to learn: no column of plain numbers"):
+        finetune.problem(finetune_params(dataset=str(file)))
+    assert "column 'yield' is not used as a label: its fields, such as '12 %', are no plain numbers" in caplog.text
+
+
+@pytest.mark.parametrize(("count", "part"), [(2, "validation"), (9, "validation")])
+def test_fewer_molecules_than_a_split_needs(tmp_path, finetune_params, count, part):
+    file = tmp_path / "own.csv"
+    file.write_text("smiles,y\n" + "".join(f"{'C' * (n + 1)},{n}.5\n" for n in range(count)))
+    with pytest.raises(ValueError, match=rf"own\.csv: of {count} molecules, none are left for the {part} set"):
+        finetune.problem(finetune_params(dataset=str(file)))
+
+
 def test_sgd_is_imagemols():
     layers = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     sgd = finetune.optimizer(*layers, 0.5, 0.5, 1e-5, "sgd")

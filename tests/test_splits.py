@@ -94,5 +94,5 @@ def test_unreadable_molecule_is_named():
 
 
 def test_too_few_molecules():
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="of 5 molecules, none are left for the validation set"):
         splits.random(5, 0, 0.1)

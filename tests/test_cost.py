@@ -1,0 +1,41 @@
+"""What a profile amounts to, by hand."""
+
+import pytest
+
+from moleclip import cost, params
+
+
+def test_a_study_by_hand():
+    found = cost.table("paper", rate=500).set_index(["fan_out", "part"])
+    # ESOL: 1128 molecules, 113 of them for validation and for test each. MoleCLIP: 5 x 3 cells x 3 repeats x 100 epochs
+    # and 5 x 300; ImageMol: 4 learning rates instead of 5; 3 splits of each.
+    images = 902 * 3 * ((45 * 100 + 5 * 300) + (36 * 100 + 5 * 300))
+    assert found.loc[("r_groups", "esol")].tolist() == pytest.approx(
+        [6, 3 * (50 + 41), images / 1e6, images / 500 / 3600]
+    )
+    assert found.loc[("paper", "pretraining"), "images"] == pytest.approx(1.870421 * 2 * 4)
+    assert found.loc["baseline", "trainings"].sum() == 0  # no encoder, no GPU
+
+
+@pytest.mark.parametrize("profile", params.profiles())
+def test_all_jobs_count(profile):
+    found = cost.table(profile).set_index("fan_out")
+    folder = params.ROOT / "params" / profile
+    for study in (None, *params.studies(folder)):
+        fan_out = params.read_profile(folder, study)[1]
+        jobs = len(params.jobs(fan_out, "")) + len(fan_out.pretrain) + len(fan_out.pretrain_domain) + (study is None)
+        assert found.loc[[study or profile], "jobs"].sum() == jobs
+
+
+def test_less_than_the_corpus():
+    found = cost.table("hour").set_index("part")
+    assert found.loc["pretraining", "images"] == pytest.approx(0.2 * 2 * 4)
+
+
+def test_the_command(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["cost", "hour", "--rate", "100"])
+    assert cost.main() == 0
+    assert "at 100 images a second" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["cost", "huor"])
+    assert cost.main() == 1
+    assert "did you mean 'hour'" in capsys.readouterr().err
