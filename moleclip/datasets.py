@@ -286,7 +286,7 @@ def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | N
 
 
 def _warn_of_units(path: str | Path, texts: "pd.Series[str]") -> None:
-    """Warn of a column that is not taken for labels, though its fields look like measurements: "12 %", "<5", "3.1mM"."""
+    """Warn of a column that is not taken for labels, though it looks like measurements: "12 %", "<5", "3.1mM"."""
     text = next(filter(None, texts.str.strip()), "")
     if re.match(r"[<>~=]?\s*[-+]?\d", text):
         log.warning(
