@@ -162,9 +162,7 @@ def _resume(
     if not file.is_file():
         return []
     state = torch.load(file, map_location="cpu", weights_only=True)
-    changes = [name for name, value in identity.items() if state["identity"].get(name) != value]
-    if changes:
-        raise ValueError(f"{file}: of an unfinished run with another {', '.join(changes)}. Delete it to start afresh")
+    provenance.refuse_another(file, state["identity"], identity)
     for part, name in ((model, "encoder"), (top, "head"), (steps, "steps")):
         part.load_state_dict(state[name])
     log.info("going on after epoch %d", len(state["losses"]))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from moleclip import params, provenance, sources, weights
 
 WEIGHTS = "model.safetensors"
+MOMENTS = "moments.safetensors"
 CARD = "config.json"
 
 
@@ -153,6 +154,34 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
         }
         provenance.write_json(folder / CARD, card)
         return folder
+
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def save_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimizer) -> Path:
+    """Write what Adam knows of an encoder's gradients beside its weights; twice their size."""
+    states = {name: adam.state[parameter] for name, parameter in encoder.named_parameters()}
+    tensors = {f"{kind}.{name}": state[kind].contiguous().cpu() for name, state in states.items() for kind in _MOMENTS}
+    return provenance.write(Path(folder) / MOMENTS, lambda part: save_file(tensors, part))
+
+
+def load_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimizer) -> None:
+    """Let Adam go on from the moments beside an encoder's weights.
+
+    Raises
+    ------
+    FileNotFoundError
+        There are none: only pretraining with `keep_moments` writes them.
+    """
+    file = Path(folder) / MOMENTS
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; pretrain with keep_moments, or finetune without moments")
+    tensors = load_file(file)
+    for name, parameter in encoder.named_parameters():
+        # As where they belong to: on its device, and in the order of its numbers in memory.
+        moments = {kind: torch.empty_like(parameter).copy_(tensors[f"{kind}.{name}"]) for kind in _MOMENTS[1:]}
+        adam.state[parameter] = {"step": tensors[f"step.{name}"].to(parameter.device), **moments}
 
 
 def tower(name: str) -> Tower:

@@ -338,7 +338,11 @@ def train_encoder(job: Problem, p: params.Finetune, training: Training, seed: in
         model = nn.Sequential(image_encoder, head(image_encoder.tower.embed_dim, job.labels.shape[1]))
     inputs = image_inputs(images, training.augmentation, seed)
     head_lr = training.head_lr
+    model.to(device())
     steps = optimizer(model[0], model[1], p.lr or head_lr, head_lr, p.weight_decay, p.optimizer)
+    # DEVIATION: the authors always do so.
+    if p.moments:
+        encoder.load_moments(p.encoder, image_encoder, steps)
     return fit(model, steps, inputs, job, p, training.epochs, seed)
 
 

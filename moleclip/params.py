@@ -112,6 +112,7 @@ class Pretrain(Parameters):
     evaluate_every: Count | None
     checkpoint_every: Count
     tensorboard: bool
+    keep_moments: bool
     seed: Seed
 
     @model_validator(mode="after")
@@ -164,6 +165,7 @@ class Finetune(Parameters):
     final_repeats: Count
     lr: Positive | None
     optimizer: Literal["adam", "sgd"]
+    moments: bool
     weight_decay: Annotated[Float, Field(ge=0)]
     batch_size: Count
     precision: Literal["no", "bf16"]
@@ -174,6 +176,8 @@ class Finetune(Parameters):
     def _something_to_do(self) -> "Finetune":
         if not self.encoder and not self.baselines:
             raise ValueError("encoder is empty and baselines too: nothing to train")
+        if self.moments and self.optimizer != "adam":
+            raise ValueError("moments are Adam's, and the optimizer is another")
         if "frozen" in self.baselines and not self.encoder:
             raise ValueError("the baseline 'frozen' needs an encoder")
         return self

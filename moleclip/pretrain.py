@@ -261,6 +261,8 @@ class _Training:
         self._check_finite()
         if self.accelerator.is_main_process:
             record = provenance.collect("03_pretrain", self.p, datasets.files(self.p.labels))
+            if self.p.keep_moments:
+                encoder.save_moments(self.output, self.encoder, self.adam)
             self.encoder.save(self.output, record)
             (self.output / CHECKPOINT).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
@@ -354,16 +356,7 @@ class _Training:
             self.metrics.keep(0)
             return 0
         state = torch.load(file, map_location="cpu", weights_only=True)  # whatever device goes on
-        changes = [
-            f"{name} was {state['identity'].get(name)!r}, is {value!r}"
-            for name, value in self.identity.items()
-            if state["identity"].get(name) != value
-        ]
-        if changes:
-            raise ValueError(
-                f"{file}: of an unfinished run with other settings ({', '.join(changes)}). Delete it to start afresh, "
-                "or set them back to go on with it"
-            )
+        provenance.refuse_another(file, state["identity"], self.identity)
         self.encoder.load_state_dict(state["encoder"])
         self.objective.load_state_dict(state["objective"])
         self.adam.load_state_dict(state["adam"])

@@ -159,3 +159,19 @@ def write(path: str | Path, make: Callable[[Path], object]) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse the checkpoint of a run with other settings.
+
+    Raises
+    ------
+    ValueError
+        What is different, and what to do.
+    """
+    changes = [f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
+    if changes:
+        raise ValueError(
+            f"{file}: of an unfinished run with other settings ({', '.join(changes)}). Delete it to start afresh, "
+            "or set them back to go on with it"
+        )

@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(domain_params, tmp_path,
     monkeypatch.setattr(domain.finetune, "train_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         domain.run(domain_params(**options))
-    with pytest.raises(ValueError, match="of an unfinished run with another lr"):
+    with pytest.raises(ValueError, match=r"of an unfinished run with other settings \(lr was"):
         domain.run(domain_params(lr=1e-3, **options))
     monkeypatch.setattr(domain.finetune, "train_epoch", original)
     assert same(weights(straight), weights(domain.run(domain_params(**options))[-1]))

@@ -220,3 +220,29 @@ def test_a_network_that_convolves_takes_drawings_of_another_size(tmp_path):
 def test_clips_towers_take_one_size_only():
     with pytest.raises(ValueError, match="small/random: takes drawings of 224 pixels, not of 112"):
         encoder.load("small/random", size=112)
+
+
+@pytest.mark.parametrize("source", ["small/random", "timm-mobilenetv3_small_050/random"])
+def test_adam_goes_on_from_its_moments(tmp_path, source):
+    """With its weights and moments an encoder is trained on as if nothing had happened."""
+    images = torch.randint(0, 256, (4, 224, 224, 3), dtype=torch.uint8)
+
+    def steps(model, adam, count):
+        for _ in range(count):
+            model(images).square().mean().backward()
+            adam.step()
+            adam.zero_grad()
+        return model.state_dict()
+
+    whole = encoder.load(source)
+    adam = torch.optim.Adam(whole.parameters(), 1e-3, fused=True)
+    steps(whole, adam, 2)
+    encoder.save_moments(whole.save(tmp_path), whole, adam)
+    expected = steps(whole, adam, 1)
+    again = encoder.load(tmp_path)
+    adam = torch.optim.Adam(again.parameters(), 1e-3, fused=True)
+    encoder.load_moments(tmp_path, again, adam)
+    found = steps(again, adam, 1)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(FileNotFoundError, match="pretrain with keep_moments"):
+        encoder.load_moments(tmp_path / "other", again, adam)

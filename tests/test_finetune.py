@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn import metrics
 
-from moleclip import datasets, finetune, params, splits, stats
+from moleclip import datasets, encoder, finetune, params, splits, stats
 from moleclip.finetune import Training
 
 SERIES = datasets.load("chembl2321810")
@@ -329,6 +329,22 @@ def test_fewer_molecules_than_a_split_needs(tmp_path, finetune_params, count, pa
     file.write_text("smiles,y\n" + "".join(f"{'C' * (n + 1)},{n}.5\n" for n in range(count)))
     with pytest.raises(ValueError, match=rf"own\.csv: of {count} molecules, none are left for the {part} set"):
         finetune.problem(finetune_params(dataset=str(file)))
+
+
+def test_moments_of_pretraining_change_the_training(job, finetune_params, tmp_path):
+    model = encoder.load("small/random")
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    model(torch.randint(0, 256, (4, 224, 224, 3), dtype=torch.uint8)).square().mean().backward()
+    adam.step()
+    encoder.save_moments(model.save(tmp_path), model, adam)
+    images = finetune.draw(job, finetune_params())
+    with_and_without = [
+        finetune.train_encoder(job, finetune_params(encoder=str(tmp_path), moments=moments), ONE, 0, images)
+        for moments in (True, False)
+    ]
+    assert len({float(np.nansum(result.predictions)) for result in with_and_without}) == 2
+    with pytest.raises(params.ParameterError, match="moments are Adam's"):
+        finetune_params(moments=True, optimizer="sgd")
 
 
 def test_sgd_is_imagemols():

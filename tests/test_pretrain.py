@@ -287,6 +287,17 @@ def test_tensorboard_gets_what_metrics_get(pretrain_params):
     assert np.allclose(losses, pretrain.read_metrics(folder)["loss"].dropna())
 
 
+def test_moments_are_kept_where_asked_for(pretrain_params):
+    p = pretrain_params(keep_moments=True)
+    folder = pretrain.run(p)
+    again = encoder.load(folder)
+    adam = torch.optim.Adam(again.parameters(), fused=True)
+    encoder.load_moments(folder, again, adam)
+    steps = {float(state["step"]) for state in adam.state.values()}
+    metrics = pd.read_json(folder / "metrics.jsonl", lines=True)
+    assert steps == {metrics["step"].max()}
+
+
 def test_neighbours_by_hand():
     known = torch.eye(3).repeat_interleave(10, 0)
     classes = torch.arange(3).repeat_interleave(10)
