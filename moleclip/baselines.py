@@ -1,10 +1,17 @@
 """Baselines: fingerprints, descriptors, forests, a linear head, and the mean. A score without them says little."""
 
+import json
+import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from rdkit.Chem import Descriptors, rdFingerprintGenerator
 from sklearn import ensemble
@@ -16,9 +23,11 @@ from sklearn.preprocessing import StandardScaler
 
 from moleclip import datasets
 from moleclip.datasets import Task
+from moleclip.splits import Split
 
 TREES = 500
-SEEDED = ("ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest", "descriptor_extra_trees")
+FORESTS = ("ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest", "descriptor_extra_trees")
+SEEDED = (*FORESTS, "chemprop")
 # Of the linear head, from strong to weak.
 PENALTIES = 10.0 ** np.arange(5, -4, -1)
 
@@ -92,6 +101,59 @@ def _forest(model: str, task: Task, seed: int) -> Any:
     # A third of the features a split, as Breiman has it for regression; scikit-learn's default is all of them.
     features = 1 / 3 if task == "regression" else "sqrt"
     return forests[model, task](TREES, max_features=features, random_state=seed)
+
+
+def chemprop(
+    smiles: Sequence[str], labels: NDArray[np.float64], split: Split, task: Task, seed: int
+) -> NDArray[np.float64]:
+    """Train chemprop's D-MPNN (J. Chem. Inf. Model. 2024, 64, 9) by its own command line, with its own defaults.
+
+    Parameters
+    ----------
+    split : Split
+        Its validation part chooses the epoch, as chemprop does.
+
+    Returns
+    -------
+    ndarray of float64, shape [N, T]
+        As `predict` gives them.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such command; the message says how to get it.
+    RuntimeError
+        The command failed; the message ends as its output does.
+    """
+    command = os.environ.get("MOLECLIP_CHEMPROP") or shutil.which("chemprop")
+    if not command:
+        raise FileNotFoundError(
+            "chemprop: no such command. It needs another RDKit than this project, so give it an environment of its "
+            "own: `pipx install chemprop`, or name its command in MOLECLIP_CHEMPROP"
+        )
+    targets = [f"y{number}" for number in range(labels.shape[1])]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        table = pd.DataFrame(labels, columns=targets)
+        table.insert(0, "smiles", list(smiles))
+        table.to_csv(folder / "molecules.csv", index=False)
+        parts = {part: getattr(split, part).tolist() for part in ("train", "val", "test")}
+        (folder / "splits.json").write_text(json.dumps([parts]))
+        training = ["--data-path", "molecules.csv", "--splits-file", "splits.json", "--task-type", task]
+        training += ["--target-columns", *targets, "--pytorch-seed", str(seed), "--output-dir", "model"]
+        _run([command, "train", *training], folder)
+        model = str(next(folder.glob("model/**/best.pt")))
+        _run([command, "predict", "-i", "molecules.csv", "--model-paths", model, "-o", "predictions.csv"], folder)
+        found = pd.read_csv(folder / "predictions.csv")
+    if list(found["smiles"]) != list(smiles):
+        raise RuntimeError(f"chemprop: {len(found)} molecules came back, not the {len(smiles)} that went in, in order")
+    return found.filter(regex=r"^y\d+").to_numpy(np.float64)[:, -len(targets) :]
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[:2])} failed:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
 def linear(

@@ -50,6 +50,7 @@ MODEL_NAMES = {
     "ecfp4_extra_trees": "ECFP4 + extra trees",
     "descriptor_forest": "descriptors + random forest",
     "descriptor_extra_trees": "descriptors + extra trees",
+    "chemprop": "chemprop's D-MPNN",
     "mean": "training mean",
 }
 

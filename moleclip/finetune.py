@@ -381,8 +381,10 @@ def _train_fingerprint_mlp(job: Problem, p: params.Finetune, training: Training,
 
 
 def _train_baseline(name: str, job: Problem, seed: int) -> Result:
-    predictions = baselines.predict(name, job.smiles, job.labels, job.split.train, job.dataset.task, seed)
-    return _without_training(predictions, job)
+    task = job.dataset.task
+    if name == "chemprop":
+        return _without_training(baselines.chemprop(job.smiles, job.labels, job.split, task, seed), job)
+    return _without_training(baselines.predict(name, job.smiles, job.labels, job.split.train, task, seed), job)
 
 
 def _train_frozen(job: Problem, p: params.Finetune, seed: int, images: NDArray[np.uint8]) -> Result:

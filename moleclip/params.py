@@ -136,6 +136,7 @@ Baseline = Literal[
     "ecfp4_extra_trees",
     "descriptor_forest",
     "descriptor_extra_trees",
+    "chemprop",
     "frozen",
 ]
 

@@ -1,5 +1,8 @@
 """Baselines against second implementations."""
 
+import os
+import sys
+
 import numpy as np
 import pytest
 from rdkit import Chem, DataStructs
@@ -30,7 +33,7 @@ def test_descriptors_are_rdkits_and_finite_or_missing():
     assert not np.isinf(found).any()
 
 
-@pytest.mark.parametrize("name", baselines.SEEDED)
+@pytest.mark.parametrize("name", baselines.FORESTS)
 def test_forests_beat_the_mean_and_are_seeded(name):
     split = splits.random(len(SERIES), 1)
     runs = [
@@ -73,3 +76,48 @@ def test_missing_labels_are_left_out():
         baselines.predict("ecfp4_forest", SERIES.smiles[:60], labels, rows, "regression", 0) for rows in (train, kept)
     )
     assert np.array_equal(found, expected)
+
+
+FAKE = """#!{python}
+import json, pathlib, sys
+import pandas as pd
+options = dict(zip(sys.argv[2:], sys.argv[3:]))
+if sys.argv[1] == "train":
+    table, (parts,) = pd.read_csv(options["--data-path"]), json.load(open(options["--splits-file"]))
+    assert (options["--task-type"], options["--pytorch-seed"]) == ("regression", "5")
+    model = pathlib.Path(options["--output-dir"], "model_0", "best.pt")
+    model.parent.mkdir(parents=True)
+    table.iloc[parts["train"], 1:].mean().to_json(model)
+else:
+    table, means = pd.read_csv(options["-i"]), json.load(open(options["--model-paths"]))
+    table.assign(**means).to_csv(options["-o"], index=False)
+"""
+
+
+def test_chemprop_gets_the_split_and_gives_its_predictions_back(tmp_path, monkeypatch):
+    command = tmp_path / "chemprop"
+    command.write_text(FAKE.format(python=sys.executable))
+    command.chmod(0o755)
+    monkeypatch.setenv("MOLECLIP_CHEMPROP", str(command))
+    smiles, labels = ["C" * n for n in range(1, 21)], np.arange(40.0).reshape(20, 2)
+    labels[3, 1] = np.nan
+    split = splits.random(20, 1)
+    found = baselines.chemprop(smiles, labels, split, "regression", 5)
+    assert found == pytest.approx(baselines.predict("mean", smiles, labels, split.train, "regression", 5))
+    with pytest.raises(RuntimeError, match=r"(?s)chemprop train failed.*AssertionError"):
+        baselines.chemprop(smiles, labels, split, "regression", 6)
+    monkeypatch.delenv("MOLECLIP_CHEMPROP")
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(FileNotFoundError, match="pipx install chemprop"):
+        baselines.chemprop(smiles, labels, split, "regression", 5)
+
+
+@pytest.mark.skipif(not os.environ.get("MOLECLIP_CHEMPROP"), reason="needs chemprop's command (MOLECLIP_CHEMPROP)")
+def test_chemprop_itself_learns_more_than_the_mean():
+    series = datasets.load("chembl2321810")
+    smiles, labels = list(series.smiles[:200]), series.labels[:200]
+    split = splits.random(200, 1)
+    found = baselines.chemprop(smiles, labels, split, "regression", 1)
+    mean = baselines.predict("mean", smiles, labels, split.train, "regression", 1)
+    errors = [np.abs(values - labels)[split.test].mean() for values in (found, mean)]
+    assert errors[0] < errors[1]

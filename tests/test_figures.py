@@ -1,6 +1,8 @@
 """Figures: byte-stable, with provenance, and showing the numbers they were given."""
 
 import json
+import re
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -190,3 +192,9 @@ def test_contrasts_tell_splits_from_repeats():
     shown = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() == "o"}
     assert shown[0].get_xdata()[0] == pytest.approx(100 * np.mean([4 / 9, 4 / 10, 4 / 8]))
     assert (shown[0].get_markerfacecolor(), shown[1].get_markerfacecolor()) == ("C0", "white")
+
+
+def test_the_page_draws_every_figure_it_may_be_asked_for():
+    cells = json.loads((params.ROOT / "notebooks" / "10_draw_figures.ipynb").read_text())["cells"]
+    drawn = re.findall(r'page\.draw\("(\w+)"\)', "".join("".join(cell["source"]) for cell in cells))
+    assert sorted(drawn) == sorted(get_args(params.PageFigure))
