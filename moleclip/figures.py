@@ -316,8 +316,9 @@ def baseline(table: pd.DataFrame) -> Figure:
     sets = list(dict.fromkeys(table["set"]))
     heights = [table["set"].eq(name).sum() + 1 for name in sets]
     rows = -(-len(sets) // 2)
-    size = (PAGE, 0.3 + 0.16 * sum(max(heights[2 * row : 2 * row + 2]) + 2 for row in range(rows)))
-    figure, axes = plt.subplots(rows, 2, figsize=size, squeeze=False)
+    lines = [max(heights[2 * row : 2 * row + 2]) for row in range(rows)]
+    size = (PAGE, 0.3 + 0.14 * sum(lines) + 0.55 * rows)
+    figure, axes = plt.subplots(rows, 2, figsize=size, squeeze=False, gridspec_kw={"height_ratios": lines})
     for ax, name in zip(axes.flat, sets, strict=False):
         part = table[table["set"] == name]
         y = np.arange(len(part))
@@ -337,7 +338,7 @@ def baseline(table: pd.DataFrame) -> Figure:
         ax.set(yticks=y, yticklabels=split, ylim=(len(part) - 0.5, -0.5))
         ax.set_xlabel(f"test {metric} ({unit})" if unit else f"test {metric}")
         ax.set_title(f"{name}, lr {head_lr:g}, batch {batch_size}")
-    axes[0][0].legend(frameon=False, fontsize=6)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     for ax in axes.flat[len(sets) :]:
         ax.axis("off")
     return figure

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import count, takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import openpyxl
 import pandas as pd
@@ -175,7 +175,8 @@ def beside(scores: pd.DataFrame) -> pd.DataFrame:
     """Set our runs of the fingerprint MLP beside the released ones, split by split.
 
     Theirs are the final runs or, where there are none (MoleculeNet), those of the learning rate with the best test
-    score, which are the printed ones. Ours are the runs at the same learning rate and of the same stage.
+    score, which are the printed ones. Ours are our final runs, whatever their learning rate (a label of theirs may be
+    wrong), or those of the same learning rate of the grid.
 
     Parameters
     ----------
@@ -185,39 +186,43 @@ def beside(scores: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        set, seed, metric, unit, batch_size, head_lr, theirs, theirs_sd, theirs_runs, ours, ours_sd, ours_runs,
-        difference (ours - theirs), standard_error (of the difference, from the spread of the runs on this split).
+        set, seed, metric, unit, batch_size, head_lr, theirs_head_lr (as labelled), theirs, theirs_sd, theirs_runs,
+        ours, ours_sd, ours_runs, difference (ours - theirs), standard_error (of the difference, from the spread of
+        the runs on this split).
     """
     ours = scores[scores["encoder"] == "fingerprint_mlp"].copy()
     rows = []
     for (name, seed), job in ours.groupby(["set", "seed"], sort=False):
-        table = baseline(str(job["dataset"].iloc[0])).astype({"head_lr": float})
-        table = table[table["split"].isin((f"seed-{seed}", "scaffold"))]
-        final = table["stage"].str.startswith("final")
-        if final.any():
-            table = table[final]
-        else:
-            means = table.groupby("head_lr")["value"].mean()
-            higher = stats.higher_is_better(job["metric"].iloc[0])
-            table = table[table["head_lr"] == (means.idxmax() if higher else means.idxmin())]
-        head_lr = float(table["head_lr"].iloc[0])
-        same = job[(job["head_lr"] == head_lr) & (job["stage"] == ("final" if final.any() else "grid"))]
+        theirs = _comparable(job["dataset"].iloc[0], seed, job["metric"].iloc[0])
+        their_lr, final = theirs["head_lr"].iloc[0], theirs["stage"].iloc[0].startswith("final")
+        same = job[job["stage"] == "final"] if final else job[(job["head_lr"] == their_lr) & (job["stage"] == "grid")]
         if same.empty:
             continue
-        theirs, test = table["value"], same["test"]
+        them, us = theirs["value"], same["test"]
         rows.append(
             {
                 "set": name,
                 "seed": seed,
-                **{column: job[column].iloc[0] for column in ("metric", "unit", "batch_size")},
-                "head_lr": head_lr,
-                **{"theirs": theirs.mean(), "theirs_sd": theirs.std(), "theirs_runs": len(theirs)},
-                **{"ours": test.mean(), "ours_sd": test.std(), "ours_runs": len(test)},
-                "difference": test.mean() - theirs.mean(),
-                "standard_error": (theirs.var() / len(theirs) + test.var() / len(test)) ** 0.5,
+                **{column: same[column].iloc[0] for column in ("metric", "unit", "batch_size", "head_lr")},
+                "theirs_head_lr": their_lr,
+                **{"theirs": them.mean(), "theirs_sd": them.std(), "theirs_runs": len(them)},
+                **{"ours": us.mean(), "ours_sd": us.std(), "ours_runs": len(us)},
+                "difference": us.mean() - them.mean(),
+                "standard_error": (them.var() / len(them) + us.var() / len(us)) ** 0.5,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _comparable(dataset: str, seed: Any, metric: str) -> pd.DataFrame:
+    """Released runs of the baseline on one split that a score of it is made of."""
+    table = baseline(dataset).astype({"head_lr": float})
+    table = table[table["split"].isin((f"seed-{seed}", "scaffold"))]
+    final = table["stage"].str.startswith("final")
+    if final.any():
+        return table[final]
+    means = table.groupby("head_lr")["value"].mean()
+    return table[table["head_lr"] == (means.idxmax() if stats.higher_is_better(metric) else means.idxmin())]
 
 
 class _Sheet:

@@ -1,11 +1,13 @@
 """The authors' runs: every one is read, under the right label, and nothing else is."""
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
@@ -234,3 +236,30 @@ def test_a_missing_sheet_is_named(tmp_path):
     Workbook().save(tmp_path / "empty.xlsx")
     with pytest.raises(ValueError, match=re.escape("has no sheet DHBDs, ")):
         released.runs(tmp_path / "empty.xlsx")
+
+
+def test_our_runs_beside_theirs():
+    """Against the printed scores of the baseline: 1.20 for selectivity's final runs, 1.58 for ESOL's best cell."""
+    ours = {"encoder": "fingerprint_mlp", "unit": "", "batch_size": 4}
+    final = [
+        {**ours, "set": "lr_1e-3", "dataset": "Phosphines_selectivity", "metric": "MAE", "stage": "final"}
+        | {"seed": seed, "head_lr": 1e-3, "test": 1.0 + step}
+        for seed in range(1, 6)
+        for step in (0.0, 0.2)
+    ]
+    grid = [
+        {**ours, "set": "esol", "dataset": "esol", "metric": "RMSE", "stage": "grid", "seed": 1}
+        | {"head_lr": lr, "test": test}
+        for lr, test in ((1e-3, 1.5), (1e-3, 1.7), (1e-5, 9.0))
+    ]
+    others = [line | {"encoder": "mean", "test": 9.0} for line in final]
+    found = released.beside(pd.DataFrame(final + grid + others)).set_index("set")
+    selectivity, esol = found.loc["lr_1e-3"], found.loc["esol"]
+    assert selectivity["theirs"].mean() == pytest.approx(1.20, abs=0.005)
+    assert set(selectivity["theirs_head_lr"]) == {1e-5}
+    assert set(selectivity["theirs_runs"]) == {10}
+    assert selectivity["ours"].tolist() == pytest.approx([1.1] * 5)
+    assert (esol["theirs"], esol["ours"], esol["ours_runs"]) == (pytest.approx(1.58, abs=0.005), pytest.approx(1.6), 2)
+    assert esol["difference"] == pytest.approx(1.6 - esol["theirs"])
+    error = math.hypot(esol["theirs_sd"] / math.sqrt(3), np.std([1.5, 1.7], ddof=1) / math.sqrt(2))
+    assert esol["standard_error"] == pytest.approx(error)
