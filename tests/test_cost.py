@@ -1,5 +1,8 @@
 """What a profile amounts to, by hand."""
 
+import re
+
+import pandas as pd
 import pytest
 
 from moleclip import cost, params
@@ -39,3 +42,18 @@ def test_the_command(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["cost", "huor"])
     assert cost.main() == 1
     assert "did you mean 'hour'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("profile", ["hour", "paper"])
+def test_a_profile_says_what_it_costs(profile):
+    own = cost.table(profile).query("fan_out == @profile")
+    said = f"# {own['jobs'].sum()} jobs, about {own['gpu_hours'].sum():.0f} GPU hour"
+    assert said in (params.ROOT / "params" / profile / "profile.yaml").read_text()
+
+
+def test_the_readme_says_it_too():
+    readme = (params.ROOT / "README.md").read_text()
+    sums = pd.concat(map(cost.table, ("hour", "paper"))).groupby("fan_out")[["jobs", "trainings"]].sum()
+    for name in ("hour", "paper", "ablations", "domain", "r_groups"):
+        jobs, trainings = sums.loc[name]
+        assert re.search(rf"`{name}` \| {jobs:.0f} \| {trainings:,.0f} \|", readme), name
