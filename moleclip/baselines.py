@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,39 +32,32 @@ SEEDED = (*FORESTS, "chemprop")
 PENALTIES = 10.0 ** np.arange(5, -4, -1)
 
 
-def morgan(smiles: Sequence[str], radius: int = 2, bits: int = 2048) -> NDArray[np.float32]:
-    """Morgan fingerprints (ECFP4 at radius 2), the input of the paper's fingerprint baseline.
+class Features:
+    """Fingerprints and descriptors of molecules, each computed when first asked for."""
 
-    Returns
-    -------
-    ndarray of float32, shape [N, bits]
-        0 or 1.
-    """
-    return _morgan(tuple(smiles), radius, bits).copy()
+    def __init__(self, smiles: Sequence[str]) -> None:
+        self.smiles = list(smiles)
 
+    @cached_property
+    def morgan(self) -> NDArray[np.float32]:
+        """Morgan fingerprints of 0 and 1, float32 [N, 2048]: the paper's baseline; ECFP4, as the radius is 2."""
+        generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+        found = [generator.GetFingerprintAsNumPy(datasets.parse(text)) for text in self.smiles]
+        return np.stack(found).astype(np.float32)
 
-@cache
-def _morgan(smiles: tuple[str, ...], radius: int, bits: int) -> NDArray[np.float32]:
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
-    return np.stack([generator.GetFingerprintAsNumPy(datasets.parse(text)) for text in smiles]).astype(np.float32)
-
-
-def descriptors(smiles: Sequence[str]) -> NDArray[np.float32]:
-    """All descriptors of `rdkit.Chem.Descriptors`, float32 [N, D]; NaN where one is not defined or not finite."""
-    return _descriptors(tuple(smiles)).copy()
-
-
-@cache
-def _descriptors(smiles: tuple[str, ...]) -> NDArray[np.float32]:
-    rows = [list(Descriptors.CalcMolDescriptors(datasets.parse(text), missingVal=np.nan).values()) for text in smiles]
-    values = np.array(rows, np.float64)
-    values[~(np.abs(values) < np.finfo(np.float32).max)] = np.nan
-    return values.astype(np.float32)
+    @cached_property
+    def descriptors(self) -> NDArray[np.float32]:
+        """All of `rdkit.Chem.Descriptors`, float32 [N, D]; NaN where one is not defined or not finite."""
+        molecules = map(datasets.parse, self.smiles)
+        rows = [list(Descriptors.CalcMolDescriptors(molecule, missingVal=np.nan).values()) for molecule in molecules]
+        values = np.array(rows, np.float64)
+        values[~(np.abs(values) < np.finfo(np.float32).max)] = np.nan
+        return values.astype(np.float32)
 
 
 def predict(
     name: str,
-    smiles: Sequence[str],
+    features: Features,
     labels: NDArray[np.float64],
     train: NDArray[np.int64],
     task: Task,
@@ -86,7 +79,7 @@ def predict(
     if name == "mean":
         return np.broadcast_to(np.nanmean(labels[train], axis=0), labels.shape).copy()
     kind, _, model = name.partition("_")
-    inputs = morgan(smiles) if kind == "ecfp4" else descriptors(smiles)
+    inputs = features.morgan if kind == "ecfp4" else features.descriptors
     forest = _forest(model, task, seed)
     return _by_column(lambda: make_pipeline(SimpleImputer(strategy="median"), forest), inputs, labels, train, task)
 

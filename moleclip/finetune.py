@@ -224,15 +224,16 @@ def _models(job: Problem, p: params.Finetune) -> dict[str, Train]:
     """Functions that train each model of a job, by its name in the tables."""
     models: dict[str, Train] = {}
     drawings = functools.cache(lambda: draw(job, p))  # once, when first needed
+    features = baselines.Features(job.smiles)
     if p.encoder:
         models[p.name] = lambda training, seed: train_encoder(job, p, training, seed, drawings())
     for name in p.baselines:
         if name == "fingerprint_mlp":
-            models[name] = lambda training, seed: _train_fingerprint_mlp(job, p, training, seed)
+            models[name] = lambda training, seed: _train_fingerprint_mlp(job, p, training, seed, features)
         elif name == "frozen":
             models[f"{p.name}_frozen"] = lambda _, seed: _train_frozen(job, p, seed, drawings())
         else:
-            models[name] = lambda _, seed, name=name: _train_baseline(name, job, seed)  # type: ignore[misc]
+            models[name] = lambda _, seed, name=name: _train_baseline(name, job, seed, features)  # type: ignore[misc]
     return models
 
 
@@ -371,8 +372,10 @@ def optimizer(
     return torch.optim.SGD(groups, momentum=0.9, weight_decay=weight_decay)
 
 
-def _train_fingerprint_mlp(job: Problem, p: params.Finetune, training: Training, seed: int) -> Result:
-    fingerprints = torch.from_numpy(baselines.morgan(job.smiles))
+def _train_fingerprint_mlp(
+    job: Problem, p: params.Finetune, training: Training, seed: int, features: baselines.Features
+) -> Result:
+    fingerprints = torch.from_numpy(features.morgan)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = head(fingerprints.shape[1], job.labels.shape[1])
@@ -380,11 +383,11 @@ def _train_fingerprint_mlp(job: Problem, p: params.Finetune, training: Training,
     return fit(model, adam, lambda rows, _: fingerprints[rows], job, p, training.epochs, seed)
 
 
-def _train_baseline(name: str, job: Problem, seed: int) -> Result:
+def _train_baseline(name: str, job: Problem, seed: int, features: baselines.Features) -> Result:
     task = job.dataset.task
     if name == "chemprop":
         return _without_training(baselines.chemprop(job.smiles, job.labels, job.split, task, seed), job)
-    return _without_training(baselines.predict(name, job.smiles, job.labels, job.split.train, task, seed), job)
+    return _without_training(baselines.predict(name, features, job.labels, job.split.train, task, seed), job)
 
 
 def _train_frozen(job: Problem, p: params.Finetune, seed: int, images: NDArray[np.uint8]) -> Result:
