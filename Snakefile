@@ -31,6 +31,7 @@ RUN = (
     "OMP_NUM_THREADS={threads} {sys.executable} -m moleclip.notebooks run {input.notebook} {output.notebook}"
     " --file {input.parameters}"
 )
+OVERRIDES = " --yaml {params.overrides:q}"
 
 
 def modules(source):
@@ -81,11 +82,11 @@ try:  # refuse a bad fan-out before anything runs
     DRAWN["jobs"] = [job.overrides["output"] for job in JOBS]
     DRAWING = read(PAGE, **DRAWN)
     # What says that an encoder folder is whole.
-    ENCODERS = {folder: f"{folder}/{PRETRAIN}.json" for folder in (f"{OWN}/encoders/{name}" for name in PRETRAINED)}
-    ENCODERS[PARAMETERS[PRETRAIN].output] = f"{PARAMETERS[PRETRAIN].output}/{PRETRAIN}.json"
-    for name, values in FOCUSED.items():
-        folders = (f"{OWN}/encoders/{name}/epochs_{epochs}" for epochs in read(DOMAIN, **values).epochs)
-        ENCODERS |= {folder: f"{OWN}/encoders/{name}/{DOMAIN}.json" for folder in folders}
+    folders = [PARAMETERS[PRETRAIN].output, *(values["output"] for values in PRETRAINED.values())]
+    ENCODERS = {folder: f"{folder}/{PRETRAIN}.json" for folder in folders}
+    for values in FOCUSED.values():
+        folder = values["output"]
+        ENCODERS |= {f"{folder}/epochs_{n}": f"{folder}/{DOMAIN}.json" for n in read(DOMAIN, **values).epochs}
     for values in [*(job.overrides for job in JOBS), *FOCUSED.values()]:
         if (source := values.get("encoder", "")).startswith(f"{RUNS}/") and source not in ENCODERS:
             raise params.ParameterError(f"no notebook writes {source!r}{params.nearest(source, list(ENCODERS))}")
@@ -127,9 +128,11 @@ rule pretrain:
         weights=f"{PARAMETERS[PRETRAIN].output}/model.safetensors",
         card=f"{PARAMETERS[PRETRAIN].output}/config.json",
         record=f"{PARAMETERS[PRETRAIN].output}/{PRETRAIN}.json",
+    params:
+        overrides="{}",
     threads: workflow.cores
     shell:
-        RUN
+        RUN + OVERRIDES
 
 
 def trained(source):
@@ -159,10 +162,7 @@ def outputs(notebook):
     }
 
 
-rule pretrain_another:
-    input:
-        **code(PRETRAIN),
-        labels=PARAMETERS[PRETRAIN].labels,
+use rule pretrain as pretrain_another with:
     output:
         notebook=f"{OWN}/notebooks/{PRETRAIN}/{{variant}}.ipynb",
         weights=f"{OWN}/encoders/{{variant}}/model.safetensors",
@@ -172,11 +172,8 @@ rule pretrain_another:
         variant=only(PRETRAINED),
     params:
         overrides=lambda wildcards: json.dumps(PRETRAINED[wildcards.variant]),
-    threads: workflow.cores
     resources:
         gpu=1,
-    shell:
-        RUN + " --yaml {params.overrides:q}"
 
 
 rule pretrain_domain:
@@ -194,7 +191,7 @@ rule pretrain_domain:
     resources:
         gpu=1,
     shell:
-        RUN + " --yaml {params.overrides:q}"
+        RUN + OVERRIDES
 
 
 rule catalysis:
@@ -210,23 +207,17 @@ rule catalysis:
     params:
         overrides=lambda wildcards: json.dumps(job_of(wildcards).overrides),
     shell:
-        RUN + " --yaml {params.overrides:q}"
+        RUN + OVERRIDES
 
 
-rule moleculenet:
+use rule catalysis as moleculenet with:
     input:
         unpack(trained_encoder),
         **code(MOLECULENET),
     output:
         **outputs(MOLECULENET),
-    resources:
-        gpu=lambda wildcards: int(bool(job_of(wildcards).overrides.get("encoder", ""))),
     wildcard_constraints:
         dataset=only(FAN_OUT.finetune_moleculenet),
-    params:
-        overrides=lambda wildcards: json.dumps(job_of(wildcards).overrides),
-    shell:
-        RUN + " --yaml {params.overrides:q}"
 
 
 # The profile's own page shows its whole walk, a study's only its jobs.
@@ -236,7 +227,6 @@ FINETUNED = [
     for job in JOBS
     for path in outputs(job.notebook).values()
 ]
-
 
 FIGURES = getattr(DRAWING, "figures", ["r_groups"])
 
@@ -253,7 +243,7 @@ rule draw:
     params:
         overrides=json.dumps(DRAWN),
     shell:
-        RUN + " --yaml {params.overrides:q}"
+        RUN + OVERRIDES
 
 
 rule all:
