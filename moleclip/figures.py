@@ -275,8 +275,12 @@ def scores(table: pd.DataFrame) -> Figure:
     order += sorted(set(table["encoder"]) - set(order))
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    size = (COLUMN * columns, rows * (0.7 + 0.25 * len(order)))
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
+    counts = [part["encoder"].nunique() for _, part in panels]
+    lines = [max(counts[columns * row : columns * (row + 1)]) for row in range(rows)]
+    size = (COLUMN * columns, 0.75 * rows + 0.22 * sum(lines))
+    same = len({frozenset(part["encoder"]) for _, part in panels}) == 1
+    ratios = {"height_ratios": [line + 1 for line in lines]}
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=same, squeeze=False, gridspec_kw=ratios)
     for ax, (name, part) in zip(axes.flat, panels, strict=False):
         _scores_panel(ax, str(name), part, order)
     for ax in axes.flat[len(panels) :]:
@@ -287,21 +291,22 @@ def scores(table: pd.DataFrame) -> Figure:
 def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str]) -> None:
     metric, unit, kind, drawing = table[["metric", "unit", "split", "drawing"]].iloc[0]
     splits = table.groupby("encoder")["seed"].nunique().min()
-    for y, name in enumerate(order):
+    shown = [name for name in order if name in set(table["encoder"])]
+    for y, name in enumerate(shown):
         rows = table[table["encoder"] == name].sort_values("seed")
-        if rows.empty:
-            continue
         interval = stats.mean_ci(list(rows["test"]))
         half = interval.high - interval.mean if splits > 1 else rows["sd"].fillna(0.0).iloc[0]
         if splits > 1:
             ax.plot(rows["test"], np.full(len(rows), y), "o", markersize=3, color="0.6", zorder=2)
-        ax.errorbar([interval.mean], [y], xerr=[half], fmt="D", markersize=4, capsize=3, color=f"C{y}", zorder=3)
+        ax.errorbar(
+            [interval.mean], [y], xerr=[half], fmt="D", markersize=4, capsize=3, color=f"C{order.index(name)}", zorder=3
+        )
     least, most = table["runs"].min(), table["runs"].max()
     runs = f"mean and SD of {most if least == most else f'{least} to {most}'} runs" if most > 1 else "one run"
     ax.set(
-        yticks=range(len(order)),
-        yticklabels=[MODEL_NAMES.get(name, name) for name in order],
-        ylim=(len(order) - 0.5, -0.5),
+        yticks=range(len(shown)),
+        yticklabels=[MODEL_NAMES.get(name, name) for name in shown],
+        ylim=(len(shown) - 0.5, -0.5),
         xlabel=_with_unit(f"test {metric}", unit),
     )
     spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: {runs}"
