@@ -44,6 +44,11 @@ MODEL_NAMES = {
     "clip_frozen": "CLIP, frozen + linear",
     "random": "random encoder",
     "random_frozen": "random, frozen + linear",
+    "imagenet": "ImageNet's weights",
+    "random_pretrained": "random, then molecules",
+    "imagenet_pretrained": "ImageNet, then molecules",
+    "domain": "domain-focused encoder",
+    "domain_frozen": "domain-focused, frozen + linear",
     "imagemol": "ImageMol",
     "fingerprint_mlp": "Morgan + MLP",
     "ecfp4_forest": "ECFP4 + random forest",
@@ -442,6 +447,7 @@ def robustness(gaps: pd.DataFrame, model: str, rival: str) -> Figure:
         From `stats.robustness`.
     """
     sets = list(dict.fromkeys(gaps["dataset"]))
+    names = [f"{name} ({gaps.loc[gaps['dataset'] == name, 'splits'].min()} splits)" for name in sets]
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 1.1 + 0.5 * len(sets)), sharey=True)
     panels = {
         left: (f"{MODEL_NAMES.get(rival, rival)} errs more by (%)", ("gap, plain", "gap, R-groups")),
@@ -456,7 +462,7 @@ def robustness(gaps: pd.DataFrame, model: str, rival: str) -> Figure:
             name = quantity.partition(", ")[2]
             name = MODEL_NAMES.get(name, name)
             ax.errorbar(rows["percent"], y, xerr=bars, fmt=marker, markersize=4, capsize=2, label=name)
-        ax.set(xlabel=label, yticks=range(len(sets)), yticklabels=sets, ylim=(len(sets) - 0.5, -0.5))
+        ax.set(xlabel=label, yticks=range(len(sets)), yticklabels=names, ylim=(len(sets) - 0.5, -0.5))
         ax.legend(frameon=False, fontsize=6)
     return figure
 
@@ -636,9 +642,7 @@ class Page:
 
     def _table(self, name: str, table: pd.DataFrame) -> None:
         """Write what a figure shows beside it."""
-        file = Path(self.p.output) / f"{name}.csv"
-        write = functools.partial(table.to_csv, index=False, float_format="%.6g")
-        self.files.append(provenance.write(file, write))
+        self.files.append(provenance.write_csv(Path(self.p.output) / f"{name}.csv", table))
 
     def _baseline(self) -> tuple[Figure, list[Path]]:
         table, _, files = self.jobs

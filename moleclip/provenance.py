@@ -1,5 +1,6 @@
 """What a result was made from: code, parameters, data, versions. Records are written last and whole."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -141,6 +142,11 @@ def sha256(path: str | Path) -> str:
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write JSON so that the file is either the old one or the whole new one."""
     write(path, lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> Path:
+    """Write a table of results as text, whole or not at all; six digits."""
+    return write(Path(path), functools.partial(table.to_csv, index=False, float_format="%.6g"))
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame) -> Path:

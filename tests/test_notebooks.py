@@ -116,13 +116,13 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
     notebook, figure = params.ROOT / "notebooks/07_replace_r_groups.ipynb", tmp_path / "figure"
     path = notebooks.run(notebook, tmp_path / "out.ipynb", None, {"runs": str(tmp_path), "output": str(figure)})
     assert len(outputs(path, "image/png")) == 2
-    gaps = pd.read_parquet(figure / "r_groups.parquet").set_index("quantity")
+    gaps = pd.read_csv(figure / "r_groups.csv").set_index("quantity")
     assert gaps.loc["gap, plain", "percent"] == pytest.approx((50 + 25) / 2)
     assert gaps.loc["loss, pretrained", "percent"] == pytest.approx((20 + 10) / 2)
     assert (figure / "r_groups.png").is_file()
     few = [f"{tmp_path}/finetune/made_plain/{encoder}/split_1" for encoder in ("pretrained", "random")]
     notebooks.run(notebook, path, None, {"runs": str(tmp_path), "output": str(figure), "jobs": few})
-    assert pd.read_parquet(figure / "r_groups.parquet")[["quantity", "splits"]].to_numpy().tolist() == [
+    assert pd.read_csv(figure / "r_groups.csv")[["quantity", "splits"]].to_numpy().tolist() == [
         ["gap, plain", 1]
     ]
     nothing = {"runs": str(tmp_path / "nothing"), "output": str(tmp_path / "empty")}
