@@ -122,9 +122,7 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
     assert (figure / "r_groups.png").is_file()
     few = [f"{tmp_path}/finetune/made_plain/{encoder}/split_1" for encoder in ("pretrained", "random")]
     notebooks.run(notebook, path, None, {"runs": str(tmp_path), "output": str(figure), "jobs": few})
-    assert pd.read_csv(figure / "r_groups.csv")[["quantity", "splits"]].to_numpy().tolist() == [
-        ["gap, plain", 1]
-    ]
+    assert pd.read_csv(figure / "r_groups.csv")[["quantity", "splits"]].to_numpy().tolist() == [["gap, plain", 1]]
     nothing = {"runs": str(tmp_path / "nothing"), "output": str(tmp_path / "empty")}
     path = notebooks.run(notebook, tmp_path / "skipped.ipynb", None, nothing)
     assert "no finished finetuning job" in path.read_text()
