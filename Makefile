@@ -39,7 +39,7 @@ study: run ## a study of a profile (NAME=baseline; PROFILE=paper, or demo if the
 rehearse: PROFILE = paper
 rehearse: .venv/installed ## a profile's walk and studies, cut to a few steps (PROFILE=paper; 25 minutes at most)
 	$(BIN)/python -m moleclip.rehearsal $(PROFILE)
-	for study in "" $(patsubst params/$(PROFILE)/study_%.yaml,%,$(wildcard params/$(PROFILE)/study_*.yaml)); do \
+	@for study in "" $(patsubst params/$(PROFILE)/study_%.yaml,%,$(wildcard params/$(PROFILE)/study_*.yaml)); do \
 		$(MAKE) --no-print-directory run PROFILE=rehearsal_$(PROFILE) STUDY=$$study || exit; \
 	done
 
