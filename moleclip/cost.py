@@ -5,6 +5,7 @@ python -m moleclip.cost paper
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,20 @@ def table(profile: str, rate: float = RATE) -> pd.DataFrame:
         and backward passes, in millions), gpu_hours. Baselines, which need no GPU, count as jobs only.
     """
     folder = params.ROOT / "params" / profile
-    rows = [row for study in (None, *params.studies(folder)) for row in _fan_out(folder, study)]
+    holdouts = datasets.registry().set_index("set")["holdout"].to_dict()
+    rows = [row for study in (None, *params.studies(folder)) for row in _fan_out(folder, study, holdouts)]
     found = pd.DataFrame(rows, columns=["fan_out", "part", "jobs", "trainings", "images"])
     found = found.groupby(["fan_out", "part"], sort=False).sum().reset_index()
     return found.assign(images=found["images"] / 1e6, gpu_hours=found["images"] / rate / 3600)
 
 
-def _fan_out(folder: Path, study: str | None) -> list[dict[str, Any]]:
+def _fan_out(folder: Path, study: str | None, holdouts: Mapping[Any, float]) -> list[dict[str, Any]]:
     own, fan_out = params.read_profile(folder, study)
     name = study or folder.name
     variants = list(fan_out.pretrain.values()) if study else [{}, *fan_out.pretrain.values()]
     rows = [{"part": "pretraining", **_pretraining(folder, own, values)} for values in variants]
     rows += [{"part": "domain", **_domain(folder, values)} for values in fan_out.pretrain_domain.values()]
-    rows += [{"part": job.dataset, **_finetuning(folder, job)} for job in params.jobs(fan_out, "")]
+    rows += [{"part": job.dataset, **_finetuning(folder, job, holdouts)} for job in params.jobs(fan_out, "")]
     return [{"fan_out": name, **row} for row in rows]
 
 
@@ -67,7 +69,7 @@ def _domain(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     return {"jobs": 1, "trainings": 1, "images": max(p.epochs) * _count(p.dataset, [p.sample])}
 
 
-def _finetuning(folder: Path, job: params.Job) -> dict[str, Any]:
+def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) -> dict[str, Any]:
     p = _read(folder, job.notebook, job.overrides)
     if not p.encoder:
         return {"jobs": 1, "trainings": 0, "images": 0}
@@ -75,8 +77,7 @@ def _finetuning(folder: Path, job: params.Job) -> dict[str, Any]:
     trainings = [(cells * p.repeats, p.epochs)] if cells > 1 or p.final_epochs is None else []
     trainings += [(p.final_repeats, p.final_epochs)] if p.final_epochs else []
     count = _count(p.dataset, [p.sample])
-    known = datasets.registry().set_index("set")["holdout"]
-    training = count - 2 * round((p.holdout or float(known.get(p.dataset, 0.1))) * count)
+    training = count - 2 * round((p.holdout or holdouts.get(p.dataset, 0.1)) * count)
     images = training * sum(number * epochs for number, epochs in trainings)
     return {"jobs": 1, "trainings": sum(number for number, _ in trainings), "images": images}
 

@@ -20,13 +20,8 @@ from moleclip import datasets, encoder, params, provenance, sources, weights
 # At most this much of each; None stays None.
 _LIMITS = {"epochs": 1, "final_epochs": 1, "repeats": 1, "final_repeats": 1, "batch_size": 16, "group_size": 4}
 _LIMITS |= {"processes": 2, "workers": 1, "sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
-_FIXED: dict[str, float | str | None] = {
-    "sample": 400,
-    "validation_fraction": 0.05,
-    "log_every": 5,
-    "checkpoint_every": 10,
-}
-_FIXED |= {"image_size": None}  # the small tower's own
+_FIXED: dict[str, float | str | None] = {"sample": 400, "validation_fraction": 0.05, "log_every": 5}
+_FIXED |= {"checkpoint_every": 10, "image_size": None}  # the small tower's own size
 _FIXED |= {"split": "random"}  # of so few molecules by scaffold, a part may have one class only
 _LAST = ("split_seeds", "head_lr", "augmentation")  # of which the last is enough, where there is a list
 _FEWER_CLASSES = 50  # times, as there are fewer molecules
