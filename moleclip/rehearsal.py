@@ -75,10 +75,11 @@ def _check_sets(fan_out: params.Profile) -> None:
 
 
 def _thin(fan_out: dict[str, Any]) -> None:
-    """Leave every model on the first set, two on each of the others, and several processes to one encoder."""
+    """Leave all models on the first set, one by turns on each other, and several processes to one encoder."""
     sets = [*fan_out["finetune_catalysis"].values(), *fan_out["finetune_moleculenet"].values()]
-    for values in sets[1:]:
-        values["models"] = values.get("models", list(fan_out["models"]))[:2]
+    for number, values in enumerate(sets[1:], 1):
+        models = values.get("models", list(fan_out["models"]))
+        values["models"] = [models[number % len(models)]]
     for values in fan_out["pretrain"].values():
         values["processes"] = 1
 
