@@ -1,7 +1,7 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run study rehearse cost figures dag test nightly bench check format lab lock clean
+.PHONY: help demo run study rehearse cost page figures whole report dag test nightly bench check format lab lock clean
 
 PYTHON ?= python3.11
 PROFILE ?= demo
@@ -47,8 +47,20 @@ cost: PROFILE = paper
 cost: .venv/installed ## jobs, images and rough GPU hours of a profile and its studies (PROFILE=paper)
 	$(BIN)/python -m moleclip.cost $(PROFILE)
 
-figures: ARGS = --forcerun draw
-figures: run ## draw the figures of a profile again, from its runs (PROFILE=demo)
+page: ARGS = --forcerun draw
+page: run ## draw the page of a profile or a study again, from its runs (PROFILE=demo, STUDY=...)
+
+figures: PROFILE = paper
+figures: STUDY = published
+figures: ARGS = --forcerun draw check_claims
+figures: whole run ## the paper's figures, tables and claims, from its released runs and ours (2 minutes; DIRTY=1: at any rate)
+
+report: .venv/installed ## one static site of a profile's executed notebooks, all figures and the ledger (PROFILE=demo)
+	$(BIN)/python -m moleclip.report $(PROFILE)
+
+# What is committed is not drawn over from code that is not, unless asked.
+whole: .venv/installed
+	@[ -n "$(DIRTY)" ] || $(BIN)/python -m moleclip.provenance
 
 dag: .venv/installed ## what `make run` would do, and why
 	$(BIN)/snakemake --config profile=$(PROFILE) --nolock --dry-run
@@ -84,7 +96,7 @@ lab: .venv/installed ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 lock: .venv/installed ## renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra report --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --upgrade --output-file requirements.lock
 
 clean: ## remove all runs (not the environment, not the figures)

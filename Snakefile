@@ -13,7 +13,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from moleclip import params
+from moleclip import own, params
 
 PROFILE = config.get("profile", "demo")
 STUDY = config.get("study")
@@ -23,6 +23,7 @@ except params.ParameterError as error:
     raise WorkflowError(str(error))
 
 DEPICT, CLUSTER, PRETRAIN, CATALYSIS, MOLECULENET, DOMAIN, *_ = params.MODELS
+CLAIMS = params.CLAIMS
 PAGE = FAN_OUT.page
 RUNS = f"runs/{PROFILE}"
 OWN = f"{RUNS}/{STUDY}" if STUDY else RUNS  # of this fan-out
@@ -229,13 +230,20 @@ FINETUNED = [
 ]
 
 FIGURES = getattr(DRAWING, "figures", ["r_groups"])
+MAPPED = list(getattr(DRAWING, "maps", {}).values())
+
+
+# Our results that the paper's are set beside.
+OURS = own.read().files if FAN_OUT.claims else []
 
 
 rule draw:
     input:
         **code(PAGE),
+        mapped=[ENCODERS[source] for source in MAPPED if source in ENCODERS],
         walk=WALK,
         jobs=FINETUNED,
+        ours=OURS,
     output:
         notebook=f"{OWN}/notebooks/{PAGE}.ipynb",
         figures=expand("{folder}/{name}.{ending}", folder=DRAWING.output, name=FIGURES, ending=["png", "pdf", "json"]),
@@ -246,6 +254,19 @@ rule draw:
         RUN + OVERRIDES
 
 
+rule check_claims:
+    input:
+        **code(CLAIMS),
+        ours=OURS,
+    output:
+        notebook=f"{OWN}/notebooks/{CLAIMS}.ipynb",
+        tables=expand("{folder}/{name}.csv", folder=PARAMETERS[CLAIMS].output, name=["ledger", "slips"]),
+        figure=expand("{folder}/claims.{ending}", folder=PARAMETERS[CLAIMS].output, ending=["png", "pdf", "json"]),
+        record=f"{PARAMETERS[CLAIMS].output}/{CLAIMS}.json",
+    shell:
+        RUN
+
+
 rule all:
     default_target: True
     # Every output, not only the last: one that a failure took away must be made again even where the figures remain.
@@ -254,3 +275,4 @@ rule all:
         [ENCODERS[folder] for folder in ENCODERS if STUDY is None or folder.startswith(f"{OWN}/")],
         FINETUNED,
         rules.draw.output,
+        rules.check_claims.output if FAN_OUT.claims else [],

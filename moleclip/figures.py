@@ -1,14 +1,17 @@
 """Plots, and the provenance each of them carries."""
 
+import argparse
 import functools
 import itertools
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pypdf
 import seaborn as sns
 from IPython.display import DisplayHandle, display
 from matplotlib import pyplot as plt
@@ -16,9 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, ScalarFormatter
+from PIL import Image
 from sklearn import metrics
 
-from moleclip import augment, datasets, depict, params, provenance, released, stats
+from moleclip import augment, depict, params, provenance, stats
 
 COLUMN = 3.3  # inches: width of one journal column
 PAGE = 6.9  # inches: width of two
@@ -498,188 +502,90 @@ def contrasts(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def study_scores(folder: str, missing: str, only: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[Path]]:
-    """Scores by split of a study's finished jobs, and the files they are read from; an empty table if there are none.
+def maps(table: pd.DataFrame) -> Figure:
+    """Draw molecules in the plane, one panel per encoder; the most frequent structural classes stand out.
 
-    Raises
-    ------
-    FileNotFoundError
-        There are none, and `missing` is "fail".
+    Parameters
+    ----------
+    table : DataFrame
+        From `latent.maps`.
     """
-    try:
-        table, _, files = read_jobs(f"{folder}/finetune", only)
-    except FileNotFoundError as error:
-        if missing == "fail":
-            raise
-        print(f"skipped: {error}")
-        return pd.DataFrame(), []
-    return stats.by_split(table), files
+    encoders = list(dict.fromkeys(table["encoder"]))
+    classes = list(table.loc[table["encoder"] == encoders[0], "class"].value_counts().index[:8])
+    figure, axes = plt.subplots(1, len(encoders), figsize=(PAGE, 0.75 + PAGE / len(encoders)), squeeze=False)
+    for ax, name in zip(axes[0], encoders, strict=True):
+        rows = table[table["encoder"] == name]
+        others = rows[~rows["class"].isin(classes)]
+        ax.plot(others["x"], others["y"], ".", color="0.8", markersize=3, label="other classes")
+        for number, (kind, marker) in enumerate(zip(classes, "osD^v<>P", strict=False)):
+            part = rows[rows["class"] == kind]
+            ax.plot(part["x"], part["y"], marker, color=f"C{number}", markersize=3.5, label=f"class {kind}")
+        share, chance = rows[["purity", "chance"]].iloc[0]
+        ax.set(xticks=[], yticks=[], xlabel="t-SNE, axes without unit", box_aspect=1)
+        ax.set_title(f"{name}\n{100 * share:.0f} % of 10 neighbours of one class\n(by chance {100 * chance:.0f} %)")
+    handles = axes[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=5, frameon=False, handletextpad=0.1)
+    return figure
 
 
-def read_jobs(folder: str | Path, only: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame, list[Path]]:
-    """Collect scores and predictions of the finished finetuning jobs below a folder: all, or `only` these folders.
+def table(frame: pd.DataFrame) -> Figure:
+    """Draw a table of text as in a journal: rules above and below, and below its head.
 
-    Only what a finished notebook recorded, checksum and all, counts: a half-written job is not taken for a result.
-
-    Returns
-    -------
-    scores : DataFrame
-        With the column set: the name of the data set in the fan-out.
-    predictions : DataFrame
-        With the columns set, split_seed and drawing.
-    files : list of Path
-        What they were read from.
+    Parameters
+    ----------
+    frame : DataFrame
+        Of text.
     """
-    found = sorted(Path(folder).glob("*/*/split_*/0[45]_finetune_*.json"))
-    wanted = {path.parent.resolve() for path in found} if only is None else {Path(job).resolve() for job in only}
-    records = [path for path in found if path.parent.resolve() in wanted and _vouched(path)]
-    if not records:
-        raise FileNotFoundError(f"{folder}: no finished finetuning job below it; run notebook 04 or 05 first")
-    score_tables, prediction_tables, files = [], [], []
-    for record in records:
-        content = json.loads(record.read_text())
-        seed, drawing = (content["parameters"][name] for name in ("split_seed", "drawing"))
-        job = record.parent
-        name = job.parts[-3]
-        score_tables.append(pd.read_parquet(job / "scores.parquet").assign(set=name))
-        place = {"set": name, "split_seed": seed, "drawing": drawing}
-        prediction_tables.append(pd.read_parquet(job / "predictions.parquet").assign(**place))
-        files += [job / "scores.parquet", job / "predictions.parquet"]
-    return pd.concat(score_tables, ignore_index=True), pd.concat(prediction_tables, ignore_index=True), files
-
-
-def _vouched(record: Path) -> bool:
-    """Whether a job's tables are those that its record was written for."""
-    written = json.loads(record.read_text())["outputs"]
-    files = [record.parent / f"{name}.parquet" for name in ("scores", "predictions")]
-    return all(file.is_file() and written.get(params.relative(file)) == provenance.sha256(file) for file in files)
-
-
-class Page:
-    """The figures of a profile: draws each, saves it with its provenance, and remembers what was missing."""
-
-    def __init__(self, notebook: str, p: params.DrawFigures) -> None:
-        self.notebook, self.p = notebook, p
-        self.files: list[Path] = []
-        self.inputs: list[Path] = []
-        self.skipped: dict[str, str] = {}
-
-    def draw(self, name: str) -> None:
-        """Draw one figure, if it is among the wanted ones and its runs are there."""
-        if name not in self.p.figures:
-            self.skipped[name] = "not asked for"
-            return
-        try:
-            figure, inputs = getattr(self, f"_{name}")()
-        except FileNotFoundError as error:
-            if self.p.missing == "fail":
-                raise
-            self.skipped[name] = str(error)
-            print(f"skipped: {error}")
-            return
-        record = provenance.collect(self.notebook, self.p, inputs) | {"lineage": provenance.lineage(inputs)}
-        self.files += save(figure, name, self.p.output, record)
-        self.inputs += [file for file in inputs if file not in self.inputs]
-
-    @functools.cached_property
-    def jobs(self) -> tuple[pd.DataFrame, pd.DataFrame, list[Path]]:
-        """The finetuning jobs that count, read and checked once."""
-        return read_jobs(f"{self.p.runs}/finetune", self.p.jobs)
-
-    def scores(self) -> pd.DataFrame:
-        """Score of each model on each split, with its optimism; empty if there are no jobs."""
-        try:
-            return stats.by_split(self.jobs[0])
-        except FileNotFoundError as error:
-            print(f"skipped: {error}")
-            return pd.DataFrame()
-
-    def differences(self) -> pd.DataFrame:
-        """How much worse than the reference each model tests, paired by split; below zero, it is better."""
-        rows, table = {}, self.scores()
-        for name, part in table.groupby("set", sort=False) if len(table) else ():
-            by_split = part.pivot_table(index="seed", columns="encoder", values="test")
-            if self.p.reference not in by_split:
-                print(f"{name}: has no model {self.p.reference!r} to compare with")
-                continue
-            sign = -1 if stats.higher_is_better(part["metric"].iloc[0]) else 1
-            others = [model for model in map(str, by_split) if model != self.p.reference]
-            for model in sorted(others, key=[*MODEL_NAMES, *others].index):
-                pairs = by_split[[model, self.p.reference]].dropna()
-                worse = stats.paired(list(sign * pairs[model]), list(sign * pairs[self.p.reference]))
-                rows[name, MODEL_NAMES.get(model, model)] = worse
-        return pd.DataFrame(rows, index=list(stats.Paired._fields)).T.round(3)
-
-    def _gallery(self) -> tuple[Figure, list[Path]]:
-        return gallery(list(GALLERY.values()), self.p.seed), []
-
-    def _knee(self) -> tuple[Figure, list[Path]]:
-        file = _need(f"{self.p.runs}/labels/sweep.parquet", "02")
-        curve = pd.read_parquet(file)
-        at = curve.loc[curve["knee"], "k"]
-        return knee(curve, None if at.empty else int(at.iloc[0])), [file]
-
-    def _loss(self) -> tuple[Figure, list[Path]]:
-        file = _need(f"{self.p.runs}/encoder/metrics.jsonl", "03")
-        return loss_curves(pd.read_json(file, lines=True)), [file]
-
-    def _scores(self) -> tuple[Figure, list[Path]]:
-        table, _, files = self.jobs
-        by_split = stats.by_split(table)
-        self._table("scores", by_split)
-        return scores(by_split), files
-
-    def _contrasts(self) -> tuple[Figure, list[Path]]:
-        table, _, files = self.jobs
-        found = stats.contrasts(table, self.p.contrasts)
-        if found.empty:
-            raise FileNotFoundError(
-                f"{self.p.runs}/finetune: no set has both models of a contrast ({self.p.contrasts})"
-            )
-        print(found.round(3).to_string(index=False))
-        self._table("contrasts", found)
-        return contrasts(found), files
-
-    def _table(self, name: str, table: pd.DataFrame) -> None:
-        """Write what a figure shows beside it."""
-        self.files.append(provenance.write_csv(Path(self.p.output) / f"{name}.csv", table))
-
-    def _baseline(self) -> tuple[Figure, list[Path]]:
-        table, _, files = self.jobs
-        beside = released.beside(table)
-        print(beside.round(4).to_string(index=False))
-        self._table("baseline", beside)
-        return baseline(beside), [*files, *datasets.files("paper_results")]
-
-    def _parity(self) -> tuple[Figure, list[Path]]:
-        table, predictions, files = self.jobs
-        regression = table[table["metric"] != "ROC-AUC"]
-        if regression.empty:
-            raise FileNotFoundError(f"{self.p.runs}/finetune: no regression among the finished jobs")
-        dataset, unit = regression[["dataset", "unit"]].iloc[0]
-        means = stats.mean_predictions(predictions, table)
-        return parity(means[means["dataset"] == dataset], unit, ["pretrained", "random", "ecfp4_forest"]), files
-
-
-def _need(path: str, notebook: str) -> Path:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; run notebook {notebook} first")
-    return Path(path)
+    head, rows = list(map(str, frame.columns)), [[str(cell) for cell in row] for row in frame.to_numpy()]
+    widths = [max(len(row[column]) for row in [head, *rows]) + 2 for column in range(len(head))]
+    inches = 0.062 * sum(widths)  # of 7 pt text
+    figure, ax = plt.subplots(figsize=(max(COLUMN, inches), 0.17 * (len(rows) + 1) + 0.15))
+    ax.axis("off")
+    ax.set(xlim=(0, sum(widths)), ylim=(len(rows) + 0.6, -0.6))
+    for column, left in enumerate(np.cumsum([0, *widths[:-1]])):
+        for y, row in enumerate([head, *rows]):
+            ax.text(left, y, row[column], va="center", size=7, weight="bold" if y == 0 else "normal")
+    for rule, width in ((-0.5, 0.8), (0.5, 0.5), (len(rows) + 0.5, 0.8)):
+        ax.axhline(rule, color="0.2", linewidth=width)
+    return figure
 
 
 def show(file: str | Path) -> dict[str, Any]:
-    """Provenance of a figure file, from its own metadata.
+    """Read the provenance of a figure out of the file's own metadata: PNG, PDF, or the JSON file beside them.
 
     Raises
     ------
     ValueError
-        A PNG without provenance of this project.
+        The file carries no provenance of this project.
     """
-    from PIL import Image as PillowImage
+    file = Path(file)
+    if file.suffix == ".json":
+        text: Any = file.read_text()
+    elif file.suffix == ".pdf":
+        metadata = pypdf.PdfReader(file).metadata
+        text = metadata and metadata.get("/Keywords")
+    else:
+        with Image.open(file) as image:
+            text = image.info.get("Description")
+    try:
+        record: dict[str, Any] = json.loads(text or "")
+        return {"commit": record["commit"], **record}
+    except (ValueError, KeyError):
+        raise ValueError(f"{params.relative(file)}: carries no provenance") from None
 
-    with PillowImage.open(file) as image:
-        text = image.info.get("Description")
-    if text is None:
-        raise ValueError(f"{params.relative(file)}: carries no provenance")
-    record: dict[str, Any] = json.loads(text)
-    return record
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Print what a figure was made from, and the command that draws it.")
+    parser.add_argument("command", choices=["show"])
+    parser.add_argument("file", type=Path, help="PNG, PDF or JSON file of a figure")
+    try:
+        print(json.dumps(show(parser.parse_args().file), indent=2))
+    except (OSError, ValueError) as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

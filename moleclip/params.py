@@ -218,7 +218,35 @@ class ReplaceRGroups(Parameters):
     seed: Seed
 
 
-PageFigure = Literal["gallery", "knee", "loss", "scores", "contrasts", "parity", "baseline"]
+PageFigure = Literal[
+    "gallery",
+    "knee",
+    "loss",
+    "scores",
+    "contrasts",
+    "parity",
+    "baseline",
+    "maps",
+    "fig_2",
+    "fig_3a",
+    "fig_3b",
+    "fig_4a",
+    "fig_4b",
+    "fig_s2",
+    "ablations",
+    "table_2",
+    "table_s4",
+    "table_s5",
+    "table_s6",
+    "table_ablations",
+]
+
+
+class CheckClaims(Parameters):
+    """Of notebook 09."""
+
+    output: PathText
+    seed: Seed
 
 
 class DrawFigures(Parameters):
@@ -230,11 +258,13 @@ class DrawFigures(Parameters):
     output: PathText
     figures: Annotated[list[PageFigure], Field(min_length=1)]
     contrasts: dict[str, Annotated[list[str], Field(min_length=2, max_length=2)]]
+    maps: dict[str, str]
     missing: Literal["skip", "fail"]
     seed: Seed
 
 
 CATALYSIS, MOLECULENET = "04_finetune_catalysis", "05_finetune_moleculenet"
+CLAIMS = "09_check_claims"
 
 MODELS: dict[str, type[Parameters]] = {
     "01_depict_molecules": DepictMolecules,
@@ -244,6 +274,7 @@ MODELS: dict[str, type[Parameters]] = {
     MOLECULENET: Finetune,
     "06_pretrain_domain": PretrainDomain,
     "07_replace_r_groups": ReplaceRGroups,
+    CLAIMS: CheckClaims,
     "10_draw_figures": DrawFigures,
 }
 
@@ -258,13 +289,14 @@ class Profile(Parameters):
     A set has, besides parameters of the notebook, `split_seeds`, and `models` if not all of them are wanted.
     """
 
-    models: dict[str, dict[str, Any]]
+    models: dict[str, dict[str, Any]] = {}
     pretrain: dict[str, dict[str, Any]] = {}  # encoders beside the profile's own, by name: parameters of notebook 03
     pretrain_domain: dict[str, dict[str, Any]] = {}  # and of notebook 06
     finetune_catalysis: Sets = {}
     finetune_moleculenet: Sets = {}
     page: Literal["07_replace_r_groups", "10_draw_figures"] = "10_draw_figures"
     draw: dict[str, Any] = {}  # parameters of the page
+    claims: bool = False  # whether notebook 09 is run too
 
     @model_validator(mode="after")
     def _each_set_has_one_notebook(self) -> "Profile":

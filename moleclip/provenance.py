@@ -31,8 +31,8 @@ PACKAGES = (
     "accelerate",
 )
 
-# Outputs may change without making the code that drew them a different one.
-_SOURCES = (":(exclude)figures", ":(exclude)benchmarks/results")
+# What results are made by. A commit of anything else, figures above all, makes no other code of it.
+_SOURCES = ("moleclip", "notebooks", "params", "pyproject.toml", "requirements.lock", "Snakefile")
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ def collect(notebook: str, parameters: params.Parameters, inputs: Iterable[str |
     Returns
     -------
     dict
-        notebook, command, commit, dirty (uncommitted changes of anything but figures and benchmark results),
-        parameters, inputs (path: sha256), versions.
+        notebook, command, commit and dirty (of the code, see `git_state`), parameters, inputs (path: sha256), versions.
     """
     values = parameters.model_dump_json()
     return {
@@ -120,10 +119,16 @@ def lineage(files: Iterable[str | Path]) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of the project; None outside a git checkout."""
+    """Find the last commit that changed what results are made by, and whether there are changes since.
+
+    Returns
+    -------
+    dict
+        commit, dirty; None outside a git checkout.
+    """
     try:
-        commit = _git("rev-parse", "HEAD").strip()
-        return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--", ".", *_SOURCES).strip())}
+        commit = _git("log", "-1", "--format=%H", "--", *_SOURCES).strip()
+        return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--", *_SOURCES).strip())}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
 
@@ -181,3 +186,20 @@ def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]
             f"{file}: of an unfinished run with other settings ({', '.join(changes)}). Delete it to start afresh, "
             "or set them back to go on with it"
         )
+
+
+def main() -> int:
+    """Refuse to go on where figures would be drawn over by code that no commit has."""
+    if git_state()["dirty"]:
+        changes = _git("status", "--porcelain", "--", *_SOURCES)
+        print(
+            f"ERROR: uncommitted changes:\n{changes}The committed figures would name a commit that did not draw them. "
+            "Commit first, or say DIRTY=1 (their footers will say +changes)",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

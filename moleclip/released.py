@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import count, takewhile
 from pathlib import Path
@@ -25,6 +25,29 @@ NAMES = {
     "Phosphines_yield": "Phosphines-yield",
     "Phosphines_selectivity": "Phosphines-selectivity",
 }
+
+
+class Quantity(NamedTuple):
+    """What a score is of, in printed units, and the ratio of these to the units of the runs."""
+
+    metric: str
+    unit: str
+    factor: int = 1
+
+
+def quantity(sheet: str, dataset: str) -> Quantity:
+    """Tell what the scores of a data set on a sheet are.
+
+    >>> quantity("Phosphines-yield", "Phosphines-yield")
+    Quantity(metric='MAE', unit='%', factor=100)
+    """
+    if dataset in ("BACE", "BBBP"):
+        return Quantity("ROC-AUC", "")
+    if dataset == "Phosphines-yield":  # fractions in the runs
+        return Quantity("MAE", "%", 100)
+    metric = "RMSE" if sheet.startswith("MoleculeNet") else "MAE"
+    return Quantity(metric, {"ESOL": "log mol/L", "DHBDs": "eV", "NHCs": "e"}.get(dataset, "kcal/mol"))
+
 
 # A block is a grid of runs. Its corner is the cell "lr": learning rates stand to its right, augmentations or dropouts
 # above them; below it is one line per run, down to "avg". The table has the blocks in this order.
@@ -54,8 +77,8 @@ _EMPTY = {
     "R-replacement": "C65:C73 U65:U73 AM51:AO59 AM66:AN74 AT81:AU95",
 }
 
-# Labels that are wrong in the workbook: what stands there, and what is meant.
-_CORRECTIONS = {
+# Titles that are wrong in the workbook: what stands there, and what is meant.
+_TITLES = {
     "MoleculeNet": {
         # Two baseline blocks have each other's title. The best column under "Esol" is 4.12+-0.19 (C80, C81), that
         # under "FreeSolv" 1.58+-0.03 (C89, C90); the sheet's own summary gives 4.12+-0.19 for FreeSolv (E5) and
@@ -63,6 +86,12 @@ _CORRECTIONS = {
         # labels have a standard deviation of 2.1: guessing their mean errs by half of 4.12.
         "B74": ("Esol (RMSE)", "FreeSolv (RMSE)"),
         "B83": ("FreeSolv (RMSE)", "Esol (RMSE)"),
+    },
+}
+
+# Other labels that are wrong, without which the blocks cannot be told apart.
+_LABELS = {
+    "MoleculeNet": {
         # The four blocks under the title "Baseline" still have the labels of MoleCLIP's, whose layout they share.
         # Fingerprints are not augmented.
         "B55": ("Baseline (2048-bits Morgan fingerprints, radius 2)", ""),
@@ -75,7 +104,9 @@ _CORRECTIONS = {
     "R-replacement": {"AV101": ("Phosphines-yield", "Phosphines-yield (R-replaced)")},
 }
 
-_BASELINE = "Morgan2048-MLP"
+Cells = dict[tuple[int, int], Any]
+
+BASELINE = "Morgan2048-MLP"
 _STAGE = re.compile(r"(Hyperparameter optimization|Final runs?)\W+(\d+) epochs\)?")
 _TITLE = re.compile(rf"(?i)({'|'.join(NAMES.values())})(?: \((ROC-AUC|RMSE|R-replaced)\))?")
 _SETTING = r"Intensive|None|[Dd]efault|n/a|(drop )?0\.[125]"
@@ -97,7 +128,7 @@ class _Run(NamedTuple):
     cell: str
 
 
-def runs(path: str | Path | None = None) -> pd.DataFrame:
+def runs(path: str | Path | None = None, corrected: bool = True) -> pd.DataFrame:
     """Read every run in the authors' results workbook.
 
     It is Paper_results/MoleCLIP_full_results.xlsx of the repository Milo-group/MoleCLIP at commit 5325986. Labels that
@@ -110,6 +141,8 @@ def runs(path: str | Path | None = None) -> pd.DataFrame:
     ----------
     path : str or Path, optional
         Another copy of the workbook than that of `sources.fetch`.
+    corrected : bool
+        Whether to put the two exchanged titles of baseline blocks right.
 
     Returns
     -------
@@ -137,12 +170,7 @@ def runs(path: str | Path | None = None) -> pd.DataFrame:
     sources.DataError
         The workbook is damaged, or can be neither found nor downloaded.
     """
-    path = path or sources.fetch("paper_results")
-    with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as workbook:
-        if missing := set(_BLOCKS).difference(workbook.sheetnames):
-            raise ValueError(f"{path}: has no sheet {', '.join(sorted(missing))}")
-        sheets = [_Sheet(name, workbook[name].iter_rows(values_only=True)) for name in _BLOCKS]
-    found = [run for sheet in sheets for run in sheet.runs()]
+    found = [run for name, cells in read_cells(path).items() for run in _Sheet(name, cells, corrected).runs()]
     cells: dict[tuple[object, ...], str] = {}
     for run in found:
         # The final runs of a model have one setting and one rate.
@@ -168,7 +196,7 @@ def baseline(dataset: str) -> pd.DataFrame:
     if dataset not in NAMES:
         raise KeyError(f"unknown data set {dataset!r}: known are {', '.join(NAMES)}")
     table = runs()
-    return table[(table["dataset"] == NAMES[dataset]) & (table["model"] == _BASELINE)].reset_index(drop=True)
+    return table[(table["dataset"] == NAMES[dataset]) & (table["model"] == BASELINE)].reset_index(drop=True)
 
 
 def beside(scores: pd.DataFrame) -> pd.DataFrame:
@@ -181,7 +209,7 @@ def beside(scores: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     scores : DataFrame
-        From `figures.read_jobs`, with the column `set`.
+        From `page.read_jobs`, with the column `set`.
 
     Returns
     -------
@@ -225,19 +253,30 @@ def _comparable(dataset: str, seed: Any, metric: str) -> pd.DataFrame:
     return table[table["head_lr"] == (means.idxmax() if stats.higher_is_better(metric) else means.idxmin())]
 
 
-class _Sheet:
-    """Cells of a sheet by row and column, corrected; remembers which of them were made use of."""
-
-    def __init__(self, name: str, lines: Iterable[Sequence[object]]) -> None:
-        self.name = name
-        self.cells = {
-            (row, column): cell.strip() if isinstance(cell, str) else cell
-            for row, line in enumerate(lines, 1)
-            for column, cell in enumerate(line, 1)
-            if cell is not None
+def read_cells(path: str | Path | None = None) -> dict[str, Cells]:
+    """Read the workbook: the cells of each sheet by row and column, without blanks around them."""
+    path = path or sources.fetch("paper_results")
+    with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as workbook:
+        if missing := set(_BLOCKS).difference(workbook.sheetnames):
+            raise ValueError(f"{path}: has no sheet {', '.join(sorted(missing))}")
+        return {
+            name: {
+                (row, column): cell.strip() if isinstance(cell, str) else cell
+                for row, line in enumerate(workbook[name].iter_rows(values_only=True), 1)
+                for column, cell in enumerate(line, 1)
+                if cell is not None
+            }
+            for name in _BLOCKS
         }
+
+
+class _Sheet:
+    """Cells of a sheet, corrected; remembers which of them were made use of."""
+
+    def __init__(self, name: str, cells: Cells, corrected: bool) -> None:
+        self.name, self.cells = name, cells
         self.used: set[tuple[int, int]] = set()
-        for place, (wrong, right) in _CORRECTIONS.get(name, {}).items():
+        for place, (wrong, right) in (_LABELS.get(name, {}) | (_TITLES.get(name, {}) if corrected else {})).items():
             row, column = coordinate_to_tuple(place)
             self.take(row, column, re.escape(wrong))
             self.cells[row, column] = right
@@ -316,7 +355,7 @@ class _Sheet:
         for column in columns:
             if kind == "aug/drop":  # every column has its own
                 model = self.model(top - 2, column)
-                yield model, self.take(top - 1, column, "" if model in (_BASELINE, "ImageMol") else _SETTING)
+                yield model, self.take(top - 1, column, "" if model in (BASELINE, "ImageMol") else _SETTING)
                 continue
             above = self.text(top - 1, column)
             # A setting is written once for several columns; "Final run" stands in the same line.
@@ -330,7 +369,7 @@ class _Sheet:
             raise self.error(row, column, f"{text!r} is no model of the sheet's summary")
         self.used.add((row, column))
         if _parts(text) == ["Baseline"]:
-            return _BASELINE
+            return BASELINE
         return f"control: {text}".replace("\n", " ") if self.name.endswith("controls") else text.replace("\n", " | ")
 
     def value(self, row: int, column: int) -> float:

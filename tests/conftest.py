@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from moleclip import cluster, datasets, params
+from moleclip import cluster, datasets, params, printed, released, sources
 
 
 @pytest.fixture(scope="session")
@@ -117,3 +117,22 @@ def small(tmp_path_factory) -> Project:
     done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
     return project
+
+
+@pytest.fixture(scope="session")
+def workbook_file():
+    """The authors' results workbook, where it is at hand."""
+    found = sources.mirrored("paper_results")
+    if found is None:
+        pytest.skip("needs the authors' results workbook in MOLECLIP_DATA_DIR")
+    return found
+
+
+@pytest.fixture(scope="session")
+def released_runs(workbook_file):
+    return released.runs(workbook_file)
+
+
+@pytest.fixture(scope="session")
+def printed_scores(workbook_file):
+    return printed.scores(workbook_file)

@@ -27,7 +27,7 @@ def test_all_jobs_count(profile):
     for study in (None, *params.studies(folder)):
         fan_out = params.read_profile(folder, study)[1]
         jobs = len(params.jobs(fan_out, "")) + len(fan_out.pretrain) + len(fan_out.pretrain_domain) + (study is None)
-        assert found.loc[[study or profile], "jobs"].sum() == jobs
+        assert found.loc[found.index == (study or profile), "jobs"].sum() == jobs
 
 
 def test_less_than_the_corpus():

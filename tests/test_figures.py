@@ -1,8 +1,6 @@
 """Figures: byte-stable, with provenance, and showing the numbers they were given."""
 
 import json
-import re
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -46,8 +44,7 @@ def test_same_figure_same_bytes(tmp_path, record):
 def test_provenance_is_in_the_metadata_and_beside_it(tmp_path, record):
     png, pdf, beside = figures.save(figures.scores(stats.by_split(SCORES)), "scores", tmp_path, record)
     assert json.loads(Image.open(png).info["Description"]) == json.loads(beside.read_text()) == record
-    assert figures.show(png) == record
-    assert b"/Keywords" in pdf.read_bytes()
+    assert figures.show(png) == figures.show(pdf) == figures.show(beside) == record
     assert b"CreationDate" not in pdf.read_bytes()
 
 
@@ -56,10 +53,31 @@ def test_footer_names_notebook_commit_and_versions(record):
     assert footer.startswith("10_draw_figures | 012345678+changes | rdkit ")
 
 
+def test_the_command_prints_what_a_figure_was_made_from(tmp_path, record, monkeypatch, capsys):
+    _, pdf, _ = figures.save(figures.scores(stats.by_split(SCORES)), "scores", tmp_path, record)
+    monkeypatch.setattr("sys.argv", ["figures", "show", str(pdf)])
+    assert figures.main() == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {"commit", "parameters", "inputs", "versions", "command"} <= set(shown)
+    assert shown["command"].startswith("papermill notebooks/10_draw_figures.ipynb")
+    monkeypatch.setattr("sys.argv", ["figures", "show", str(tmp_path / "missing.png")])
+    assert figures.main() == 1
+    assert "missing.png" in capsys.readouterr().err
+
+
+def test_a_table_shows_every_cell(record):
+    frame = pd.DataFrame({"model": ["a", "b"], "score": ["0.1 (0.0 to 0.2)", "1"]})
+    texts = [text.get_text() for text in figures.table(frame).axes[0].texts]
+    assert sorted(texts) == sorted(["model", "score", "a", "b", "0.1 (0.0 to 0.2)", "1"])
+
+
 def test_a_foreign_figure_has_no_provenance(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "foreign.png")
     with pytest.raises(ValueError, match="no provenance"):
         figures.show(tmp_path / "foreign.png")
+    (tmp_path / "foreign.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"foreign.json: carries no provenance"):
+        figures.show(tmp_path / "foreign.json")
 
 
 def test_scores_show_means_and_intervals():
@@ -145,44 +163,6 @@ def test_loss_curves_show_chance():
     assert right.lines[0].get_xdata().tolist() == [0, 10]
 
 
-def draw_params(tmp_path, **overrides):
-    return params.read("10_draw_figures", None, runs=str(tmp_path), output=str(tmp_path / "figures"), **overrides)
-
-
-def test_missing_runs_are_skipped_or_fail(tmp_path):
-    page = figures.Page("10_draw_figures", draw_params(tmp_path))
-    page.draw("knee")
-    assert "run notebook 02 first" in page.skipped["knee"]
-    assert page.files == []
-    with pytest.raises(FileNotFoundError, match="run notebook 03 first"):
-        figures.Page("10_draw_figures", draw_params(tmp_path, missing="fail")).draw("loss")
-
-
-def test_a_job_without_its_record_is_not_a_result(tmp_path):
-    job = tmp_path / "finetune" / "made" / "mean" / "split_1"
-    provenance.write_parquet(job / "scores.parquet", SCORES)
-    record = {"parameters": {"split_seed": 1, "drawing": "plain"}, "outputs": {str(job / "scores.parquet"): "0" * 64}}
-    for name in ("04_finetune_catalysis.json.part", "04_finetune_catalysis.json"):  # none, and one of other scores
-        provenance.write_json(job / name, record)
-        with pytest.raises(FileNotFoundError, match="no finished finetuning job"):
-            figures.read_jobs(tmp_path / "finetune")
-
-
-def test_each_data_set_has_its_own_panel_and_differences(tmp_path, monkeypatch):
-    other = SCORES.assign(dataset="other", metric="ROC-AUC", unit="", test=0.5)
-    both = pd.concat([SCORES, other])
-    both["set"] = both["dataset"]
-    figure = figures.scores(stats.by_split(both))
-    assert [ax.get_xlabel() for ax in figure.axes] == ["test MAE (eV)", "test ROC-AUC"]
-    # By ROC-AUC, the mean is better here; the sign says so.
-    both.loc[(both["set"] == "other") & (both["encoder"] == "mean"), "test"] = 0.7
-    monkeypatch.setattr(figures, "read_jobs", lambda *_: (both, None, []))
-    found = figures.Page("10_draw_figures", draw_params(tmp_path)).differences()
-    assert found["difference"].to_dict() == {("made", "training mean"): 0.4, ("other", "training mean"): -0.2}
-    against = draw_params(tmp_path, reference="mean")
-    assert figures.Page("10_draw_figures", against).differences()["difference"].tolist() == [-0.4, 0.2]
-
-
 def test_contrasts_tell_splits_from_repeats():
     one_split = SCORES[SCORES["seed"] == 1]
     repeats = pd.concat([one_split.assign(set="one", repeat=n, test=one_split["test"] * n) for n in (1, 2)])
@@ -192,9 +172,3 @@ def test_contrasts_tell_splits_from_repeats():
     shown = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() == "o"}
     assert shown[0].get_xdata()[0] == pytest.approx(100 * np.mean([4 / 9, 4 / 10, 4 / 8]))
     assert (shown[0].get_markerfacecolor(), shown[1].get_markerfacecolor()) == ("C0", "white")
-
-
-def test_the_page_draws_every_figure_it_may_be_asked_for():
-    cells = json.loads((params.ROOT / "notebooks" / "10_draw_figures.ipynb").read_text())["cells"]
-    drawn = re.findall(r'page\.draw\("(\w+)"\)', "".join("".join(cell["source"]) for cell in cells))
-    assert sorted(drawn) == sorted(get_args(params.PageFigure))

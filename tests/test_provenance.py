@@ -33,10 +33,43 @@ def test_a_record_leads_back(tmp_path):
     assert record["command"].startswith("papermill notebooks/10_draw_figures.ipynb")
 
 
-def test_git_state_agrees_with_git():
-    state = provenance.git_state()
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=params.ROOT, capture_output=True, text=True, check=False)
-    assert state["commit"] == (git.stdout.strip() if git.returncode == 0 else None)
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A project of two files under git: one that results are made by, and a figure."""
+
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(
+            ["git", "-C", tmp_path, *identity, *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    git("init", "-q")
+    for name in ("moleclip/code.py", "figures/figure.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("1")
+    git("add", ".")
+    git("commit", "-qm", "both")
+    return git
+
+
+def test_a_commit_of_figures_leaves_the_code_the_same(repository, tmp_path):
+    head = repository("rev-parse", "HEAD")
+    assert provenance.git_state() == {"commit": head, "dirty": False}
+    (tmp_path / "figures" / "figure.png").write_text("2")
+    assert provenance.git_state() == {"commit": head, "dirty": False}
+    repository("commit", "-qam", "the figure")
+    assert provenance.git_state() == {"commit": head, "dirty": False}
+    (tmp_path / "moleclip" / "code.py").write_text("2")
+    assert provenance.git_state() == {"commit": head, "dirty": True}
+
+
+def test_uncommitted_code_is_not_to_draw_committed_figures(repository, tmp_path, capsys):
+    assert provenance.main() == 0
+    (tmp_path / "moleclip" / "code.py").write_text("2")
+    assert provenance.main() == 1
+    assert "moleclip/code.py" in capsys.readouterr().err
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -1,0 +1,144 @@
+"""Verdicts follow from their rules; on the released runs, from an independent count."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from moleclip import claims, own, released, stats
+from moleclip.claims import NOISE, REPRODUCED, UNSUPPORTED, UNTESTABLE
+
+NOTHING = own.Own(
+    pd.DataFrame(columns=["set", "encoder", "seed", "val", "test", "metric", "file"]),
+    pd.DataFrame(),
+    pd.DataFrame(columns=["corpus", "knee"]),
+    [],
+)
+
+# Two-sided p of a paired t-test by split, by an independent count.
+P_VALUES = {
+    ("comparable to or better than GEM", "Phosphines-yield"): 0.94,
+    ("significantly better than GEM on selectivity", "Phosphines-selectivity"): 0.60,
+    ("comparable to or better than GEM", "NHCs"): 0.55,
+    ("better than ImageMol on each catalysis set", "Phosphines-yield"): 0.21,
+    ("better than ImageMol on each catalysis set", "Phosphines-selectivity"): 0.02,
+    ("better than ImageMol on each catalysis set", "NHCs"): 0.075,
+    ("domain-focused pretraining improves it", "Phosphines-selectivity"): 0.025,
+    ("domain-focused pretraining improves it", "Phosphines-yield"): 0.33,
+}
+
+
+@pytest.fixture(scope="module")
+def ledger(released_runs, printed_scores):
+    return claims.ledger(released_runs, printed_scores, NOTHING)
+
+
+def verdict(ledger, claim, dataset):
+    rows = ledger[(ledger["claim"] == claim) & (ledger["dataset"] == dataset)]
+    assert len(rows) == 1
+    return rows["verdict"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better", "comparable"),
+    [
+        (1, 9, REPRODUCED, REPRODUCED),
+        (-1, 9, NOISE, REPRODUCED),
+        (-9, -1, UNSUPPORTED, REPRODUCED),
+        (-11, 9, NOISE, NOISE),
+        (-11, -1, UNSUPPORTED, NOISE),
+        (-19, -11, UNSUPPORTED, UNSUPPORTED),
+        (np.nan, np.nan, UNTESTABLE, UNTESTABLE),
+    ],
+)
+def test_rules_on_differences(low, high, better, comparable):
+    interval = stats.Interval((low + high) / 2, low, high)
+    assert claims.better(interval) == better
+    assert claims.comparable(interval) == comparable
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.7, 0.9, REPRODUCED), (0.9, 1.1, NOISE), (1.1, 2, UNSUPPORTED)]
+)
+def test_rule_on_a_limit(low, high, expected):
+    assert claims.below(stats.Interval((low + high) / 2, low, high), 1.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"), [([2, 1, 1], REPRODUCED), ([2, -1, -1], UNTESTABLE), ([-2, -1, -1], UNSUPPORTED)]
+)
+def test_rule_on_a_grid_whose_cell_is_not_known(shares, expected):
+    assert claims.best_and_median(pd.Series(shares)) == expected
+
+
+def test_paired_tests_agree_with_an_independent_count(ledger):
+    table = ledger.set_index(["claim", "dataset"])["recomputed"]
+    for key, p in P_VALUES.items():
+        assert float(table[key].rpartition("p = ")[2]) == pytest.approx(p, abs=0.011)
+
+
+def test_differences_agree_with_scipy(released_runs, ledger):
+    final = released_runs[(released_runs["sheet"] == "NHCs") & (released_runs["stage"] == "final300")]
+    means = final.pivot_table(index="split", columns="model", values="value")
+    test = scipy_stats.ttest_rel(means["ImageMol"], means["MoleCLIP"])
+    low, high = test.confidence_interval()
+    expected = [100 * x / means["ImageMol"].mean() for x in ((means["ImageMol"] - means["MoleCLIP"]).mean(), low, high)]
+    row = ledger[(ledger["claim"] == "better than ImageMol on each catalysis set") & (ledger["dataset"] == "NHCs")]
+    assert row["recomputed"].iloc[0].startswith("{:+.1f} % ({:+.1f} to {:+.1f}), 5 of 5".format(*expected))
+
+
+def test_every_claim_has_rule_evidence_and_a_known_verdict(ledger):
+    assert set(ledger["verdict"]) <= set(claims.VERDICTS)
+    judged = ledger[ledger["verdict"] != UNTESTABLE]
+    assert (judged[["rule", "evidence", "printed", "recomputed"]] != "").all(axis=None)
+    assert not ledger.duplicated(["claim", "dataset"]).any()
+    assert verdict(ledger, "starting from CLIP's weights helps", "") == UNTESTABLE
+
+
+@pytest.mark.parametrize(
+    ("claim", "dataset", "model", "factor", "expected"),
+    [
+        ("better than ImageMol on each catalysis set", "NHCs", "MoleCLIP", 0.2, REPRODUCED),
+        ("better than ImageMol on each catalysis set", "Phosphines-selectivity", "ImageMol", 0.5, UNSUPPORTED),
+        ("comparable to or better than GEM", "DHBDs", "MoleCLIP", 2.0, UNSUPPORTED),
+        ("error below 1 kcal/mol: MoleCLIP", "Phosphines-selectivity", "MoleCLIP", 0.5, REPRODUCED),
+        ("domain-focused pretraining improves it by 13.7 %", "Phosphines-selectivity", "MoleCLIPbv", 1.2, UNSUPPORTED),
+        ("better than fingerprints and an MLP", "BBBP", "Morgan2048-MLP", 2.0, UNSUPPORTED),
+        ("comparable to the state of the art on MoleculeNet", "BACE", "MoleCLIP", 0.5, UNSUPPORTED),
+        ("loses less than ImageMol if ends are drawn as R-groups", "ESOL", "ImageMol", None, REPRODUCED),
+    ],
+)
+def test_altered_runs_change_the_verdict(
+    released_runs, printed_scores, ledger, claim, dataset, model, factor, expected
+):
+    runs = released_runs.copy()
+    rows = (runs["dataset"] == dataset) & (runs["model"] == model)
+    if factor is None:  # what one model loses is made large
+        rows &= runs["variant"] == "R-replaced"
+        factor = 5.0
+    runs.loc[rows, "value"] *= factor
+    assert verdict(ledger, claim, dataset) != expected
+    assert verdict(claims.ledger(runs, printed_scores, NOTHING), claim, dataset) == expected
+
+
+def test_our_forests_stand_against_the_released_runs(released_runs, printed_scores):
+    """On selectivity, a forest that never errs by more than .1 is better than any of their splits; one by 9, worse."""
+    claim, name = "better than an untuned random forest on ECFP4 (ours)", "Phosphines-selectivity"
+    for error, expected in ((0.1, UNSUPPORTED), (9.0, REPRODUCED)):
+        place = {"set": "Phosphines_selectivity", "encoder": "ecfp4_forest", "metric": "MAE", "file": "a.csv"}
+        scores = pd.DataFrame([{**place, "seed": seed, "val": 1.0, "test": error} for seed in range(1, 6)])
+        found = claims.ledger(released_runs, printed_scores, dataclasses.replace(NOTHING, scores=scores))
+        assert verdict(found, claim, name) == expected
+        row = found[(found["claim"] == claim) & (found["dataset"] == name)].iloc[0]
+        assert (row["ours"], row["over"]) == (f"ecfp4_forest: {error:.3g}", "5 splits")
+        assert "a.csv" in row["evidence"]
+
+
+def test_losses_are_per_split(released_runs):
+    found = claims.losses(released_runs, "Phosphines-yield", "ImageMol")
+    assert sorted(found.index) == [f"seed-{seed}" for seed in range(1, 6)]
+    # Printed: 11.3 and 14.4.
+    assert found.mean() == pytest.approx(100 * (14.4 - 11.3) / 11.3, abs=1)
+    assert released.quantity("R-replacement", "Phosphines-yield").unit == "%"
