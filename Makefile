@@ -29,8 +29,8 @@ run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
 		--nolock --rerun-incomplete --quiet rules progress \
 		$(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) $(ARGS) \
 		|| { status=$$?; [ $$status != 75 ] || echo "profile $(PROFILE) is running already" >&2; exit $$status; }
-	@echo "figures:            figures/$(PROFILE)/"
-	@echo "executed notebooks: runs/$(PROFILE)/notebooks/"
+	@echo "figures:            $(if $(STUDY),below figures/: params/$(PROFILE)/study_$(STUDY).yaml says where,figures/$(PROFILE)/)"
+	@echo "executed notebooks: runs/$(PROFILE)/$(if $(STUDY),$(STUDY)/)notebooks/"
 
 study: PROFILE = $(if $(wildcard params/paper/study_$(NAME).yaml),paper,demo)
 study: STUDY = $(NAME)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from moleclip import datasets, params
+from moleclip import datasets, params, splits
 
 # Images a second of the paper's tower in training that GPU hours are reckoned with. Assumed for one data-centre GPU,
 # not measured: `benchmarks/train_step.py` measures it.
@@ -77,7 +77,8 @@ def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) ->
     trainings = [(cells * p.repeats, p.epochs)] if cells > 1 or p.final_epochs is None else []
     trainings += [(p.final_repeats, p.final_epochs)] if p.final_epochs else []
     count = _count(p.dataset, [p.sample])
-    training = count - 2 * round((p.holdout or holdouts.get(p.dataset, 0.1)) * count)
+    # A scaffold split may keep a few more or less: whole groups go to one part.
+    training = len(splits.random(count, 0, p.holdout or holdouts.get(p.dataset, 0.1)).train)
     images = training * sum(number * epochs for number, epochs in trainings)
     return {"jobs": 1, "trainings": sum(number for number, _ in trainings), "images": images}
 

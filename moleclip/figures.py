@@ -271,6 +271,18 @@ def finetuning_curves(curves: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     return figure
 
 
+def panels(lines: Sequence[int], margin: float, line: float, **shared: Any) -> tuple[Figure, list[Axes]]:
+    """Make a panel for each number of lines, two a row at most; `margin` and `line` are their heights in inches."""
+    columns = min(2, len(lines))
+    rows = [max(lines[start : start + columns]) for start in range(0, len(lines), columns)]
+    size = (COLUMN * columns, margin * len(rows) + line * sum(rows))
+    ratios = {"height_ratios": [row + 1 for row in rows]}
+    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, gridspec_kw=ratios, **shared)
+    for ax in axes.flat[len(lines) :]:
+        ax.axis("off")
+    return figure, list(axes.flat[: len(lines)])
+
+
 def scores(table: pd.DataFrame) -> Figure:
     """Test scores, one panel per data set: each split a dot, the mean over splits with its 95 % interval.
 
@@ -279,21 +291,13 @@ def scores(table: pd.DataFrame) -> Figure:
     table : DataFrame
         From `stats.by_split`. With one split only, the bar is the standard deviation of its repeats.
     """
-    panels = list(table.groupby("set" if "set" in table else "dataset", sort=False))
+    sets = list(table.groupby("set" if "set" in table else "dataset", sort=False))
     order = [name for name in MODEL_NAMES if name in set(table["encoder"])]
     order += sorted(set(table["encoder"]) - set(order))
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    counts = [part["encoder"].nunique() for _, part in panels]
-    lines = [max(counts[columns * row : columns * (row + 1)]) for row in range(rows)]
-    size = (COLUMN * columns, 0.75 * rows + 0.22 * sum(lines))
-    same = len({frozenset(part["encoder"]) for _, part in panels}) == 1
-    ratios = {"height_ratios": [line + 1 for line in lines]}
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=same, squeeze=False, gridspec_kw=ratios)
-    for ax, (name, part) in zip(axes.flat, panels, strict=False):
+    same = len({frozenset(part["encoder"]) for _, part in sets}) == 1
+    figure, axes = panels([part["encoder"].nunique() for _, part in sets], 0.75, 0.22, sharey=same)
+    for ax, (name, part) in zip(axes, sets, strict=True):
         _scores_panel(ax, str(name), part, order)
-    for ax in axes.flat[len(panels) :]:
-        ax.axis("off")
     return figure
 
 
@@ -332,16 +336,12 @@ def baseline(table: pd.DataFrame) -> Figure:
         From `released.beside`. Bars are the standard deviation over runs.
     """
     sets = list(dict.fromkeys(table["set"]))
-    heights = [table["set"].eq(name).sum() + 1 for name in sets]
-    rows = -(-len(sets) // 2)
-    lines = [max(heights[2 * row : 2 * row + 2]) for row in range(rows)]
-    size = (PAGE, 0.3 + 0.14 * sum(lines) + 0.55 * rows)
-    figure, axes = plt.subplots(rows, 2, figsize=size, squeeze=False, gridspec_kw={"height_ratios": lines})
-    for ax, name in zip(axes.flat, sets, strict=False):
+    figure, axes = panels([int(table["set"].eq(name).sum()) for name in sets], 0.75, 0.14)
+    for ax, name in zip(axes, sets, strict=True):
         part = table[table["set"] == name]
         y = np.arange(len(part))
         for who, marker, colour, shift in (("theirs", "o", "0.5", -0.12), ("ours", "D", "C0", 0.12)):
-            style = {"markerfacecolor": "white" if who == "theirs" else colour, "label": who}
+            style: dict[str, Any] = {"markerfacecolor": "white" if who == "theirs" else colour, "label": who}
             ax.errorbar(
                 *(part[who], y + shift),
                 xerr=part[f"{who}_sd"],
@@ -356,9 +356,7 @@ def baseline(table: pd.DataFrame) -> Figure:
         ax.set(yticks=y, yticklabels=split, ylim=(len(part) - 0.5, -0.5))
         ax.set_xlabel(_with_unit(f"test {metric}", unit))
         ax.set_title(f"{name}, lr {head_lr:g}, batch {batch_size}")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
-    for ax in axes.flat[len(sets) :]:
-        ax.axis("off")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     return figure
 
 
@@ -480,24 +478,19 @@ def contrasts(table: pd.DataFrame) -> Figure:
         From `stats.contrasts`. Open symbols: repeats on one split, whose bars say nothing of other splits.
     """
     names, sets = list(dict.fromkeys(table["contrast"])), list(dict.fromkeys(table["set"]))
-    columns = min(2, len(names))
-    rows = -(-len(names) // columns)
-    size = (COLUMN * columns, rows * (0.9 + 0.22 * len(sets)))
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    figure, axes = panels([len(sets)] * len(names), 0.9, 0.22, sharex=True, sharey=True)
     counted = table.drop_duplicates("set").set_index("set")
     labels = [f"{name} ({counted.loc[name, 'pairs']} {counted.loc[name, 'over']})" for name in sets]
-    for number, (ax, name) in enumerate(zip(axes.flat, names, strict=False)):
+    for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
         ax.axvline(0, color="0.6", linewidth=0.8)
         for line in table[table["contrast"] == name].itertuples():
             bar = [[line.percent - line.low], [line.high - line.percent]]
             face = f"C{number}" if line.over == "splits" else "white"
             y, marker = sets.index(str(line.set)), "oD^sv"[number % 5]
-            style = {"color": f"C{number}", "markerfacecolor": face, "markersize": 4, "capsize": 2}
+            style: dict[str, Any] = {"color": f"C{number}", "markerfacecolor": face, "markersize": 4, "capsize": 2}
             ax.errorbar([line.percent], [y], xerr=np.nan_to_num(bar), fmt=marker, **style)
         ax.set(yticks=range(len(sets)), yticklabels=labels, ylim=(len(sets) - 0.5, -0.5), title=name)
-    for ax in axes.flat[len(names) :]:
-        ax.axis("off")
-    for ax in axes[-1]:
+    for ax in axes[(len(axes) - 1) // 2 * 2 :]:
         ax.set_xlabel("better by (% of the other's score)")
     return figure
 

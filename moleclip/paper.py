@@ -325,16 +325,14 @@ def _panels(points: Sequence[Point], sets: Sequence[str]) -> tuple[pd.DataFrame,
     """Draw a panel per set, with a line per model."""
     table = pd.DataFrame(points)
     models = list(dict.fromkeys(table["model"]))
-    rows = -(-len(sets) // 2)
-    size = (figures.PAGE, rows * (0.85 + 0.22 * len(models)) + 0.4)
-    figure, axes = plt.subplots(rows, 2, figsize=size, sharey=True, squeeze=False)
-    for ax, name in zip(axes.flat, sets, strict=True):
+    figure, axes = figures.panels([len(models)] * len(sets), 1.05, 0.22, sharey=True)
+    for ax, name in zip(axes, sets, strict=True):
         _panel(ax, table[table["dataset"] == name], models)
     keys, texts = [], []
     for who, part in table.groupby("who", sort=False):
         marker, filled, colour, _ = WHO[str(who)]
         face = colour if filled else "white"
-        keys += axes[0, 0].plot([], [], marker=marker, color=colour, markerfacecolor=face, linewidth=0.8, markersize=4)
+        keys += axes[0].plot([], [], marker=marker, color=colour, markerfacecolor=face, linewidth=0.8, markersize=4)
         texts.append(f"{who}: {' or '.join(dict.fromkeys(part['bar']))}")
     figure.legend(keys, texts, loc="outside lower center", frameon=False)
     return table.drop(columns="by_split"), figure
