@@ -275,7 +275,7 @@ def panels(lines: Sequence[int], margin: float, line: float, **shared: Any) -> t
     """Make a panel for each number of lines, two a row at most; `margin` and `line` are their heights in inches."""
     columns = min(2, len(lines))
     rows = [max(lines[start : start + columns]) for start in range(0, len(lines), columns)]
-    size = (COLUMN * columns, margin * len(rows) + line * sum(rows))
+    size = (PAGE / 2 * columns, margin * len(rows) + line * sum(rows))
     ratios = {"height_ratios": [row + 1 for row in rows]}
     figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, gridspec_kw=ratios, **shared)
     for ax in axes.flat[len(lines) :]:
@@ -505,7 +505,7 @@ def maps(table: pd.DataFrame) -> Figure:
     """
     encoders = list(dict.fromkeys(table["encoder"]))
     classes = list(table.loc[table["encoder"] == encoders[0], "class"].value_counts().index[:8])
-    figure, axes = plt.subplots(1, len(encoders), figsize=(PAGE, 0.75 + PAGE / len(encoders)), squeeze=False)
+    figure, axes = plt.subplots(1, len(encoders), figsize=(PAGE, 1.1 + PAGE / len(encoders)), squeeze=False)
     for ax, name in zip(axes[0], encoders, strict=True):
         rows = table[table["encoder"] == name]
         others = rows[~rows["class"].isin(classes)]
@@ -514,10 +514,12 @@ def maps(table: pd.DataFrame) -> Figure:
             part = rows[rows["class"] == kind]
             ax.plot(part["x"], part["y"], marker, color=f"C{number}", markersize=3.5, label=f"class {kind}")
         share, chance = rows[["purity", "chance"]].iloc[0]
-        ax.set(xticks=[], yticks=[], xlabel="t-SNE, axes without unit", box_aspect=1)
-        ax.set_title(f"{name}\n{100 * share:.0f} % of 10 neighbours of one class\n(by chance {100 * chance:.0f} %)")
+        ax.set(xticks=[], yticks=[], xlabel="t-SNE (no unit)", box_aspect=1)
+        ax.set_title(f"{name}\n{100 * share:.0f} % (chance {100 * chance:.0f} %)")
     handles = axes[0][0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=5, frameon=False, handletextpad=0.1)
+    title = "in %: how many of a molecule's 10 nearest neighbours are of its class"
+    style = {"ncols": 5, "frameon": False, "handletextpad": 0.1, "title_fontsize": 7}
+    figure.legend(*handles, loc="outside lower center", title=title, **style)
     return figure
 
 

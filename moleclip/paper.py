@@ -154,10 +154,11 @@ class Paper:
     def _on_scaffold(self, line: Any) -> Iterator[Point]:
         """Score as printed, and the grid that it is the best cell of."""
         other = line.sheet == "MoleculeNet" and line.model not in (claims.PRIMARY, released.BASELINE)
-        split, error = OTHER_SPLIT if other else "scaffold", np.nan_to_num(line.error)
+        split = OTHER_SPLIT if other else "scaffold"
         place, unit = (line.dataset, line.model), _unit(line.sheet, line.dataset)
-        ends = (line.value - error, line.value + error)
-        yield Point(*place, "printed", line.value, *ends, _PRINTED, unit, split, 1, 3)
+        ends = (line.value - line.error, line.value + line.error)
+        # Of how many runs the others' scores are, is not printed.
+        yield Point(*place, "printed", line.value, *ends, _PRINTED, unit, split, 1, 0 if other else 3)
         if not other:
             grid = self._runs(line)
             means = grid.groupby(CELL)["value"].mean()
@@ -305,20 +306,20 @@ def _table(points: pd.DataFrame) -> tuple[pd.DataFrame, Figure]:
     """Set out the numbers of a figure, one line a number."""
     rows = []
     for point in lines(points):
-        of = f"{point.split} split, {point.runs} runs"
+        bar = "" if np.isnan(point.low) else f" ({point.low:.3g} to {point.high:.3g})"
+        of = f"{point.split} split{f', {point.runs} runs' if point.runs else ''}"
         rows.append(
-            (
-                point.dataset,
-                point.unit,
-                _label(point.model),
-                point.who,
-                f"{point.value:.3g} ({point.low:.3g} to {point.high:.3g})",
-                point.bar,
-                of,
-            )
+            (point.dataset, point.unit, _label(point.model), point.who, f"{point.value:.3g}{bar}", point.bar, of)
         )
     table = pd.DataFrame(rows, columns=["set", "metric", "model", "whose", "score", "bar", "of"])
+    table = _by_set(table, "set")
     return table, figures.table(table)
+
+
+def _by_set(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Bring the lines of each set together, ours last, in the order in which sets first come."""
+    order = list(dict.fromkeys(table[column]))
+    return table.sort_values(column, key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
 
 
 def _panels(points: Sequence[Point], sets: Sequence[str]) -> tuple[pd.DataFrame, Figure]:
@@ -363,7 +364,7 @@ def _title(table: pd.DataFrame) -> str:
     counts = []
     for who, part in rows.groupby("who", sort=False):
         least, most = part["runs"].min(), part["runs"].max()
-        counts.append(f"{who} {least}" if least == most else f"{who} {least} to {most}")
+        counts.append(f"{str(who).split()[0]} {least}{f' to {most}' if least < most else ''}")
     return f"{table['dataset'].iloc[0]}, {named}\nruns: {', '.join(counts)}"
 
 

@@ -65,7 +65,7 @@ def test_text_is_seven_points_at_least(drawn, name):
 def test_catalysis_panel_shows_both_intervals_and_ours(drawn, released_runs):
     table, figure = drawn.fig_3b()
     assert [ax.get_title().partition(",")[0] for ax in figure.axes] == list(claims.CATALYSIS)
-    assert figure.axes[1].get_title() == "NHCs, 5 random splits\nruns: released runs 50, ours 50"
+    assert figure.axes[1].get_title() == "NHCs, 5 random splits\nruns: released 50, ours 50"
     rows = table[table["dataset"] == "NHCs"].set_index(["model", "who"])
     mine = rows.loc[("ECFP4 + extra trees", "ours")]
     assert (mine["value"], mine["low"]) == pytest.approx(stats.mean_ci([0.010, 0.011, 0.012, 0.013, 0.014])[:2])
