@@ -10,6 +10,11 @@ from moleclip import params
 FORESTS = ("ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest", "descriptor_extra_trees")
 
 
+# Of a score; and the columns of tables that are not there.
+_KEY = ["set", "encoder", "seed", "split", "drawing"]
+_EMPTY = {"scores": [*_KEY, "val", "test", "metric", "file"], "contrasts": [], "knees": ["corpus", "knee"]}
+
+
 @dataclass(frozen=True)
 class Own:
     """Tables of our runs; empty where there are none.
@@ -17,7 +22,8 @@ class Own:
     Attributes
     ----------
     scores : DataFrame
-        `stats.by_split` of every profile and study on the paper's sets, with the columns set and file.
+        `stats.by_split` of the paper's profile and of all studies, with the columns set and file. Of a model that
+        several have on the same split, the first: the profile's, then that of the first study by name.
     contrasts : DataFrame
         `stats.contrasts` of the study of initial weights.
     knees : DataFrame
@@ -31,23 +37,24 @@ class Own:
     knees: pd.DataFrame
     files: list[Path]
 
+    def on(self, name: str, split: str) -> pd.DataFrame:
+        """Take the scores on a set, by its name in `datasets`, on plain drawings and one kind of split."""
+        table = self.scores
+        return table[(table["set"] == name) & (table["split"] == split) & (table["drawing"] == "plain")]
+
 
 def read(folder: str | Path = "figures") -> Own:
     """Read what is there: scores of the paper's profile and of all studies, contrasts, and sweeps."""
     folder = Path(folder)
     scores = [folder / "paper" / "scores.csv", *sorted((folder / "studies").glob("*/scores.csv"))]
     contrasts = [folder / "studies" / "initial_weights" / "contrasts.csv"]
-    knees = sorted(folder.glob("*/knee.csv")) + sorted((folder / "studies").glob("*/knee.csv"))
+    knees = [path for path in sorted(folder.glob("*/knee.csv")) if not path.parent.name.startswith("rehearsal_")]
     found: dict[str, list[pd.DataFrame]] = {}
     files = []
     for kind, paths in {"scores": scores, "contrasts": contrasts, "knees": knees}.items():
         present = [path for path in paths if path.is_file()]
         found[kind] = [pd.read_csv(path).assign(file=params.relative(path)) for path in present]
         files += present
-    empty = {
-        "scores": ["set", "encoder", "seed", "val", "test", "metric", "file"],
-        "contrasts": [],
-        "knees": ["corpus"],
-    }
-    tables = {kind: pd.concat(parts) if parts else pd.DataFrame(columns=empty[kind]) for kind, parts in found.items()}
+    tables = {kind: pd.concat(parts) if parts else pd.DataFrame(columns=_EMPTY[kind]) for kind, parts in found.items()}
+    tables["scores"] = tables["scores"].drop_duplicates(_KEY, ignore_index=True)
     return Own(**tables, files=files)

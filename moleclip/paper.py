@@ -191,10 +191,12 @@ class Paper:
 
     def _own(self, sets: Sequence[str], sheet: str, only: Sequence[str] = tuple(_OURS)) -> Iterator[Point]:
         """Our scores, mean over splits; of one split, with the deviation of the runs."""
-        keys = {key: name for key, name in released.NAMES.items() if name in sets}
-        scores = self.ours.scores[self.ours.scores["set"].isin(keys) & self.ours.scores["encoder"].isin(only)]
-        for (key, model), part in scores.groupby(["set", "encoder"], sort=False):
-            name = keys[str(key)]
+        split = "scaffold" if sheet == "MoleculeNet" else "random"
+        parts = [(name, self.ours.on(key, split)) for key, name in released.NAMES.items() if name in sets]
+        models = [(name, *group) for name, part in parts for group in part.groupby("encoder", sort=False)]
+        for name, model, part in models:
+            if model not in only:
+                continue
             quantity = released.quantity(sheet, name)
             values, bar = quantity.factor * part["test"], _SPLITS
             interval = stats.mean_ci(list(values))

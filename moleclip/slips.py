@@ -96,7 +96,7 @@ def _settings(beside: pd.DataFrame, table: pd.DataFrame) -> Iterator[Slip]:
         ):
             continue  # of several cells with this score, the printed one is another
         text, own = (", ".join(pair[number] for pair in told.values()) for number in (0, 1))
-        yield _slip("hyper-parameters", line, text, f"the runs that give {line.mean:.3g}: {own}")
+        yield _slip("hyper-parameters", line, text, f"the runs that give {line.mean:.3g} are labelled {own}")
 
 
 def _plain(setting: str) -> Any:

@@ -12,8 +12,17 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from matplotlib import pyplot as plt
 
-from moleclip import cluster, datasets, params, printed, released, sources
+from moleclip import cluster, datasets, figures, params, printed, released, sources
+
+
+@pytest.fixture
+def style():
+    """The project's look, and no figure left open."""
+    figures.set_style()
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

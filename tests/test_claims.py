@@ -11,7 +11,7 @@ from moleclip import claims, own, released, stats
 from moleclip.claims import NOISE, REPRODUCED, UNSUPPORTED, UNTESTABLE
 
 NOTHING = own.Own(
-    pd.DataFrame(columns=["set", "encoder", "seed", "val", "test", "metric", "file"]),
+    pd.DataFrame(columns=["set", "encoder", "seed", "split", "drawing", "val", "test", "metric", "file"]),
     pd.DataFrame(),
     pd.DataFrame(columns=["corpus", "knee"]),
     [],
@@ -127,7 +127,14 @@ def test_our_forests_stand_against_the_released_runs(released_runs, printed_scor
     """On selectivity, a forest that never errs by more than .1 is better than any of their splits; one by 9, worse."""
     claim, name = "better than an untuned random forest on ECFP4 (ours)", "Phosphines-selectivity"
     for error, expected in ((0.1, UNSUPPORTED), (9.0, REPRODUCED)):
-        place = {"set": "Phosphines_selectivity", "encoder": "ecfp4_forest", "metric": "MAE", "file": "a.csv"}
+        place = {
+            "set": "Phosphines_selectivity",
+            "split": "random",
+            "drawing": "plain",
+            "encoder": "ecfp4_forest",
+            "metric": "MAE",
+            "file": "a.csv",
+        }
         scores = pd.DataFrame([{**place, "seed": seed, "val": 1.0, "test": error} for seed in range(1, 6)])
         found = claims.ledger(released_runs, printed_scores, dataclasses.replace(NOTHING, scores=scores))
         assert verdict(found, claim, name) == expected

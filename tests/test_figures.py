@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 from PIL import Image
 
 from moleclip import figures, params, provenance, stats
@@ -21,11 +20,7 @@ SCORES = pd.DataFrame(
 )
 
 
-@pytest.fixture(autouse=True)
-def style():
-    figures.set_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 @pytest.fixture(scope="module")

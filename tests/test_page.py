@@ -6,17 +6,11 @@ from typing import get_args
 
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 from test_figures import SCORES
 
 from moleclip import figures, page, params, provenance, stats
 
-
-@pytest.fixture(autouse=True)
-def style():
-    figures.set_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def draw_params(tmp_path, **overrides):

@@ -8,18 +8,14 @@ from test_claims import NOTHING
 
 from moleclip import claims, figures, own, paper, params, provenance, stats
 
-
-@pytest.fixture(autouse=True)
-def style():
-    figures.set_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 @pytest.fixture(scope="module")
 def ours():
     place = {
         "set": "NHCs",
+        "drawing": "plain",
         "split": "random",
         "runs": 10,
         "sd": 0.001,
