@@ -146,7 +146,7 @@ def gallery(molecules: Sequence[str], seed: int) -> Figure:
             sns.despine(ax=ax, top=False, right=False)
             ax.spines[:].set(color="0.8", linewidth=0.5)
     for ax, title in zip(axes[0], titles, strict=True):
-        ax.set_title(title, size=6)
+        ax.set_title(title, size=7)
     return figure
 
 
@@ -194,7 +194,7 @@ def loss_curves(metrics: pd.DataFrame) -> Figure:
     for number, k in enumerate(ks, 1):
         losses[f"class_{k}"] = (f"class, K = {k}", f"C{number}{'os^Dv'[number]}-")
         checks[f"held_out_accuracy_{k}"] = (f"class, K = {k}", f"C{number}{'os^Dv'[number]}-")
-        checks[f"held_out_neighbours_{k}"] = (f"10 nearest neighbours, K = {k}", f"C{number}{'os^Dv'[number]}--")
+        checks[f"held_out_neighbours_{k}"] = (f"10 neighbours, K = {k}", f"C{number}{'os^Dv'[number]}--")
     for ax, curves, scale in ((left, losses, 1), (right, checks, 100)):
         for name in [name for name in curves if name in metrics]:
             rows = metrics.dropna(subset=name)
@@ -203,7 +203,7 @@ def loss_curves(metrics: pd.DataFrame) -> Figure:
         ax.set_xlabel("step")
         low, high = ax.get_ylim()
         ax.set_ylim(low, high + 0.4 * (high - low))  # room for the legend
-        ax.legend(frameon=False, fontsize=6, loc="upper left", ncols=2)
+        ax.legend(frameon=False, fontsize=7, loc="upper left", ncols=2)
     left.set_ylabel("training loss (nats)")
     right.set_ylabel("held-out accuracy (%)")
     return figure
@@ -385,7 +385,7 @@ def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = 
     axes[0][0].set_ylabel(f"predicted ({unit})")
     if len(set(test[told])) > 1:
         meaning = "split" if told == "split_seed" else None
-        axes[0][-1].legend(frameon=False, title=meaning, fontsize=6, title_fontsize=6, handletextpad=0)
+        axes[0][-1].legend(frameon=False, title=meaning, fontsize=7, title_fontsize=7, handletextpad=0)
     return figure
 
 
@@ -407,7 +407,7 @@ def roc(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
         ax.plot(false, true, style, linewidth=1, label=f"{MODEL_NAMES.get(name, name)}: {area:.2f}")
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
     ax.set(xlabel="false positive rate", ylabel="true positive rate", title=f"{test['dataset'].iloc[0]}, area")
-    ax.legend(frameon=False, fontsize=6)
+    ax.legend(frameon=False, fontsize=7)
     return figure
 
 
@@ -465,7 +465,7 @@ def robustness(gaps: pd.DataFrame, model: str, rival: str) -> Figure:
             name = MODEL_NAMES.get(name, name)
             ax.errorbar(rows["percent"], y, xerr=bars, fmt=marker, markersize=4, capsize=2, label=name)
         ax.set(xlabel=label, yticks=range(len(sets)), yticklabels=names, ylim=(len(sets) - 0.5, -0.5))
-        ax.legend(frameon=False, fontsize=6)
+        ax.legend(frameon=False, fontsize=7)
     return figure
 
 

@@ -153,7 +153,7 @@ def test_loss_curves_show_chance():
         "retrieval, top 1": [1.0, 20.0],
         "retrieval, chance": [1.0, 1.0],
         "class, K = 30": [2.0, 40.0],
-        "10 nearest neighbours, K = 30": [3.0, pytest.approx(60.0)],
+        "10 neighbours, K = 30": [3.0, pytest.approx(60.0)],
     }
     assert right.lines[0].get_xdata().tolist() == [0, 10]
 
