@@ -18,7 +18,10 @@ from sphinx.application import Sphinx
 from moleclip import figures, params
 
 _STYLE = """table.dataframe { border: 0; border-collapse: collapse; font-size: 80%; }
-table.dataframe th, table.dataframe td { border: 0; border-bottom: 1px solid #ddd; padding: 2px 8px; text-align: left; }
+table.dataframe th, table.dataframe td { border: 0; border-bottom: 1px solid #ddd; padding: 2px 8px; }
+table.dataframe th, table.dataframe td { text-align: left; vertical-align: top; }
+table.dataframe td { min-width: 6em; }
+table.dataframe td:last-child { min-width: 11em; overflow-wrap: anywhere; }
 details { margin-bottom: 2em; }
 """
 
@@ -117,7 +120,13 @@ def _pages(profile: str, runs: Path, source: Path) -> dict[str, list[str]]:
     for file in sorted((params.ROOT / "moleclip").glob("[!_]*.py")):
         text = f"# {file.stem}\n\n```{{eval-rst}}\n.. automodule:: moleclip.{file.stem}\n   :members:\n```\n"
         parts["Module"].append(_page(source / "module" / f"{file.stem}.md", text))
-    return {part: [str(Path(page).relative_to(source)) for page in pages] for part, pages in parts.items() if pages}
+    return {part: [_entry(Path(page), source) for page in pages] for part, pages in parts.items() if pages}
+
+
+def _entry(page: Path, source: Path) -> str:
+    """Line of a table of contents; notebooks of studies have the study's name, as they are many of one title."""
+    path = page.relative_to(source)
+    return f"{path.parts[1]} <{path}>" if path.parts[0] == "studies" else str(path)
 
 
 def _copy(notebook: Path, folder: Path) -> str:
