@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 from moleclip import encoder, finetune
 
@@ -76,7 +77,8 @@ def maps(encoders: Mapping[str, str], smiles: Sequence[str], classes: NDArray[np
     parts = []
     for name, source in encoders.items():
         embeddings = embed(source, smiles, seed)
-        plane = TSNE(metric="cosine", init="random", random_state=seed, perplexity=20).fit_transform(embeddings)
+        with threadpool_limits(1):  # sums of several threads differ from run to run
+            plane = TSNE(metric="cosine", init="random", random_state=seed, perplexity=20).fit_transform(embeddings)
         place = {"encoder": name, "smiles": list(smiles), "class": classes, "x": plane[:, 0], "y": plane[:, 1]}
         parts.append(pd.DataFrame({**place, "purity": purity(embeddings, classes), "chance": chance}))
     return pd.concat(parts, ignore_index=True)

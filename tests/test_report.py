@@ -95,7 +95,7 @@ def test_pages_load_and_figures_show_in_a_browser(site):
         "--no-sandbox",
         "--disable-gpu",
         "--allow-file-access-from-files",
-        "--virtual-time-budget=60000",
+        "--virtual-time-budget=600000",
     ]
     command = [
         str(CHROMIUM),
