@@ -57,6 +57,24 @@ def purity(embeddings: NDArray[np.float32], classes: NDArray[np.int64], neighbou
     return float(np.mean([np.mean(classes[row] == own) for row, own in zip(others, classes, strict=True)]))
 
 
+def plane(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Place molecules in the plane by t-SNE of the cosines of their embeddings; the same input gives the same bits.
+
+    Parameters
+    ----------
+    embeddings : ndarray of float32, shape [N, D]
+
+    Returns
+    -------
+    ndarray of float32, shape [N, 2]
+    """
+    with threadpool_limits(1):  # sums of several threads differ from run to run
+        placed: NDArray[np.float32] = TSNE(
+            metric="cosine", init="random", random_state=seed, perplexity=min(20, len(embeddings) / 4)
+        ).fit_transform(embeddings)
+    return placed
+
+
 def maps(encoders: Mapping[str, str], smiles: Sequence[str], classes: NDArray[np.int64], seed: int) -> pd.DataFrame:
     """Map molecules to the plane by t-SNE, once per encoder.
 
@@ -77,8 +95,7 @@ def maps(encoders: Mapping[str, str], smiles: Sequence[str], classes: NDArray[np
     parts = []
     for name, source in encoders.items():
         embeddings = embed(source, smiles, seed)
-        with threadpool_limits(1):  # sums of several threads differ from run to run
-            plane = TSNE(metric="cosine", init="random", random_state=seed, perplexity=20).fit_transform(embeddings)
-        place = {"encoder": name, "smiles": list(smiles), "class": classes, "x": plane[:, 0], "y": plane[:, 1]}
+        x, y = plane(embeddings, seed).T
+        place = {"encoder": name, "smiles": list(smiles), "class": classes, "x": x, "y": y}
         parts.append(pd.DataFrame({**place, "purity": purity(embeddings, classes), "chance": chance}))
     return pd.concat(parts, ignore_index=True)
