@@ -102,7 +102,8 @@ def lineage(files: Iterable[str | Path]) -> dict[str, Any]:
     -------
     dict
         By path of the record: notebook, commit, dirty, parameters, inputs. A record whose checksum is not that of
-        the file any more does not count.
+        the file any more does not count. The way ends at records below `figures/`, which are kept with the code: the
+        JSON files of the figures there go on, and what is drawn does not depend on which runs are at hand.
     """
     found: dict[str, Any] = {}
     queue = [Path(file) for file in files]
@@ -114,7 +115,8 @@ def lineage(files: Iterable[str | Path]) -> dict[str, Any]:
             if params.relative(path) not in found and file.is_file() and written == sha256(file):
                 keys = ("notebook", "commit", "dirty", "parameters", "inputs")
                 found[params.relative(path)] = {key: record[key] for key in keys}
-                queue += [params.ROOT / source for source in record["inputs"]]
+                if not params.relative(path).startswith("figures/"):
+                    queue += [params.ROOT / source for source in record["inputs"]]
     return found
 
 

@@ -72,6 +72,20 @@ def test_uncommitted_code_is_not_to_draw_committed_figures(repository, tmp_path,
     assert "moleclip/code.py" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("place", "expected"), [("figures/studies/one", ["10"]), ("runs/demo/one", ["02", "10"])])
+def test_the_way_back_ends_at_what_is_kept_with_the_code(tmp_path, monkeypatch, place, expected):
+    """Else a figure's bytes would depend on which runs are at hand."""
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    source, table = tmp_path / "runs" / "labels" / "sweep.parquet", tmp_path / place / "knee.csv"
+    for file, notebook, inputs in ((source, "02_cluster_structures", []), (table, "10_draw_figures", [source])):
+        file.parent.mkdir(parents=True)
+        file.write_text(notebook)
+        provenance.Run(notebook, params.check("09_check_claims", {"output": "o", "seed": 0})).finish(
+            file.parent, [file], inputs
+        )
+    assert sorted(run["notebook"][:2] for run in provenance.lineage([table]).values()) == expected
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     file = tmp_path / "table.parquet"
     provenance.write_parquet(file, pd.DataFrame({"a": [1]}))
