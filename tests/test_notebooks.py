@@ -73,7 +73,14 @@ def test_recorded_values(small):
     scores = [pd.read_parquet(path) for path in sorted(runs.glob("finetune/*/*/*/scores.parquet"))]
     assert set(pd.concat(scores)["encoder"]) == {
         *("pretrained", "pretrained_frozen", "random", "random_frozen"),
-        *("fingerprint_mlp", "ecfp4_forest", "descriptor_forest", "mean"),
+        *(
+            "fingerprint_mlp",
+            "mean",
+            "ecfp4_forest",
+            "ecfp4_extra_trees",
+            "descriptor_forest",
+            "descriptor_extra_trees",
+        ),
     }
 
 
