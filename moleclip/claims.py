@@ -17,7 +17,8 @@ or a forest is compared with the best and with the median cell: which one valida
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -92,10 +93,11 @@ class Evidence:
     runs: pd.DataFrame
     printed: pd.DataFrame
     ours: own.Own
-    beside: pd.DataFrame = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "beside", printed.recomputed(self.runs, self.printed))
+    @cached_property
+    def beside(self) -> pd.DataFrame:
+        """Printed scores beside recomputed ones."""
+        return printed.recomputed(self.runs, self.printed)
 
     def text(self, dataset: str, models: Sequence[str]) -> str:
         """Quote the printed scores of models on a set."""
@@ -103,10 +105,10 @@ class Evidence:
         found = table.drop_duplicates("model").set_index("model")["text"]
         return ", ".join(f"{_short(model)} {found[model]}" for model in models if model in found)
 
-    def all(self, dataset: str, model: str, variant: str = "original") -> pd.DataFrame:
+    def all(self, dataset: str, model: str) -> pd.DataFrame:
         """Take all runs of a model on a set, from its own sheet where a second one repeats them."""
         table = self.runs[(self.runs["dataset"] == dataset) & (self.runs["model"] == model)]
-        table = table[table["variant"] == variant]
+        table = table[table["variant"] == "original"]
         own_sheet: pd.DataFrame = table[table["sheet"] == table["sheet"].iloc[0]]
         return own_sheet
 
@@ -277,7 +279,7 @@ def _domain(e: Evidence) -> Iterator[Row]:
         yield _pair(e, row, FOCUSED, PRIMARY, better)
     for name in CATALYSIS[2:]:
         line = e.printed[(e.printed["model"] == FOCUSED) & (e.printed["dataset"] == name)].iloc[0]
-        gap, error = (float(part) for part in line["difference"].strip(" %").split("\u00b1"))
+        gap, error = printed.difference(line["difference"])
         after, before = (e.scores(name, model) for model in (FOCUSED, PRIMARY))
         found = 100 * (1 - after["value"].mean() / before["value"].mean())
         row = Row(f"domain-focused pretraining improves it by {gap} %", "caption of Fig. 4", name, line["difference"])

@@ -237,7 +237,7 @@ def heat_map(scores: pd.DataFrame, model: str) -> Figure:
     colours = "viridis" if stats.higher_is_better(metric) else "viridis_r"  # yellow is better
     for ax, part, title in zip(axes, ("val", "test"), ("validation: chooses", "test: chooses nothing"), strict=True):
         table = grid.pivot_table(index="head_lr", columns="augmentation", values=part)[levels]
-        label = {"label": _with_unit(metric, unit)}
+        label = {"label": with_unit(metric, unit)}
         sns.heatmap(table, ax=ax, annot=True, fmt=".3g", cmap=colours, cbar_kws=label, annot_kws={"size": 7})
         corner = (levels.index(chosen["augmentation"]), list(table.index).index(chosen["head_lr"]))
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2))
@@ -246,7 +246,8 @@ def heat_map(scores: pd.DataFrame, model: str) -> Figure:
     return figure
 
 
-def _with_unit(quantity: str, unit: str) -> str:
+def with_unit(quantity: str, unit: str) -> str:
+    """Label of an axis."""
     return f"{quantity} ({unit})" if unit else quantity
 
 
@@ -320,7 +321,7 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
         yticks=range(len(shown)),
         yticklabels=[MODEL_NAMES.get(name, name) for name in shown],
         ylim=(len(shown) - 0.5, -0.5),
-        xlabel=_with_unit(f"test {metric}", unit),
+        xlabel=with_unit(f"test {metric}", unit),
     )
     spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: {runs}"
     # From the right: the names of the models leave room on the other side.
@@ -354,7 +355,7 @@ def baseline(table: pd.DataFrame) -> Figure:
         metric, unit, batch_size, head_lr = part[["metric", "unit", "batch_size", "head_lr"]].iloc[0]
         split = [f"seed {seed}" for seed in part["seed"]] if len(part) > 1 else ["one split"]
         ax.set(yticks=y, yticklabels=split, ylim=(len(part) - 0.5, -0.5))
-        ax.set_xlabel(_with_unit(f"test {metric}", unit))
+        ax.set_xlabel(with_unit(f"test {metric}", unit))
         ax.set_title(f"{name}, lr {head_lr:g}, batch {batch_size}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     return figure

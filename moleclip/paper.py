@@ -30,7 +30,7 @@ _MODELS = {
     "Control \u2013 III |": "III: CLIP, then Kraken",
 }
 # Our models that belong beside the paper's, and on which line.
-_OURS = {"fingerprint_mlp": released.BASELINE, "pretrained": "MoleCLIP", "imagemol": "ImageMol", "domain": "MoleCLIPbv"}
+_OURS = {name: theirs for theirs, name in claims.OURS.items()}
 _OURS |= {name: figures.MODEL_NAMES[name] for name in own.FORESTS}
 
 _PRINTED = "SD as printed"
@@ -177,7 +177,7 @@ class Paper:
 
     def _gap(self, line: Any) -> Iterator[Point]:
         """Gap to ImageMol, of whose line it is, as printed and over splits."""
-        gap, error = (float(part) for part in line.difference.strip(" %").split("\u00b1"))
+        gap, error = printed.difference(line.difference)
         rival = behind(self._runs(line))
         mine = behind(self._runs(line._replace(model=claims.PRIMARY)))
         means = [part.groupby("split")["value"].mean() for part in (mine, rival)]
@@ -247,10 +247,7 @@ class Paper:
             rows.append((name, _label(point.model), "ours", "", "", over_splits, of))
         columns = ["set (unit of the MAE)", "model", "whose", "printed", "paper's interval"]
         table = pd.DataFrame(rows, columns=[*columns, "t-interval over splits", "of"])
-        order = list(dict.fromkeys(table[columns[0]]))
-        table = table.sort_values(
-            columns[0], key=lambda names: names.map(order.index), kind="stable", ignore_index=True
-        )
+        table = _by_set(table, columns[0])
         return table, figures.table(table)
 
     def table_ablations(self) -> tuple[pd.DataFrame, Figure]:
@@ -303,7 +300,7 @@ def _label(model: str) -> str:
 
 def _unit(sheet: str, dataset: str) -> str:
     quantity = released.quantity(sheet, dataset)
-    return f"{quantity.metric} ({quantity.unit})" if quantity.unit else quantity.metric
+    return figures.with_unit(quantity.metric, quantity.unit)
 
 
 def _table(points: pd.DataFrame) -> tuple[pd.DataFrame, Figure]:

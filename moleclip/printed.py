@@ -136,6 +136,16 @@ def recomputed(runs: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def difference(text: str) -> tuple[float, float]:
+    """Read a printed relative difference and what follows +-, in percent.
+
+    >>> difference("-3.7\u00b12.8 %")
+    (-3.7, 2.8)
+    """
+    value, error = text.strip(" %").split("\u00b1")
+    return float(value), float(error)
+
+
 def _half(interval: stats.Interval) -> float:
     return interval.high - interval.mean
 

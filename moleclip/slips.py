@@ -89,11 +89,7 @@ def _settings(beside: pd.DataFrame, table: pd.DataFrame) -> Iterator[Slip]:
         grid = groups[tuple(getattr(line, name) for name in MODEL)]
         same = np.all([grid[name].map(_plain) == _plain(text) for name, (text, _) in told.items()], axis=0)
         times = released.quantity(line.sheet, line.dataset).factor
-        if (
-            line.splits
-            and np.isfinite(line.median)
-            and _same(times * grid[same]["value"].mean(), line.value, line.step)
-        ):
+        if np.isfinite(line.median) and _same(times * grid[same]["value"].mean(), line.value, line.step):
             continue  # of several cells with this score, the printed one is another
         text, own = (", ".join(pair[number] for pair in told.values()) for number in (0, 1))
         yield _slip("hyper-parameters", line, text, f"the runs that give {line.mean:.3g} are labelled {own}")
