@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from moleclip import datasets, figures, latent, own, paper, params, pretrain, printed, provenance, released, stats
+from moleclip import datasets, figures, own, paper, params, printed, provenance, released, stats
 
 
 def study_scores(folder: str, missing: str, only: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[Path]]:
@@ -168,6 +168,9 @@ class Page:
 
     def _maps(self) -> tuple[Figure, list[Path]]:
         """Map the molecules that were held out of the pretraining of the first encoder that has a record of it."""
+        # Torch and all towers: seconds that no other figure needs.
+        from moleclip import latent, pretrain
+
         records = [Path(source) / "03_pretrain.json" for source in self.p.maps.values()]
         record = next((file for file in records if file.is_file()), None)
         if record is None:
