@@ -54,9 +54,9 @@ def measure(tower: str, epochs: int, precision: str, batch_size: int) -> dict[st
 
 def bare(tower: str, images: np.ndarray, p: params.Finetune) -> float:
     """Seconds of the forward and backward passes of an epoch; the better of two."""
-    here = finetune.device()
+    here = encoder.device()
     image_encoder = encoder.load(f"{tower}/random")
-    model = nn.Sequential(image_encoder, finetune.head(image_encoder.tower.embed_dim, 1)).to(here).train()
+    model = nn.Sequential(image_encoder, encoder.head(image_encoder.tower.embed_dim, 1)).to(here).train()
     parts = torch.from_numpy(images).split(p.batch_size)
     best = np.inf
     for _ in range(2):

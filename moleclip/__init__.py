@@ -1,3 +1,14 @@
 """Molecule drawings, CLIP's image tower, and property prediction from a few labelled molecules."""
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported before it is asked for: the towers take seconds.
+    if name in ("MoleCLIPFeaturizer", "MoleCLIPPredictor"):
+        from moleclip import featurizer
+
+        return getattr(featurizer, name)
+    raise AttributeError(f"module 'moleclip' has no attribute {name!r}")

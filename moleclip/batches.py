@@ -31,6 +31,7 @@ class Stream(IntEnum):
     NEIGHBOURS = 6
     REPEAT = 7
     SAMPLE = 8
+    REDRAWN = 9
 
 
 def generator(stream: Stream, seed: int, epoch: int, index: int = 0) -> np.random.Generator:

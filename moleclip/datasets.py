@@ -5,7 +5,7 @@ import gzip
 import logging
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -298,23 +298,44 @@ def _warn_of_units(path: str | Path, texts: "pd.Series[str]") -> None:
 
 def _read_table(path: str | Path) -> pd.DataFrame:
     """Read a CSV file as text, by line number; pandas would fill or shift rows of the wrong length in silence."""
-    lines: dict[int, list[str]] = {}
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            for fields in reader:
-                if len(fields) not in (0, len(header)):
-                    raise ValueError(
-                        f"{path}, line {reader.line_num}: has {len(fields)} fields, the header has {len(header)}"
-                    )
-                if fields:
-                    lines[reader.line_num] = fields
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}, line {reader.line_num + 1}: not a CSV table in UTF-8: {error}") from None
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        header, lines = csv_lines(file, path)
+        return pd.DataFrame.from_dict(dict(lines), orient="index", columns=header, dtype=str)
+
+
+def csv_lines(file: Iterable[str], path: str | Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Read a CSV file: its header, and number and fields of each line that is not empty, as they are asked for.
+
+    Raises
+    ------
+    ValueError
+        There is no header, it names a column twice, or a line has another number of fields.
+    """
+    reader = csv.reader(file, strict=True)
+    lines = _csv_fields(reader, path)
+    _, header = next(lines, (0, []))
     if not header or len(set(header)) < len(header):
         raise ValueError(f"{path}: has no header, or one that names a column twice")
-    return pd.DataFrame.from_dict(lines, orient="index", columns=header, dtype=str)
+    return header, _of_width(lines, header, path)
+
+
+def _csv_fields(reader: Any, path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        for texts in reader:
+            yield reader.line_num, texts
+    except (csv.Error, UnicodeDecodeError) as error:
+        line = reader.line_num + isinstance(error, UnicodeDecodeError)  # which is raised before the line is counted
+        raise ValueError(f"{path}, line {line}: not a CSV table in UTF-8: {error}") from None
+
+
+def _of_width(
+    lines: Iterator[tuple[int, list[str]]], header: list[str], path: str | Path
+) -> Iterator[tuple[int, list[str]]]:
+    for number, texts in lines:
+        if len(texts) not in (0, len(header)):
+            raise ValueError(f"{path}, line {number}: has {len(texts)} fields, the header has {len(header)}")
+        if texts:
+            yield number, texts
 
 
 def _not_numbers(texts: "pd.Series[str]", values: "pd.Series[float]") -> NDArray[np.bool_]:

@@ -212,11 +212,28 @@ def draw(molecule: str | Chem.Mol, style: Style = PLAIN, size: int = 224) -> Ima
 
 def svg(prepared: Chem.Mol, style: Style = PLAIN, size: int = 224) -> str:
     """Draw a molecule that `prepare` laid out, as RDKit's SVG."""
+    return str(_drawn(prepared, style, size).GetDrawingText())
+
+
+def atom_positions(prepared: Chem.Mol, style: Style = PLAIN, size: int = 224) -> NDArray[np.float64]:
+    """Where the atoms of a molecule that `prepare` laid out are in its drawing.
+
+    Returns
+    -------
+    ndarray of float64, shape [atoms, 2]
+        x (to the right) and y (downwards), pixels.
+    """
+    canvas = _drawn(prepared, style, size)
+    points = [canvas.GetDrawCoords(number) for number in range(prepared.GetNumAtoms())]
+    return np.array([(point.x, point.y) for point in points])
+
+
+def _drawn(prepared: Chem.Mol, style: Style, size: int) -> Any:
     canvas = rdMolDraw2D.MolDraw2DSVG(size, size)
     _apply(style, canvas.drawOptions())
     canvas.DrawMolecule(replace_terminal_atoms(prepared) if style.r_groups else prepared)
     canvas.FinishDrawing()
-    return str(canvas.GetDrawingText())
+    return canvas
 
 
 def replace_terminal_atoms(prepared: Chem.Mol) -> Chem.Mol:

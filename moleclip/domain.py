@@ -118,9 +118,9 @@ def run(p: params.PretrainDomain) -> list[Path]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(p.seed)
         model = encoder.load(p.encoder, p.seed)
-        top = finetune.head(model.tower.embed_dim, len(domain.names))
+        top = encoder.head(model.tower.embed_dim, len(domain.names))
     images = finetune.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
-    device = finetune.device()
+    device = encoder.device()
     model.to(device)
     top.to(device)
     steps = finetune.optimizer(model, top, p.lr, p.head_lr, p.weight_decay)

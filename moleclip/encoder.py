@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,31 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
         }
         provenance.write_json(folder / CARD, card)
         return folder
+
+
+def head(width: int, targets: int) -> nn.Sequential:
+    """Three hidden layers of 512 with ReLU, then the output layer (paper, Methods)."""
+    layers: list[nn.Module] = []
+    for size in (512, 512, 512):
+        layers += [nn.Linear(width, size), nn.ReLU()]
+        width = size
+    return nn.Sequential(*layers, nn.Linear(width, targets))
+
+
+def device(name: str | None = None) -> torch.device:
+    """Where to compute: on the device of that name, or else on the GPU, if there is one."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def digest(encoder: Encoder) -> str:
+    """sha256 of the weights, wherever they came from, and of the preprocessing that goes with them."""
+    found = hashlib.sha256(
+        json.dumps([dataclasses.asdict(part) for part in (encoder.tower, encoder.preprocess)]).encode()
+    )
+    for name, tensor in sorted(encoder.state_dict().items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from rdkit import rdBase
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from torch.utils import data
@@ -37,6 +38,7 @@ from moleclip import (
 )
 from moleclip.batches import Stream
 from moleclip.datasets import Dataset
+from moleclip.encoder import device, head
 from moleclip.splits import Split
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ log = logging.getLogger(__name__)
 Inputs = Callable[[NDArray[np.int64], int | None], Tensor]
 # A training is done again where one of these has changed.
 _CODE = (augment, baselines, batches, depict, encoder, raster, splits)
+MODEL = "model"  # folder of a job's models, below its own
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,15 @@ class Result:
     epoch : int
         Chosen on validation; 0 for a model that is not trained in epochs.
     train_loss, val_loss : ndarray of float64, shape [epochs]
+    weights : dict of str to Tensor
+        Of the encoder and its head at the chosen epoch, where they are to be kept.
     """
 
     predictions: NDArray[np.float64]
     epoch: int = 0
     train_loss: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
     val_loss: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
+    weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 def problem(p: params.Finetune) -> Problem:
@@ -162,7 +168,8 @@ def run(p: params.Finetune) -> Path:
     -------
     Path
         Folder with `scores.parquet` (a row per training; those in the column `chosen` make the score),
-        `predictions.parquet` (of each training and each validation and test molecule) and `curves.parquet`.
+        `predictions.parquet` (of each training and each validation and test molecule) and `curves.parquet`; with
+        `keep_models`, the encoder of the chosen trainings with its heads too, for `featurizer.MoleCLIPPredictor`.
     """
     job, output = problem(p), Path(p.output)
     models, identity = _models(job, p), _identity(job, p)
@@ -172,6 +179,9 @@ def run(p: params.Finetune) -> Path:
         tables["scores"].append(scores)
         tables["predictions"] += [_predictions(training, result, job) for training, result in done]
         tables["curves"] += [_curves(training, result) for training, result in done]
+        if name == p.name and p.keep_models:
+            chosen = [training for (training, _), hit in zip(done, scores["chosen"], strict=True) if hit]
+            _save_models(chosen, train, job, p, identity)
     for table, parts in tables.items():
         whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
         provenance.write_parquet(output / f"{table}.parquet", whole)
@@ -253,29 +263,72 @@ def draw_all(smiles: list[str], size: int, drawing: str, workers: int) -> NDArra
     return np.stack([depict.draw(molecule, style, size) for molecule in molecules])
 
 
-def _kept(training: Training, train: Train, job: Problem, p: params.Finetune, identity: dict[str, Any]) -> Result:
-    """Train, or read what an interrupted run of the very same training has left."""
-    own = dataclasses.asdict(training) | {"head_lr": None if np.isnan(training.head_lr) else training.head_lr}
-    digest = hashlib.sha256(json.dumps({**identity, **own}, sort_keys=True).encode()).hexdigest()
-    file = Path(p.output) / "trainings" / f"{digest[:20]}.npz"
-    if not file.is_file():
+def _kept(
+    training: Training, train: Train, job: Problem, p: params.Finetune, identity: dict[str, Any], weights: bool = False
+) -> Result:
+    """Train, or read what an interrupted run of the very same training has left, where its weights are not missed."""
+    file, weights_file = _files(training, p, identity)
+    if not file.is_file() or (weights and not weights_file.is_file()):
         # Each repeat has its own weights, order and augmentation; cells of a grid share them.
         seed = int(batches.generator(Stream.REPEAT, p.seed, training.repeat).integers(2**31))
         result = train(training, seed)
         log.info("%s: %s", _named(training), _brief(result, job))
+        if result.weights:
+            provenance.write(weights_file, lambda part: save_file(result.weights, part))
         provenance.write(file, lambda part: _save(part, result))
     with np.load(file, allow_pickle=False) as kept:
         return Result(kept["predictions"], int(kept["epoch"]), kept["train_loss"], kept["val_loss"])
 
 
+def _files(training: Training, p: params.Finetune, identity: dict[str, Any]) -> tuple[Path, Path]:
+    """Where a training keeps its result and its weights."""
+    own = dataclasses.asdict(training) | {"head_lr": None if np.isnan(training.head_lr) else training.head_lr}
+    digest = hashlib.sha256(json.dumps({**identity, **own}, sort_keys=True).encode()).hexdigest()[:20]
+    return Path(p.output) / "trainings" / f"{digest}.npz", Path(p.output) / MODEL / f"{digest}.safetensors"
+
+
 def _save(part: Path, result: Result) -> None:
     with open(part, "wb") as file:  # of a name that NumPy leaves as it is
-        np.savez(file, **dataclasses.asdict(result))
+        kept = {name: value for name, value in vars(result).items() if name != "weights"}
+        np.savez(file, **kept)
+
+
+def _keeps(training: Training, p: params.Finetune) -> bool:
+    """Whether a training may be one of those that make the score."""
+    return p.keep_models and training.stage == ("grid" if p.final_epochs is None else "final")
+
+
+def _save_models(
+    chosen: list[Training], train: "Train", job: Problem, p: params.Finetune, identity: dict[str, Any]
+) -> None:
+    """Write the card of the models that make the score, and their molecules; then delete the weights of all others."""
+    folder = Path(p.output) / MODEL
+    for training in chosen:
+        _kept(training, train, job, p, identity, weights=True)
+    files = [_files(training, p, identity)[1] for training in chosen]
+    parts = np.full(len(job.molecules), "train", object)
+    for part, rows in _parts(job):
+        parts[rows] = part
+    provenance.write_parquet(folder / "molecules.parquet", job.molecules.assign(part=parts))
+    image_encoder = encoder.load(p.encoder, p.seed, p.image_size)
+    card = {
+        "name": p.name,
+        **{name: getattr(job.dataset, name) for name in ("task", "metric", "unit", "label_names")},
+        "dataset": job.dataset.name,
+        "drawing": p.drawing,
+        "tower": dataclasses.asdict(image_encoder.tower),
+        "preprocess": dataclasses.asdict(image_encoder.preprocess),
+        "weights": {file.name: provenance.sha256(file) for file in files},
+    }
+    provenance.write_json(folder / encoder.CARD, card)
+    for file in set(folder.glob("*.safetensors")) - set(files):
+        file.unlink()
 
 
 def _identity(job: Problem, p: params.Finetune) -> dict[str, Any]:
     """Name what all trainings of a job depend on, so that what is kept of another is never taken for it."""
     irrelevant = {"name", "output", "baselines", "workers", "repeats", "final_repeats", "epochs", "final_epochs"}
+    irrelevant |= {"keep_models"}
     data_sha256 = hashlib.sha256(job.molecules.to_csv(index=False).encode()).hexdigest()
     return {
         **p.model_dump(exclude=irrelevant | {*stats.CELL}),
@@ -298,15 +351,6 @@ def _brief(result: Result, job: Problem) -> str:
     value = stats.score(job.dataset.metric, job.labels[job.split.val], result.predictions[job.split.val])
     epoch = f", epoch {result.epoch} of {len(result.val_loss)}" if result.epoch else ""
     return f"validation {job.dataset.metric} {value:.3f}{epoch}"
-
-
-def head(width: int, targets: int) -> nn.Sequential:
-    """Three hidden layers of 512 with ReLU, then the output layer (paper, Methods)."""
-    layers: list[nn.Module] = []
-    for size in (512, 512, 512):
-        layers += [nn.Linear(width, size), nn.ReLU()]
-        width = size
-    return nn.Sequential(*layers, nn.Linear(width, targets))
 
 
 def loss(outputs: Tensor, labels: Tensor, task: str) -> Tensor:
@@ -344,7 +388,7 @@ def train_encoder(job: Problem, p: params.Finetune, training: Training, seed: in
     # DEVIATION: the authors always do so.
     if p.moments:
         encoder.load_moments(p.encoder, image_encoder, steps)
-    return fit(model, steps, inputs, job, p, training.epochs, seed)
+    return fit(model, steps, inputs, job, p, training.epochs, seed, _keeps(training, p))
 
 
 def image_inputs(images: NDArray[np.uint8], augmentation: str, seed: int) -> Inputs:
@@ -413,8 +457,9 @@ def fit(
     p: params.Finetune,
     epochs: int,
     seed: int,
+    keep: bool = False,
 ) -> Result:
-    """Train; keep the predictions of the epoch with the lowest validation loss (of equal ones the last).
+    """Train; keep the predictions of the epoch with the lowest validation loss (of equal ones the last), and weights.
 
     The test molecules are predicted at such epochs and looked at by nothing here. Where the loss was never finite, the
     epoch is 0 and there are no predictions.
@@ -424,6 +469,7 @@ def fit(
     labels = torch.from_numpy(job.labels).float()
     predictions = np.full(job.labels.shape, np.nan)
     best, chosen, train_losses, val_losses = np.inf, 0, [], []
+    weights: dict[str, Tensor] = {}
     schedule = Schedule(inputs, job.split.train, range(1, epochs + 1), p.batch_size, seed)
     for epoch, batches_of_epoch in schedule.load(p.workers):
         train_losses.append(train_epoch(model, steps, batches_of_epoch, labels, task, p.precision))
@@ -434,7 +480,10 @@ def fit(
             tested = predict(model, inputs, job.split.test, p.batch_size, here, p.precision)
             predictions[job.split.val] = _readable(outputs, task)
             predictions[job.split.test] = _readable(tested, task)
-    return Result(predictions, chosen, np.array(train_losses), np.array(val_losses))
+            if keep:  # in the order of their numbers in memory that files have
+                state = model.state_dict().items()
+                weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state}
+    return Result(predictions, chosen, np.array(train_losses), np.array(val_losses), weights)
 
 
 def train_epoch(
@@ -512,11 +561,6 @@ def predict(
     parts = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
     with _autocast(precision, here):
         return torch.cat([model(inputs(part, None).to(here)).float().cpu() for part in parts])
-
-
-def device() -> torch.device:
-    """Where to compute: on the GPU, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _autocast(precision: str, here: torch.device) -> Any:

@@ -24,6 +24,7 @@ from moleclip import params
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 MAX_CODE_LINES = 120
+WIDGET = "application/vnd.jupyter.widget-view+json"  # kind of output
 
 
 class NotebookError(RuntimeError):
@@ -73,6 +74,7 @@ def run(
     except DeadKernelError:
         step = _step(failed, _last_started(failed))
         raise NotebookError(f"{name}, {step}: the kernel died (out of memory?)\nlook at {failed}") from None
+    _keep_pictures(failed)
     os.replace(failed, output)
     print(f"{name}: finished", flush=True)
     return output
@@ -94,6 +96,21 @@ def _execute(notebook: Path, output: Path, values: Mapping[str, Any], name: str)
             stderr_file=_Prefixed(name, sys.stderr),
             config=sockets,
         )
+
+
+def _keep_pictures(executed: Path) -> None:
+    """Of a widget that comes with a picture, keep the picture: without its kernel nothing would follow the controls.
+
+    A web page made of the notebook would, moreover, load scripts from elsewhere to show them.
+    """
+    notebook = nbformat.read(executed, 4)
+    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    for data in shown:
+        if "image/png" in data:
+            data.pop(WIDGET, None)
+    if not any(WIDGET in data for data in shown):
+        notebook.metadata.pop("widgets", None)
+    nbformat.write(notebook, executed)
 
 
 class _Prefixed:

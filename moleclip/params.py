@@ -170,6 +170,7 @@ class Finetune(Parameters):
     weight_decay: Annotated[Float, Field(ge=0)]
     batch_size: Count
     precision: Literal["no", "bf16"]
+    keep_models: bool
     workers: Workers
     seed: Seed
 

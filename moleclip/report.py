@@ -36,6 +36,8 @@ _SETTINGS: dict[str, Any] = {
     "nb_execution_mode": "off",
     "nb_merge_streams": True,
     "nb_ipywidgets_js": {},
+    # Of a widget, the picture that it comes with.
+    "nb_mime_priority_overrides": [("html", "application/vnd.jupyter.widget-view+json", None)],
     "myst_enable_extensions": ["colon_fence"],
     "myst_heading_anchors": 3,
     "napoleon_google_docstring": False,

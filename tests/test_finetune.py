@@ -47,7 +47,7 @@ def tables(folder) -> tuple[pd.DataFrame, ...]:
 
 
 def test_head_is_the_papers():
-    shapes = [tuple(layer.weight.shape) for layer in finetune.head(128, 2) if isinstance(layer, torch.nn.Linear)]
+    shapes = [tuple(layer.weight.shape) for layer in encoder.head(128, 2) if isinstance(layer, torch.nn.Linear)]
     assert shapes == [(512, 128), (512, 512), (512, 512), (2, 512)]
 
 

@@ -1,0 +1,144 @@
+"""The command line: what people type, what comes out, and what it says when something is wrong."""
+
+import io
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, cli, datasets, finetune, inference, params
+
+SMALL = "small/random"
+SMILES = list(datasets.load("nci_5k").smiles[:12])
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "own.csv"
+    pd.DataFrame({"id": [f"m{n}" for n in range(12)], "SMILES": SMILES, "size": range(12)}).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    pd.DataFrame({"smiles": SMILES, "size": range(12)}).to_csv(folder / "own.csv", index=False)
+    given = {"dataset": str(folder / "own.csv"), "output": str(folder / "runs/job"), "holdout": 0.2, "encoder": SMALL}
+    small = {"epochs": 1, "head_lr": [1e-3], "final_epochs": 1, "baselines": []}
+    return finetune.run(params.read("04_finetune_catalysis", None, **given, **small))
+
+
+def test_embeddings_stand_beside_the_columns_of_the_input(table, tmp_path, capsys):
+    out = tmp_path / "out.parquet"
+    assert cli.main(["embed", str(table), "--encoder", SMALL, "--out", str(out), "--smiles", "smiles"]) == 0
+    found = pd.read_parquet(out)
+    assert list(found.columns[:4]) == ["id", "SMILES", "size", "problem"]
+    assert list(found["id"]) == [f"m{n}" for n in range(12)]
+    np.testing.assert_allclose(
+        found.filter(like="moleclip"), MoleCLIPFeaturizer(SMALL).transform(SMILES), rtol=1e-4, atol=1e-5
+    )
+    assert "12 molecules" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "own.csv"]
+
+
+def test_predictions_as_csv_beside_a_column_of_the_same_name(table, model, tmp_path):
+    out = tmp_path / "out.csv"
+    assert cli.main(["predict", str(table), "--model", str(model), "--out", str(out), "--views", "2"]) == 0
+    found = pd.read_csv(out)
+    assert list(found["size_given"]) == list(range(12))
+    expected = MoleCLIPPredictor(model, views=2).predict(SMILES)
+    for column in ("size", "size_sd_repeats", "size_sd_views", "similarity"):
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-3, atol=1e-5)
+    assert list(found["nearest"]) == list(expected["nearest"])
+
+
+def test_from_standard_input_to_standard_output(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("CCO ethanol\nC1CC ring\n"))
+    assert cli.main(["embed", "-", "--encoder", SMALL, "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    found = pd.read_csv(io.StringIO(out), keep_default_na=False)
+    assert list(found["name"]) == ["ethanol", "ring"]
+    assert list(found["problem"]) == ["", "not a SMILES string"]
+    assert "warning: 1 of 2 molecules cannot be read" in err
+
+
+def test_strict_writes_nothing(table, tmp_path, capsys):
+    table.write_text("smiles\nCCO\nC1CC\n")
+    out = tmp_path / "out.csv"
+    assert cli.main(["embed", str(table), "--encoder", SMALL, "--out", str(out), "--strict"]) == 1
+    assert "row 1 (C1CC): not a SMILES string" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embed", "none.csv", "--encoder", SMALL], "none.csv: no such file"),
+        (["embed", "{table}", "--encoder", "runs/none"], "no encoder"),
+        (["embed", "{table}", "--encoder", SMALL, "--out", "out.xlsx"], "ends with .parquet or .csv"),
+        (["embed", "{table}", "--encoder", SMALL, "--out", "no/out.csv"], "no folder no"),
+        (["embed", "{table}", "--encoder", SMALL, "--smiles", "structure"], "no column 'structure'"),
+        (["embed", "{table}", "{smi}", "--encoder", SMALL], "files before it have"),
+        (["predict", "{table}", "--model", "runs"], "keep_models"),
+    ],
+)
+def test_errors_are_one_line_and_the_status_is_1(table, tmp_path, arguments, message, capsys):
+    (tmp_path / "m.smi").write_text("CCO\n")
+    given = [text.format(table=table, smi=tmp_path / "m.smi") for text in arguments]
+    assert cli.main(given) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_wrong_command_has_status_2(capsys):
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["embed"])
+    assert raised.value.code == 2
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["embed", "--help"])
+    assert raised.value.code == 0
+    assert "examples:" in capsys.readouterr().out
+
+
+def test_a_file_that_ends_badly_is_found_before_anything_is_computed(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(inference, "Computation", None)
+    table.write_text("smiles,y\nCCO,1\nCC\n")
+    assert cli.main(["embed", str(table), "--encoder", SMALL, "--out", str(tmp_path / "o.csv")]) == 1
+    assert "line 3: has 1 fields" in capsys.readouterr().err
+
+
+def test_lists(model, monkeypatch, capsys):
+    for command, expected in (("encoders", "moleclip/primary"), ("datasets", "chembl2321810")):
+        assert cli.main([command]) == 0
+        assert expected in capsys.readouterr().out
+    monkeypatch.setattr(params, "ROOT", model.parents[1])
+    assert cli.main(["models"]) == 0
+    assert "on own: size" in capsys.readouterr().out
+
+
+def test_interrupted_and_started_again(tmp_path):
+    """A real process, interrupted as by Ctrl-C, keeps what is done and says how to go on."""
+    path, out = tmp_path / "many.smi", tmp_path / "out.parquet"
+    path.write_text("\n".join(datasets.load("nci_5k").smiles[:600]))
+    command = [sys.executable, "-m", "moleclip.cli", "embed", str(path), "--encoder", SMALL, "--out", str(out)]
+    command += ["--batch-size", "8"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    kept = tmp_path / "out.parquet.partial"
+    deadline = time.monotonic() + 120
+    while not any(file.stat().st_size > 30_000 for file in kept.glob("*.sqlite")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "the same command goes on" in err
+    assert not out.exists()
+    again = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
+    assert "600 molecules" in again.stderr
+    assert len(pd.read_parquet(out)) == 600
+    assert not kept.exists()

@@ -1,0 +1,351 @@
+"""Embeddings for scikit-learn, and predictions of finetuned models."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rdkit import Chem, DataStructs
+from rdkit.Chem import AllChem
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import estimator_checks
+from sklearn.utils.validation import validate_data
+
+from moleclip import (
+    MoleCLIPFeaturizer,
+    MoleCLIPPredictor,
+    datasets,
+    depict,
+    encoder,
+    finetune,
+    inference,
+    params,
+    stats,
+)
+
+SMALL = "small/random"
+SMILES = list(datasets.load("nci_5k").smiles[:40])
+
+
+@pytest.fixture(scope="module")
+def embeddings():
+    return MoleCLIPFeaturizer(SMALL).fit_transform(SMILES)
+
+
+def test_they_are_those_of_the_encoder(embeddings):
+    tower = encoder.load(SMALL).eval()
+    drawings = np.stack([depict.draw(text) for text in SMILES])
+    with torch.no_grad():
+        expected = tower(torch.from_numpy(drawings)).numpy()
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_are_in_order_and_unreadable_ones_are_nan_and_named(embeddings):
+    given = [*SMILES[:2], "C1CC", SMILES[2], None]
+    with pytest.warns(
+        inference.UnreadableWarning, match=r"2 of 5 .* row 2 \(C1CC\): not a SMILES string; row 4 \(\): missing"
+    ):
+        found = MoleCLIPFeaturizer(SMALL).fit_transform(given)
+    assert np.isnan(found).all(axis=1).tolist() == [False, False, True, False, True]
+    np.testing.assert_allclose(found[[0, 1, 3]], embeddings[:3], rtol=1e-4, atol=1e-5)
+
+
+def test_all_rows_may_be_unreadable():
+    with pytest.warns(inference.UnreadableWarning, match="1 of 1"):
+        assert np.isnan(MoleCLIPFeaturizer(SMALL).fit_transform(["C1CC"])).all()
+
+
+def test_many_unreadable_rows_are_all_numbered():
+    with pytest.warns(inference.UnreadableWarning, match=r"50 of 51 .*row 20 .*and rows 21, 22, .*, 50"):
+        MoleCLIPFeaturizer(SMALL).fit_transform(["C", *["C1CC"] * 50])
+
+
+def test_an_error_on_request():
+    with pytest.raises(ValueError, match=r"1 of 2 molecules cannot be read: row 1 \(C1CC\)"):
+        MoleCLIPFeaturizer(SMALL, invalid="raise").fit_transform(["CCO", "C1CC"])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"encoder": "runs/none"}, FileNotFoundError, "no encoder"),
+        ({"invalid": "ignore"}, ValueError, "expected 'warn' or 'raise'"),
+        ({"drawing": "crayon"}, ValueError, "expected 'plain' or 'r_groups'"),
+    ],
+)
+def test_wrong_parameters_are_named(options, error, message):
+    with pytest.raises(error, match=message):
+        MoleCLIPFeaturizer(**{"encoder": SMALL, **options}).fit_transform(["CCO"])
+
+
+def test_molecules_smiles_and_drawings_of_them_are_the_same(embeddings):
+    forms = [[Chem.MolFromSmiles(text) for text in SMILES], [depict.draw(text) for text in SMILES]]
+    for form in forms:
+        np.testing.assert_allclose(MoleCLIPFeaturizer(SMALL).transform(form), embeddings, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"n_jobs": 2, "batch_size": 7}, {"batch_size": 1}])
+def test_processes_and_batches_change_nothing(embeddings, options):
+    np.testing.assert_allclose(
+        MoleCLIPFeaturizer(SMALL, **options).fit_transform(SMILES), embeddings, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_r_groups_are_drawn():
+    drawn = MoleCLIPFeaturizer(SMALL, drawing="r_groups").fit_transform(["CC(N)C(=O)O"])
+    image = depict.draw("CC(N)C(=O)O", depict.Style(r_groups=True))
+    np.testing.assert_allclose(drawn, MoleCLIPFeaturizer(SMALL).fit_transform([image]), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_pickled_holds_no_weights_and_knows_them_again(embeddings, tmp_path):
+    folder = encoder.load(SMALL).save(tmp_path / "encoder")
+    fitted = MoleCLIPFeaturizer(folder).fit(SMILES)
+    pickled = pickle.dumps(fitted)
+    assert len(pickled) < 1000
+    np.testing.assert_array_equal(pickle.loads(pickled).transform(SMILES), fitted.transform(SMILES))
+    encoder.load(SMALL, seed=1).save(tmp_path / "encoder")
+    with pytest.raises(ValueError, match="other weights than"):
+        pickle.loads(pickled).transform(SMILES)
+    fitted = clone(fitted).fit(SMILES)
+    assert not np.allclose(fitted.transform(SMILES[:1]), embeddings[:1])
+
+
+def counted(monkeypatch):
+    """Count the molecules that the small tower embeds."""
+    seen, original = [], encoder.Encoder.forward
+
+    def forward(self, images):
+        seen.append(len(images))
+        return original(self, images)
+
+    monkeypatch.setattr(encoder.Encoder, "forward", forward)
+    return seen
+
+
+def test_what_is_cached_is_not_computed_again(embeddings, tmp_path, monkeypatch):
+    seen = counted(monkeypatch)
+    cached = MoleCLIPFeaturizer(SMALL, cache=tmp_path).fit_transform(SMILES[:30])
+    assert sum(seen) == len(set(SMILES[:30]))
+    again = MoleCLIPFeaturizer(SMALL, cache=tmp_path).fit_transform(SMILES[::-1])
+    assert sum(seen) == len(set(SMILES))
+    np.testing.assert_array_equal(again[::-1][:30], cached)
+    for other in ({"seed": 1}, {"drawing": "r_groups"}):
+        before = sum(seen)
+        MoleCLIPFeaturizer(SMALL, cache=tmp_path, **other).fit_transform(SMILES[:2])
+        assert sum(seen) == before + 2
+
+
+def test_an_interrupted_run_keeps_its_whole_batches(tmp_path, monkeypatch):
+    seen, draw = counted(monkeypatch), depict.draw
+    limit = iter(range(25))
+
+    def interrupted(*arguments):
+        if next(limit, None) is None:
+            raise KeyboardInterrupt
+        return draw(*arguments)
+
+    featurizer = MoleCLIPFeaturizer(SMALL, batch_size=10, cache=tmp_path / "cache")
+    monkeypatch.setattr(depict, "draw", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        featurizer.to_parquet(SMILES, tmp_path / "out.parquet")
+    assert not list(tmp_path.glob("*.parquet"))
+    assert sum(seen) == 20
+    monkeypatch.setattr(depict, "draw", draw)
+    featurizer.to_parquet(SMILES, tmp_path / "out.parquet")
+    assert sum(seen) == len(set(SMILES))
+
+
+def test_a_stream_to_parquet_holds_all_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "BLOCK", 16)
+    path = tmp_path / "molecules.smi"
+    path.write_text("\n".join([*SMILES, "C1CC"]))
+    featurizer = MoleCLIPFeaturizer(SMALL)
+    with pytest.warns(inference.UnreadableWarning, match="row 40"):
+        table = pd.read_parquet(featurizer.to_parquet(path, tmp_path / "out.parquet"))
+    assert list(table["molecule"]) == [*SMILES, "C1CC"]
+    assert list(table["problem"]) == [*[""] * 40, "not a SMILES string"]
+    names = featurizer.get_feature_names_out()
+    with warnings.catch_warnings(action="ignore"):
+        np.testing.assert_allclose(table[names], featurizer.transform([*SMILES, "C1CC"]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_grid_search_finds_what_it_finds_with_the_embeddings(embeddings, tmp_path):
+    labels = [Chem.MolFromSmiles(text).GetNumHeavyAtoms() for text in SMILES]
+    options = {"cv": 3, "scoring": "neg_mean_absolute_error"}
+    pipeline = make_pipeline(MoleCLIPFeaturizer(SMALL, cache=tmp_path), Ridge())
+    search = GridSearchCV(pipeline, {"ridge__alpha": [1e-1, 1e1, 1e3]}, **options).fit(SMILES, labels)
+    expected = GridSearchCV(Ridge(), {"alpha": [1e-1, 1e1, 1e3]}, **options).fit(embeddings, labels)
+    assert search.best_params_["ridge__alpha"] == expected.best_params_["alpha"]
+    np.testing.assert_allclose(
+        search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"], rtol=1e-2
+    )
+
+
+def test_output_as_a_table_keeps_the_index(embeddings):
+    featurizer = MoleCLIPFeaturizer(SMALL).set_output(transform="pandas")
+    table = featurizer.fit_transform(pd.Series(SMILES, index=range(100, 140)))
+    assert list(table.index) == list(range(100, 140))
+    assert list(table.columns) == [f"moleclipfeaturizer{number}" for number in range(128)]
+    np.testing.assert_allclose(table, embeddings, rtol=1e-4, atol=1e-5)
+
+
+API = (
+    "check_estimator_cloneable",
+    "check_estimator_tags_renamed",
+    "check_valid_tag_types",
+    "check_estimator_repr",
+    "check_no_attributes_set_in_init",
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_mixin_order",
+    "check_get_params_invariance",
+    "check_set_params",
+    "check_parameters_default_constructible",
+)
+
+
+@pytest.mark.parametrize("check", API)
+def test_checks_of_scikit_learn_that_need_no_numbers(check):
+    getattr(estimator_checks, check)("MoleCLIPFeaturizer", MoleCLIPFeaturizer(SMALL))
+
+
+class OfNumbers(MoleCLIPFeaturizer):
+    """Makes molecules of the numbers that scikit-learn's checks feed, so that they can be run."""
+
+    def __init__(self, encoder=SMALL, *, batch_size=64):
+        super().__init__(encoder, batch_size=batch_size)
+
+    def fit(self, X, y=None):
+        return super().fit(self._smiles(X, True))
+
+    def transform(self, X):
+        return super().transform(self._smiles(X, False))
+
+    def _smiles(self, X, reset):
+        rows = validate_data(self, X, reset=reset, dtype=np.float64)
+        return ["C" * (1 + int(np.abs(row).sum() * 1000) % 9) + "N" * (1 + int(np.abs(row).sum()) % 3) for row in rows]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.one_d_array = tags.input_tags.allow_nan = tags.input_tags.string = False
+        return tags
+
+
+# No check is expected to fail.
+@estimator_checks.parametrize_with_checks([OfNumbers()])
+def test_checks_of_scikit_learn_that_feed_numbers(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module", params=["regression", "classification"])
+def job(request, tmp_path_factory):
+    """A finetuning job of two repeats, by the file that it read."""
+    folder = tmp_path_factory.mktemp(request.param)
+    sizes = [Chem.MolFromSmiles(text).GetNumHeavyAtoms() for text in SMILES]
+    labels = sizes if request.param == "regression" else (np.array(sizes) > np.median(sizes)).astype(int)
+    table = pd.DataFrame({"smiles": SMILES, "size": labels, "other": np.roll(labels, 1)})
+    table.to_csv(folder / "own.csv", index=False)
+    given = {"dataset": str(folder / "own.csv"), "output": str(folder / "job"), "split": "random", "holdout": 0.2}
+    small = {"epochs": 2, "repeats": 2, "head_lr": [1e-3, 1e-6], "final_epochs": None, "baselines": ["mean"]}
+    p = params.read("04_finetune_catalysis", None, **given, **small, batch_size=8, encoder=SMALL, name="model")
+    return p, finetune.run(p)
+
+
+def test_predictions_are_those_of_the_job(job):
+    p, folder = job
+    predictor = MoleCLIPPredictor(folder)
+    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "scores")}
+    means = stats.mean_predictions(tables["predictions"], tables["scores"])
+    means = means[(means["encoder"] == "model") & (means["part"] == "test")]
+    assert predictor.label_names == ("size", "other")
+    assert len(predictor.encoders) == p.repeats
+    for label in predictor.label_names:
+        expected = means[means["target"] == label]
+        found = predictor.predict(list(expected["smiles"]))
+        np.testing.assert_allclose(found[label], expected["prediction"], rtol=1e-3, atol=1e-4)
+
+
+def test_spreads_are_those_of_repeats_and_of_drawings(job):
+    _, folder = job
+    predictor = MoleCLIPPredictor(folder, views=3)
+    found = predictor.predict(SMILES[:6])
+    computation = predictor._computation()
+    images = np.stack([[depict.draw(text, style) for style in computation.styles] for text in SMILES[:6]])
+    outputs = []
+    with torch.no_grad():
+        for tower, top in zip(predictor.encoders, predictor.heads, strict=True):
+            flat = top(tower(torch.from_numpy(images.reshape(-1, 224, 224, 3))))
+            flat = torch.sigmoid(flat) if predictor.task == "classification" else flat
+            outputs.append(flat.reshape(6, 4, 2).numpy())
+    for number, label in enumerate(predictor.label_names):
+        values = np.array(outputs)[..., number]  # repeat, molecule, style
+        tolerance = {"rtol": 1e-3, "atol": 1e-5}
+        np.testing.assert_allclose(found[label], values[:, :, 0].mean(axis=0), **tolerance)
+        np.testing.assert_allclose(found[f"{label}_sd_repeats"], values[:, :, 0].std(axis=0, ddof=1), **tolerance)
+        np.testing.assert_allclose(
+            found[f"{label}_sd_views"], values.mean(axis=0)[:, 1:].std(axis=1, ddof=1), **tolerance
+        )
+        if predictor.task == "classification":
+            assert found[label].between(0, 1).all()
+
+
+def test_the_nearest_training_molecule_is_named(job):
+    _, folder = job
+    predictor = MoleCLIPPredictor(folder, views=0)
+    trained = predictor.molecules[predictor.molecules["part"] == "train"]["smiles"].tolist()
+    assert len(trained) == 24
+    found = predictor.predict([trained[3], "CCCCCCCCBr", depict.draw("CCO")])
+    assert found["nearest"][0] == trained[3]
+    assert found["similarity"][0] == 1
+    bits = [AllChem.GetMorganFingerprintAsBitVect(Chem.MolFromSmiles(text), 2, 2048) for text in trained]
+    own = AllChem.GetMorganFingerprintAsBitVect(Chem.MolFromSmiles("CCCCCCCCBr"), 2, 2048)
+    similarities = [DataStructs.TanimotoSimilarity(own, other) for other in bits]
+    assert found["similarity"][1] == max(similarities)
+    assert found["nearest"][1] == trained[int(np.argmax(similarities))]
+    assert found["nearest"][2] == ""
+    assert np.isnan(found["similarity"][2])
+    assert found[f"{predictor.label_names[0]}_sd_views"].isna().all()
+
+
+def test_an_unreadable_molecule_keeps_its_row(job):
+    _, folder = job
+    with pytest.warns(inference.UnreadableWarning, match=r"row 1 \(C1CC\)"):
+        found = MoleCLIPPredictor(folder, views=1).predict([SMILES[0], "C1CC", SMILES[1]])
+    assert found["size"].isna().tolist() == [False, True, False]
+    assert found["problem"].tolist() == ["", "not a SMILES string", ""]
+
+
+def test_only_the_weights_that_make_the_score_are_kept_and_a_second_run_trains_nothing(job, monkeypatch):
+    p, folder = job
+    files = sorted(folder.glob("model/*.safetensors"))
+    assert len(files) == p.repeats
+    before = [file.stat().st_mtime_ns for file in files]
+    monkeypatch.setattr(finetune, "fit", None)
+    finetune.run(p)
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_missing_weights_are_trained_again(job):
+    p, folder = job
+    file = sorted(folder.glob("model/*.safetensors"))[0]
+    expected = file.read_bytes()
+    file.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="the folder is damaged"):
+        MoleCLIPPredictor(folder)
+    file.unlink()
+    with pytest.raises(ValueError, match="sha256 is missing"):
+        MoleCLIPPredictor(folder)
+    finetune.run(p)
+    assert file.read_bytes() == expected
+    MoleCLIPPredictor(folder)
+
+
+def test_a_folder_without_models(tmp_path):
+    with pytest.raises(FileNotFoundError, match="keep_models"):
+        MoleCLIPPredictor(tmp_path)

@@ -1,0 +1,219 @@
+"""Molecules in any form: read in order, nothing lost, pictures never distorted."""
+
+import gzip
+import io
+
+import cv2
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+from rdkit import Chem
+from rdkit.Chem import AllChem
+
+from moleclip import datasets, depict, inputs
+
+SMILES = ["CCO", "c1ccccc1O", "CC(=O)Oc1ccccc1C(=O)O"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        list,
+        tuple,
+        iter,
+        np.array,
+        lambda texts: np.array(texts, object)[:, None],
+        pd.Series,
+        lambda texts: pd.DataFrame({"structure": texts}),
+    ],
+    ids=["list", "tuple", "iterator", "array", "column of an array", "series", "table"],
+)
+def test_any_container_keeps_the_order(form):
+    assert [str(item) for item in inputs.items(form(SMILES))] == SMILES
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("CCO", r"one text: give a list of SMILES, \['CCO'\]"),
+        (Chem.MolFromSmiles("CCO"), "one molecule"),
+        (np.zeros((3, 4)), "expected one column"),
+        (np.zeros(3), "numbers"),
+        ([1.0, 2.0], "numbers"),
+        (pd.DataFrame({"a": SMILES, "b": SMILES}), "expected one column"),
+    ],
+)
+def test_what_holds_no_molecules_is_refused(given, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        inputs.items(given)
+
+
+def write_sdf(path, broken=False):
+    with gzip.open(path, "wt") if path.suffix == ".gz" else open(path, "w") as file:
+        writer = Chem.SDWriter(file)
+        for number, text in enumerate(SMILES):
+            molecule = Chem.AddHs(Chem.MolFromSmiles(text))
+            AllChem.EmbedMolecule(molecule, randomSeed=1)
+            molecule.SetProp("_Name", f"number {number}")
+            writer.write(molecule)
+        writer.close()
+        if broken:
+            file.write("nonsense\n\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\nX\nM  END\n$$$$\n")
+    return path
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".smi", ".smi.gz", ".sdf", ".sdf.gz"])
+def test_every_kind_of_file_gives_the_same_molecules(tmp_path, ending):
+    path = tmp_path / f"molecules{ending}"
+    if ".sdf" in ending:
+        write_sdf(path)
+    else:
+        lines = ["name,SMILES", *(f"x,{text}" for text in SMILES)] if ".csv" in ending else SMILES
+        text = "\n".join(lines) + "\n"
+        path.write_bytes(gzip.compress(text.encode()) if ending.endswith(".gz") else text.encode())
+    records = list(inputs.read(path))
+    assert [Chem.MolToSmiles(inputs.molecule(record.item)) for record in records] == [
+        Chem.CanonSmiles(text) for text in SMILES
+    ]
+    assert {tuple(record.fields) for record in records} in (
+        {("name", "SMILES")},
+        {("smiles", "name")},
+    )
+
+
+def test_a_molecule_in_3d_with_hydrogens_is_drawn_as_its_smiles_is(tmp_path):
+    for record, text in zip(inputs.read(write_sdf(tmp_path / "m.sdf")), SMILES, strict=True):
+        np.testing.assert_array_equal(
+            inputs.draw(record.item, [depict.PLAIN], 224)[0], depict.draw(Chem.RemoveHs(Chem.MolFromSmiles(text)))
+        )
+
+
+def test_a_bad_record_of_an_sdf_file_keeps_its_place(tmp_path):
+    records = list(inputs.read(write_sdf(tmp_path / "m.sdf", broken=True)))
+    assert [record.item is None for record in records] == [False, False, False, True]
+
+
+def test_names_of_a_smi_file(tmp_path):
+    path = tmp_path / "m.smi"
+    path.write_text("CCO ethyl alcohol\n\nCO\tmethanol\nC\n")
+    assert [record.fields["name"] for record in inputs.read(path)] == ["ethyl alcohol", "methanol", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "structure,y\nC,1\n", "no column 'smiles'; it has 'structure', 'y'"),
+        ("a.csv", "smiles,y\nC,1\nCC\n", "line 3: has 1 fields, the header has 2"),
+        ("a.csv", "", "no header"),
+        ("a.docx", "CCO", r"expected a file that ends with \.csv"),
+        ("a.csv.gz", "not gzipped", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        list(inputs.read(tmp_path / name))
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        inputs.items(str(tmp_path / "none.csv"))
+
+
+def test_standard_input_is_a_table_or_lines(monkeypatch):
+    for text in ("id,smiles\n1,CCO\n2,CO\n", "CCO\nCO\n", "smiles\nCCO\nCO\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        assert [record.item for record in inputs.read(inputs.STDIN)] == ["CCO", "CO"]
+
+
+def picture(height, width):
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    cv2.circle(pixels, (width // 2, height // 2), min(height, width) // 4, (0, 0, 0), -1)
+    return pixels
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 400), (400, 100), (90, 90), (1000, 1000), (31, 77)])
+def test_pictures_are_padded_and_not_distorted(height, width):
+    square = inputs.square(picture(height, width), 224)
+    dark = np.argwhere(square[..., 0] < 128)
+    spans = np.ptp(dark, axis=0) + 1
+    expected = 2 * (min(height, width) // 4) * 224 / max(height, width)
+    assert square.shape == (224, 224, 3)
+    assert abs(spans[0] - spans[1]) <= 3
+    np.testing.assert_allclose(spans, expected, atol=max(4, 224 / max(height, width) * 2))
+    np.testing.assert_allclose(dark.mean(axis=0), 111.5, atol=3)
+    assert square[0, 0].tolist() == [255, 255, 255]
+
+
+def test_a_drawing_of_the_right_size_is_not_touched():
+    drawing = depict.draw("CCO")
+    assert np.shares_memory(inputs.square(drawing, 224), drawing)
+
+
+def test_forms_of_one_picture_are_the_same(tmp_path):
+    drawing = depict.draw(SMILES[2])
+    path = tmp_path / "drawing.png"
+    PIL.Image.fromarray(drawing).save(path)
+    transparent = np.dstack([drawing, np.where((drawing == 255).all(axis=2), 0, 255).astype(np.uint8)])
+    for item in (drawing, PIL.Image.fromarray(drawing), path, str(path), transparent):
+        np.testing.assert_array_equal(inputs.draw(item, [depict.PLAIN], 224)[0], drawing)
+    grey = cv2.cvtColor(drawing, cv2.COLOR_RGB2GRAY)
+    np.testing.assert_array_equal(
+        inputs.draw(grey, [depict.PLAIN], 224)[0], inputs.draw(grey[..., None], [depict.PLAIN], 224)[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (None, "missing"),
+        (float("nan"), "missing"),
+        ("  ", "missing"),
+        ("C1CC", "not a SMILES string"),
+        ("none.png", "no picture"),
+        (np.zeros((4, 4)), "float64 array"),
+        (np.zeros((4, 4, 7), np.uint8), r"expected a uint8 picture"),
+        (Chem.MolFromSmiles("CN(C)(C)C", sanitize=False), "valence"),
+        (Chem.Mol(), "no atoms"),
+        ({"smiles": "C"}, "dict: expected SMILES"),
+        (PIL.Image.new("F", (4, 4)), "expected 8 bits"),
+    ],
+)
+def test_why_an_item_cannot_be_drawn(item, message):
+    images, reasons = inputs.draw_all(["CCO", item, "CO"], [depict.PLAIN], 64)
+    assert reasons[0] == reasons[2] == ""
+    assert pd.Series(reasons[1]).str.contains(message).all()
+    assert (images[1] == 255).all()
+    assert (images[0] < 255).any()
+
+
+def test_keys_tell_contents_apart(tmp_path):
+    path = tmp_path / "a.png"
+    PIL.Image.fromarray(picture(50, 50)).save(path)
+    first = inputs.key(path)
+    different = [
+        "CCO",
+        "OCC",
+        Chem.MolFromSmiles("CCO"),
+        Chem.MolFromSmiles("OCC"),
+        picture(50, 50),
+        picture(51, 50),
+        path,
+        None,
+    ]
+    assert len({inputs.key(item) for item in different}) == len(different)
+    PIL.Image.fromarray(picture(60, 60)).save(path)
+    assert inputs.key(path) != first
+
+
+def test_r_groups_and_several_styles():
+    styles = [depict.PLAIN, depict.Style(r_groups=True), depict.Style(rotation=40)]
+    images = inputs.draw("CC(N)C(=O)O", styles, 224)
+    for image, style in zip(images, styles, strict=True):
+        np.testing.assert_array_equal(image, depict.draw("CC(N)C(=O)O", style))
+
+
+def test_bundled_file_as_it_is():
+    path = datasets._shipped(datasets.RDConfig.RDDataDir, "NCI/first_5K.smi")
+    assert [record.item for record in inputs.read(path)] == list(datasets.load("nci_5k").smiles)
