@@ -78,6 +78,7 @@ bench: .venv/installed ## time drawing, batches and labels (45 minutes on 2 core
 	$(BIN)/python benchmarks/labels.py
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/finetune.py
+	$(BIN)/python benchmarks/embed.py
 
 check: .venv/installed ## format, lint, types, notebooks, lock
 	$(BIN)/ruff format --check .

@@ -22,8 +22,8 @@ try:
 except params.ParameterError as error:
     raise WorkflowError(str(error))
 
-DEPICT, CLUSTER, PRETRAIN, CATALYSIS, MOLECULENET, DOMAIN, *_ = params.MODELS
-CLAIMS = params.CLAIMS
+QUICKSTART, DEPICT, CLUSTER, PRETRAIN, CATALYSIS, MOLECULENET, DOMAIN, *_ = params.MODELS
+EXPLORE, CLAIMS = params.EXPLORE, params.CLAIMS
 PAGE = FAN_OUT.page
 RUNS = f"runs/{PROFILE}"
 OWN = f"{RUNS}/{STUDY}" if STUDY else RUNS  # of this fan-out
@@ -44,7 +44,9 @@ def modules(source):
     while queue:
         imports = [node for node in ast.walk(ast.parse(queue.pop())) if isinstance(node, ast.ImportFrom)]
         names = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
-        names = {name.split(".")[1] for name in names if name.startswith("moleclip.")} - {"params"} - found
+        names = {name.split(".")[1] for name in names if name.startswith("moleclip.")}
+        # What is no file is a class, which the package itself passes on.
+        names = {name if Path(f"moleclip/{name}.py").is_file() else "__init__" for name in names} - {"params"} - found
         found |= names
         queue += [Path(f"moleclip/{name}.py").read_text() for name in names]
     return [f"moleclip/{name}.py" for name in sorted(found)]
@@ -254,6 +256,58 @@ rule draw:
         RUN + OVERRIDES
 
 
+def quickstart_inputs(_):
+    """What the quickstart loads, where a notebook of this workflow writes it."""
+    chosen = PARAMETERS[QUICKSTART]
+    return {**trained(chosen.encoder), "model": [path for path in FINETUNED if path.startswith(f"{chosen.model}/")]}
+
+
+rule quickstart:
+    input:
+        unpack(quickstart_inputs),
+        **code(QUICKSTART),
+    output:
+        notebook=f"{RUNS}/notebooks/{QUICKSTART}.ipynb",
+        record=f"{PARAMETERS[QUICKSTART].output}/{QUICKSTART}.json",
+    threads: workflow.cores
+    shell:
+        RUN
+
+
+def explored(_):
+    """What the exploration loads, where a notebook of this workflow writes it."""
+    chosen = PARAMETERS[EXPLORE]
+    model = [path for path in FINETUNED if path.startswith(f"{chosen.model}/")]
+    if chosen.model.startswith(f"{RUNS}/") and not model:
+        known = params.nearest(chosen.model, [job.overrides["output"] for job in JOBS])
+        raise WorkflowError(f"{params.parameter_file(EXPLORE)}: no notebook writes {chosen.model!r}{known}")
+    return {"encoders": [ENCODERS[name] for name in chosen.encoders.values() if name in ENCODERS], "model": model}
+
+
+rule explore:
+    input:
+        unpack(explored),
+        **code(EXPLORE),
+    output:
+        notebook=f"{RUNS}/notebooks/{EXPLORE}.ipynb",
+        figures=expand(
+            "{folder}/{name}.{ending}",
+            folder=PARAMETERS[EXPLORE].output,
+            name=["embeddings", "saliency", "faithfulness", "robustness"],
+            ending=["png", "pdf", "json"],
+        ),
+        tables=expand(
+            "{folder}/{name}.csv",
+            folder=PARAMETERS[EXPLORE].output,
+            name=["neighbours", "faithfulness", "robustness"],
+        ),
+        record=f"{PARAMETERS[EXPLORE].output}/{EXPLORE}.json",
+    resources:
+        gpu=1,
+    shell:
+        RUN
+
+
 rule check_claims:
     input:
         **code(CLAIMS),
@@ -275,4 +329,6 @@ rule all:
         [ENCODERS[folder] for folder in ENCODERS if STUDY is None or folder.startswith(f"{OWN}/")],
         FINETUNED,
         rules.draw.output,
+        [] if STUDY else rules.quickstart.output,
+        [] if STUDY else rules.explore.output,
         rules.check_claims.output if FAN_OUT.claims else [],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from moleclip import __version__, inputs, params, sources
 from moleclip.inputs import Record
@@ -225,7 +226,7 @@ def _print(header: list[str], rows: Iterable[Iterable[str]]) -> None:
 
 
 def _say(message: Warning | str, *_: Any) -> None:
-    print(f"moleclip: warning: {message}", file=sys.stderr)
+    tqdm.write(f"moleclip: warning: {message}", file=sys.stderr)  # above a progress bar
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         FileNotFoundError, sources.DataError
             There is no such encoder, or it cannot be downloaded.
         """
-        _items(X)
+        if not isinstance(X, (str, Path, Iterator)):  # which are read once, by `transform`
+            _items(X)
         self._load()
         return self
 

@@ -49,6 +49,27 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Quickstart(Parameters):
+    """Of notebook 00."""
+
+    encoder: str
+    molecules: Annotated[list[str], Field(min_length=1)]
+    library: str
+    neighbours: Annotated[int, Field(ge=5)]
+    table: PathText
+    smiles_column: str
+    label_columns: list[str] | None
+    sample: Count | None
+    model: str
+    folds: Annotated[int, Field(ge=2)]
+    splits: Annotated[int, Field(ge=2)]
+    advise: Annotated[int, Field(ge=0)]
+    sizes: list[Count] | None
+    epochs: Count
+    output: PathText
+    seed: Seed
+
+
 class DepictMolecules(Parameters):
     """Of notebook 01."""
 
@@ -219,6 +240,27 @@ class ReplaceRGroups(Parameters):
     seed: Seed
 
 
+class ExploreEmbeddings(Parameters):
+    """Of notebook 08."""
+
+    dataset: PathText
+    label: str
+    encoders: Annotated[dict[str, str], Field(min_length=1)]
+    model: str
+    output: PathText
+    sample: Annotated[int, Field(ge=20)] | None
+    clusters: Annotated[int, Field(ge=2)]
+    neighbours: Count
+    method: Literal["tsne", "umap"]
+    explained: Annotated[int, Field(ge=2)]
+    shown: Count
+    steps: Annotated[int, Field(ge=2)]
+    orders: Count
+    redrawn: Annotated[int, Field(ge=2)]
+    chiral: PathText
+    seed: Seed
+
+
 PageFigure = Literal[
     "gallery",
     "knee",
@@ -265,9 +307,11 @@ class DrawFigures(Parameters):
 
 
 CATALYSIS, MOLECULENET = "04_finetune_catalysis", "05_finetune_moleculenet"
+EXPLORE = "08_explore_embeddings"
 CLAIMS = "09_check_claims"
 
 MODELS: dict[str, type[Parameters]] = {
+    "00_quickstart": Quickstart,
     "01_depict_molecules": DepictMolecules,
     "02_cluster_structures": ClusterStructures,
     "03_pretrain": Pretrain,
@@ -275,6 +319,7 @@ MODELS: dict[str, type[Parameters]] = {
     MOLECULENET: Finetune,
     "06_pretrain_domain": PretrainDomain,
     "07_replace_r_groups": ReplaceRGroups,
+    EXPLORE: ExploreEmbeddings,
     CLAIMS: CheckClaims,
     "10_draw_figures": DrawFigures,
 }

@@ -20,6 +20,7 @@ from moleclip import datasets, encoder, params, provenance, sources, weights
 # At most this much of each; None stays None.
 _LIMITS = {"epochs": 1, "final_epochs": 1, "repeats": 1, "final_repeats": 1, "batch_size": 16, "group_size": 4}
 _LIMITS |= {"processes": 2, "workers": 1, "sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
+_LIMITS |= {"explained": 3, "shown": 2, "steps": 8, "redrawn": 12}
 _FIXED: dict[str, float | str | None] = {"sample": 400, "validation_fraction": 0.05, "log_every": 5}
 _FIXED |= {"checkpoint_every": 10, "image_size": None}  # the small tower's own size
 _FIXED |= {"split": "random"}  # of so few molecules by scaffold, a part may have one class only
@@ -98,6 +99,8 @@ def cut(values: Mapping[str, Any], profile: str) -> dict[str, Any]:
 
 
 def _cut(name: str, value: Any, profile: str) -> Any:
+    if name == "encoders":
+        return {own: _small(source, profile) for own, source in value.items()}
     if isinstance(value, Mapping) and name != "checksums":
         return cut(value, profile)
     if name in _FIXED:

@@ -68,6 +68,20 @@ SMALL = {
     "finetune_catalysis": {"epochs": 1},
     "finetune_moleculenet": {"epochs": 1},
     "draw_figures": {},
+    "explore_embeddings": {
+        "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",
+        "sample": 40,
+        "explained": 2,
+        "shown": 2,
+        "redrawn": 6,
+    },
+    "quickstart": {
+        "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",
+        "neighbours": 30,
+        "sample": 40,
+        "splits": 2,
+        "advise": 0,
+    },
     "profile": {"finetune_catalysis.chembl2321810.split_seeds": [1], "models.baselines.epochs": 2},
 }
 

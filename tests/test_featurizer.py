@@ -24,6 +24,7 @@ from moleclip import (
     encoder,
     finetune,
     inference,
+    inputs,
     params,
     stats,
 )
@@ -95,6 +96,16 @@ def test_processes_and_batches_change_nothing(embeddings, options):
     np.testing.assert_allclose(
         MoleCLIPFeaturizer(SMALL, **options).fit_transform(SMILES), embeddings, rtol=1e-4, atol=1e-5
     )
+
+
+def test_an_iterator_and_a_file_are_read_once(embeddings, tmp_path, monkeypatch):
+    path = tmp_path / "own.smi"
+    path.write_text("\n".join(SMILES))
+    opened, read = [], inputs.read
+    monkeypatch.setattr(inputs, "read", lambda *arguments: opened.append(1) or read(*arguments))
+    for given in (iter(SMILES), path):
+        np.testing.assert_allclose(MoleCLIPFeaturizer(SMALL).fit_transform(given), embeddings, rtol=1e-4, atol=1e-5)
+    assert len(opened) == 1
 
 
 def test_r_groups_are_drawn():

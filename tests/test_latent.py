@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moleclip import datasets, figures, latent
+from moleclip import datasets, encoder, figures, latent
 
 
 def test_purity_by_hand():
@@ -54,6 +54,64 @@ def test_the_same_embeddings_have_the_same_place():
     embeddings[20:] += 10 * np.eye(8, dtype=np.float32)[1]
     placed = latent.plane(embeddings, 0)
     assert np.array_equal(latent.plane(embeddings, 0), placed)
+    assert latent.purity(placed - placed.mean(axis=0), np.arange(40) // 20, 5) > 0.9
+
+
+def test_difference_by_hand():
+    """Two heaps: in each, the labels of a molecule's two nearest are known."""
+    embeddings = np.array([[1, 0], [1, 0.1], [1, 0.2], [0, 1], [0.1, 1], [0.2, 1]], np.float32)
+    labels = np.array([0.0, 1.0, 2.0, 10.0, 10.0, 13.0])
+    near, chance = latent.difference(embeddings, labels, 2)
+    assert near == pytest.approx(np.mean([1.5, 1, 1.5, 1.5, 1.5, 3]))
+    pairs = [abs(a - b) for i, a in enumerate(labels) for j, b in enumerate(labels) if i != j]
+    assert chance == pytest.approx(np.mean(pairs))
+
+
+def test_molecules_without_a_label_are_no_neighbours():
+    rng = np.random.default_rng(0)
+    embeddings, labels = rng.normal(size=(40, 8)).astype(np.float32), rng.normal(size=40)
+    labels[::4] = np.nan
+    known = ~np.isnan(labels)
+    assert latent.difference(embeddings, labels, 3) == latent.difference(embeddings[known], labels[known], 3)
+    with pytest.raises(ValueError, match="2 molecules have a label: too few for 3 neighbours"):
+        latent.difference(embeddings[known][:2], labels[known][:2], 3)
+
+
+def test_labels_that_make_the_space_are_close_there_and_shuffled_ones_are_not():
+    rng = np.random.default_rng(0)
+    angles = rng.uniform(0, np.pi / 2, 300)
+    embeddings = {"circle": np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)}
+    classes = (angles > np.pi / 4).astype(np.int64)
+    line = latent.neighbours(embeddings, classes, angles).iloc[0]
+    assert line["difference"] < 0.1 * line["difference_chance"]
+    assert line["purity"] > 0.95
+    order = rng.permutation(300)
+    line = latent.neighbours(embeddings, classes[order], angles[order]).iloc[0]
+    assert line["difference"] == pytest.approx(line["difference_chance"], rel=0.1)
+    assert line["purity"] == pytest.approx(line["purity_chance"], abs=0.1)
+
+
+def test_an_encoder_embeds_as_its_source_does():
+    smiles = datasets.load("nci_5k").smiles[:4]
+    loaded = encoder.load("small/random", 5)
+    assert np.allclose(latent.embed(loaded, smiles), latent.embed("small/random", smiles, 5), atol=1e-6)
+
+
+def test_an_unknown_method_and_a_missing_package_are_named(monkeypatch):
+    embeddings = np.eye(8, dtype=np.float32)
+    with pytest.raises(ValueError, match="'pca': expected 'tsne' or 'umap'"):
+        latent.plane(embeddings, 0, "pca")
+    monkeypatch.setattr(latent, "has_umap", lambda: False)
+    with pytest.raises(ModuleNotFoundError, match="pip install umap-learn"):
+        latent.plane(embeddings, 0, "umap")
+
+
+@pytest.mark.skipif(not latent.has_umap(), reason="needs umap-learn")
+def test_umap_keeps_heaps_apart():
+    embeddings = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    embeddings[:20] += 10 * np.eye(8, dtype=np.float32)[0]
+    embeddings[20:] += 10 * np.eye(8, dtype=np.float32)[1]
+    placed = latent.plane(embeddings, 0, "umap")
     assert latent.purity(placed - placed.mean(axis=0), np.arange(40) // 20, 5) > 0.9
 
 

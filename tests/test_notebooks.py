@@ -50,7 +50,7 @@ def outputs(path: Path, kind: str) -> list:
     return [out["data"][kind] for cell in cells for out in cell.outputs if kind in out.get("data", {})]
 
 
-@pytest.mark.parametrize(("number", "pictures"), [("01", 2), ("02", 2), ("03", 2), ("10", 5)])
+@pytest.mark.parametrize(("number", "pictures"), [("00", 3), ("01", 2), ("02", 2), ("03", 2), ("08", 4), ("10", 5)])
 def test_executed_notebooks_show_pictures_and_tables(small, number, pictures):
     (path,) = (small.folder / "runs/demo/notebooks").glob(f"{number}_*.ipynb")
     assert len(outputs(path, "image/png")) >= pictures
@@ -95,6 +95,21 @@ def test_figures_of_the_walk_lead_back(small):
     weights = small.folder / "runs/demo/encoder/model.safetensors"
     job = lineage["runs/demo/finetune/chembl2321810/pretrained/split_1/04_finetune_catalysis.json"]
     assert job["inputs"] == {"runs/demo/encoder/model.safetensors": hashlib.sha256(weights.read_bytes()).hexdigest()}
+
+
+def test_exploration_of_the_walk(small):
+    """All three encoders in every table; a map with drawings inside; and the way back to the job."""
+    folder = small.folder / "figures/demo/explore"
+    for name in ("neighbours", "faithfulness", "robustness"):
+        assert {"random", "pretrained", "finetuned"} <= set(pd.read_csv(folder / f"{name}.csv")["encoder"])
+    card = pd.read_csv(folder / "robustness.csv").set_index("encoder")
+    assert card.loc["finetuned", "shift"].notna().all()
+    assert card.loc[["random", "pretrained"], "shift"].isna().all()
+    path = small.folder / "runs/demo/notebooks/08_explore_embeddings.ipynb"
+    (page,) = [part for part in outputs(path, "text/html") if "<svg" in part]
+    assert page.count("data:image/png;base64,") == 40
+    lineage = json.loads((folder / "saliency.json").read_text())["lineage"]
+    assert "runs/demo/finetune/chembl2321810/pretrained/split_1/04_finetune_catalysis.json" in lineage
 
 
 def test_domain_pretraining_by_itself(tmp_path):

@@ -49,11 +49,12 @@ def test_a_second_run_does_nothing(small):
     ("file", "change", "rerun"),
     [
         # Finetuning reads a set by name, not notebook 01's table: only the pretrained encoder depends on it.
-        ("depict_molecules", {"examples": 3}, ["catalysis", "cluster", "depict", "draw", "pretrain"]),
-        ("cluster_structures", {"seed": 1}, ["catalysis", "cluster", "draw", "pretrain"]),
-        ("pretrain", {"lr": "1e-3"}, ["catalysis", "draw", "pretrain"]),
-        ("finetune_catalysis", {"epochs": 2}, ["catalysis", "catalysis", "catalysis", "draw"]),
+        ("depict_molecules", {"examples": 3}, ["catalysis", "cluster", "depict", "draw", "explore", "pretrain", "quickstart"]),
+        ("cluster_structures", {"seed": 1}, ["catalysis", "cluster", "draw", "explore", "pretrain", "quickstart"]),
+        ("pretrain", {"lr": "1e-3"}, ["catalysis", "draw", "explore", "pretrain", "quickstart"]),
+        ("finetune_catalysis", {"epochs": 2}, ["catalysis", "catalysis", "catalysis", "draw", "explore", "quickstart"]),
         ("draw_figures", {"seed": 1}, ["draw"]),
+        ("explore_embeddings", {"clusters": 3}, ["explore"]),
         ("profile", {"models.random.seed": 3}, ["catalysis", "draw"]),
         (
             "profile",
@@ -71,8 +72,10 @@ def test_one_value_reruns_its_notebook_and_what_follows(project, file, change, r
     ("module", "rerun"),
     [
         ("params.py", []),
-        ("cluster.py", ["catalysis", "cluster", "draw", "pretrain"]),
-        ("finetune.py", ["catalysis", "catalysis", "catalysis", "draw"]),
+        ("cluster.py", ["catalysis", "cluster", "draw", "explore", "pretrain", "quickstart"]),
+        ("finetune.py", ["catalysis", "catalysis", "catalysis", "draw", "explore", "quickstart"]),
+        ("saliency.py", ["explore"]),
+        ("featurizer.py", ["explore", "quickstart"]),
     ],
 )
 def test_an_edited_module_reruns_what_uses_it(project, module, rerun):
@@ -112,6 +115,14 @@ def test_an_encoder_that_nothing_writes_is_refused(project):
     assert message in done.stderr + done.stdout
 
 
+def test_a_finetuned_encoder_that_nothing_writes_is_refused(project):
+    project.edit("explore_embeddings", model="runs/demo/finetune/chembl2321810/pretraind/split_1")
+    done = project.snakemake("--dry-run")
+    assert done.returncode != 0
+    message = "did you mean 'runs/demo/finetune/chembl2321810/pretrained/split_1'?"
+    assert message in done.stderr + done.stdout
+
+
 def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project):
     project.edit("pretrain", lr=1e30, head_lr=1e30)
     done = project.snakemake()
@@ -122,7 +133,7 @@ def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project
     assert not list(encoder.glob("config.json")) + list(encoder.glob("*.safetensors"))
     assert (project.folder / "runs/demo/notebooks/03_pretrain.failed.ipynb").exists()
     assert not (project.folder / "runs/demo/notebooks/03_pretrain.ipynb").exists()
-    assert project.planned() == ["catalysis", "draw", "pretrain"]
+    assert project.planned() == ["catalysis", "draw", "explore", "pretrain", "quickstart"]
     project.edit("pretrain", lr=5e-4, head_lr=1e-3)
     done = project.snakemake("--until", "pretrain")
     assert done.returncode == 0, done.stderr
@@ -144,7 +155,7 @@ def test_a_killed_run_goes_on(project):
         time.sleep(0.1)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    assert project.planned() == ["catalysis", "draw", "pretrain"]
+    assert project.planned() == ["catalysis", "draw", "explore", "pretrain", "quickstart"]
 
 
 @pytest.mark.parametrize("profile", ["paper", "hour"])
