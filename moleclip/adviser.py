@@ -128,9 +128,9 @@ def _molecules(dataset: Dataset, sample: int | None, seed: int) -> pd.DataFrame:
     name, columns = dataset.name, list(dataset.label_names)
     if not columns:
         raise ValueError(f"{name}: has no labels to learn: no column of plain numbers")
-    readable = datasets.readable(dataset, sample, seed)
+    readable = datasets.readable(dataset, None, seed)
     labelled = readable[readable[columns].notna().any(axis=1)]
-    kept = labelled.drop_duplicates("canonical_smiles").reset_index(drop=True)
+    kept = labelled.drop_duplicates("canonical_smiles")
     without, repeated = len(readable) - len(labelled), len(labelled) - len(kept)
     if without or repeated:
         log.warning("%s: left out, %d molecules without a label and %d that are repeated", name, without, repeated)
@@ -139,6 +139,7 @@ def _molecules(dataset: Dataset, sample: int | None, seed: int) -> pd.DataFrame:
             f"{name}: {len(kept)} different readable molecules with a label; at least {LEAST} are needed, as a quarter "
             f"of fewer cannot tell methods apart. Label more"
         )
+    kept = kept.iloc[datasets.sample(len(kept), sample, seed)].reset_index(drop=True)
     for column in columns:
         if kept[column].nunique() < 2:
             raise ValueError(f"{name}: all labels {column!r} are the same: there is nothing to learn; leave it out")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import sqlite3
 import sys
 import warnings
 from collections import deque
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from moleclip import __version__, inputs, params, sources
+from moleclip import __version__, inputs, params
 from moleclip.inputs import Record
 
 _EXAMPLES = """examples:
@@ -23,13 +24,13 @@ _EXAMPLES = """examples:
   echo "CC(=O)Oc1ccccc1C(=O)O aspirin" | moleclip predict - --model runs/lab/04_finetune_catalysis
   moleclip encoders
 
-Interrupted, the same command goes on where it stopped. Molecules that cannot be read stay in the output, with empty
-numbers and the reason in the column "problem". The exit status is 0 if the output was written, 1 if not, 2 for a wrong
-command, and 130 after an interruption.
+Interrupted, the same command goes on where it stopped, if it writes to a file. Molecules that cannot be read stay in
+the output, with empty numbers and the reason in the column "problem". The exit status is 0 if the output was written,
+1 if not, 2 for a wrong command, and 130 after an interruption.
 """
 _INPUT = (
     "CSV with a header, SMI (a SMILES and perhaps a name a line), SDF (each may be gzipped), pictures of one molecule "
-    "each, or - for standard input (CSV or SMI)"
+    "each, or - for standard input (CSV or SMI). Its columns are kept in the output, as text"
 )
 
 
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         kept = _kept(chosen) if chosen.run is _compute else None
         print(f"moleclip: interrupted{f'; the same command goes on (from {kept})' if kept else ''}", file=sys.stderr)
         return 130
-    except (OSError, ValueError, TypeError, KeyError, sources.DataError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, sqlite3.Error) as error:
         print(f"moleclip: error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 1
     return 0
@@ -165,8 +166,15 @@ def _with_fields(
     for table in compute(items()):
         found = table.drop(columns="molecule")
         own = pd.DataFrame([fields.popleft() for _ in range(len(table))])
-        own.columns = [f"{name}_given" if name in found else name for name in own]
+        own.columns = [_free(str(name), [*own, *found]) if name in found else str(name) for name in own]
         yield pd.concat([own, found], axis=1)
+
+
+def _free(name: str, taken: list[str]) -> str:
+    """Add the ending _given until no other column has this name."""
+    while name in taken:
+        name += "_given"
+    return name
 
 
 def _kept(chosen: argparse.Namespace) -> Path | None:
@@ -195,7 +203,7 @@ def _list_encoders(_: argparse.Namespace) -> None:
         ("small/random, <tower>/random", "random weights"),
     ]
     trained = [
-        (params.relative(card.parent), "trained here")
+        (os.path.relpath(card.parent), "trained here")
         for card in sorted((params.ROOT / "runs").glob("*/**/config.json"))
         if (card.parent / "model.safetensors").is_file()
     ]
@@ -207,7 +215,7 @@ def _list_models(_: argparse.Namespace) -> None:
     for card in sorted((params.ROOT / "runs").glob("**/model/molecules.parquet")):
         values = params.read_yaml(card.with_name("config.json"))  # JSON is YAML
         labels = ", ".join(values["label_names"])
-        rows.append((params.relative(card.parents[1]), f"{values['name']} on {values['dataset']}: {labels}"))
+        rows.append((os.path.relpath(card.parents[1]), f"{values['name']} on {values['dataset']}: {labels}"))
     _print(["model", "what it predicts"], rows)
 
 

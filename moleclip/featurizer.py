@@ -23,6 +23,7 @@ from moleclip.encoder import Encoder, Preprocess, Tower
 from moleclip.inference import Block, Computation, drawing_style, report, write_tables
 from moleclip.inputs import Item
 
+MOLECULES = "molecules.parquet"  # what models were trained on, beside their card
 VIEWS = 8  # drawings over which the spread of a prediction is taken
 
 
@@ -102,6 +103,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """
         if not isinstance(X, (str, Path, Iterator)):  # which are read once, by `transform`
             _items(X)
+        self._forget()
         self._load()
         return self
 
@@ -159,14 +161,16 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Parameters
         ----------
         X
-            As of `transform`; the lines of a file are read as they are needed.
+            As of `transform`; an iterator, and the lines of a file, are read as they are needed.
 
         Returns
         -------
         Path
             Of a table with the columns molecule, problem ("" for none), and one per feature, in the order of X.
         """
-        items = (record.item for record in inputs.read(X)) if isinstance(X, (str, Path)) else _items(X)
+        if isinstance(X, (str, Path)):
+            X = (record.item for record in inputs.read(X))  # noqa: N806
+        items = X if isinstance(X, Iterator) else _items(X)
         return write_tables(path, self.tables(items))
 
     def tables(self, items: Iterable[Item], total: int | None = None) -> Iterator[pd.DataFrame]:
@@ -185,17 +189,25 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return self._load().tower.embed_dim
 
     def _load(self) -> Encoder:
-        """Load the encoder, unless it is there; one that was loaded before must be the same."""
+        """Load the encoder, unless it is there; that of a pickle must be the same as before."""
+        if self.__dict__.get("_source", (self.encoder, self.seed)) != (self.encoder, self.seed):
+            self._forget()  # by `set_params`, another one is asked for
         known: Encoder | None = self.__dict__.get("_encoder")
         if known is None:
+            if self.batch_size < 1:
+                raise ValueError(f"batch_size={self.batch_size}: expected at least 1")
             if self.invalid not in ("warn", "raise"):
                 raise ValueError(f"invalid={self.invalid!r}: expected 'warn' or 'raise'")
             known = encoder.load(self.encoder, self.seed).eval()
             digest = encoder.digest(known)
             if self.__dict__.get("encoder_sha256_", digest) != digest:
                 raise ValueError(f"{self.encoder}: other weights than this featurizer was fitted with; fit it again")
-            self._encoder, self.encoder_sha256_ = known, digest
+            self._encoder, self._source, self.encoder_sha256_ = known, (self.encoder, self.seed), digest
         return known
+
+    def _forget(self) -> None:
+        for name in ("_encoder", "_source", "encoder_sha256_"):
+            self.__dict__.pop(name, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_encoder"}
@@ -250,20 +262,24 @@ class MoleCLIPPredictor:
         cache: str | Path | None = None,
         verbose: bool = False,
     ) -> None:
+        if batch_size < 1 or views < 0:
+            raise ValueError(f"batch_size={batch_size}, views={views}: expected at least 1, and 0")
         self.views, self.batch_size, self.n_jobs = views, batch_size, n_jobs
         self.device, self.invalid, self.verbose = encoder.device(device), invalid, verbose
         self.cache = Path(cache) if cache else None
         folder, self.card = _card(Path(model))
         self.task, self.metric, self.unit = (str(self.card[name]) for name in ("task", "metric", "unit"))
         self.label_names, self.drawing = tuple(self.card["label_names"]), str(self.card["drawing"])
-        self.molecules = pd.read_parquet(folder / "molecules.parquet")
+        _check(folder / MOLECULES, self.card["molecules"])
+        self.molecules = pd.read_parquet(folder / MOLECULES)
         self.encoders: list[Encoder] = []
         self.heads: list[nn.Module] = []
         for file, expected in self.card["weights"].items():
             image_encoder = Encoder(Tower(**self.card["tower"]), Preprocess(**self.card["preprocess"]))
             top = encoder.head(image_encoder.tower.embed_dim, len(self.label_names))
             whole = nn.Sequential(image_encoder, top)
-            _fill(whole, folder / file, expected)
+            _check(folder / file, expected)
+            whole.load_state_dict(load_file(folder / file), strict=True)
             whole.eval().to(self.device)
             self.encoders.append(image_encoder)
             self.heads.append(top)
@@ -364,7 +380,7 @@ def _items(X: Any) -> list[Item]:  # noqa: N803
 def _card(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Folder and card of the models of a finetuning job."""
     for place in (folder / "model", folder):
-        if (place / encoder.CARD).is_file() and (place / "molecules.parquet").is_file():
+        if (place / encoder.CARD).is_file() and (place / MOLECULES).is_file():
             return place, json.loads((place / encoder.CARD).read_text())
     raise FileNotFoundError(
         f"{folder}: holds no finetuned models; notebooks 04 and 05 keep those of a job, in a folder 'model' below its "
@@ -372,11 +388,10 @@ def _card(folder: Path) -> tuple[Path, dict[str, Any]]:
     )
 
 
-def _fill(model: nn.Module, file: Path, expected: str) -> None:
+def _check(file: Path, expected: str) -> None:
     found = provenance.sha256(file) if file.is_file() else "missing"
     if found != expected:
         raise ValueError(f"{file}: sha256 is {found}, {encoder.CARD} says {expected}; the folder is damaged")
-    model.load_state_dict(load_file(file), strict=True)
 
 
 def _sd(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -181,7 +181,7 @@ def run(p: params.Finetune) -> Path:
         tables["curves"] += [_curves(training, result) for training, result in done]
         if name == p.name and p.keep_models:
             chosen = [training for (training, _), hit in zip(done, scores["chosen"], strict=True) if hit]
-            _save_models(chosen, train, job, p, identity)
+            _save_models([_files(training, p, identity)[1] for training in chosen], job, p)
     for table, parts in tables.items():
         whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
         provenance.write_parquet(output / f"{table}.parquet", whole)
@@ -206,12 +206,17 @@ def _trained(
             Training(name, *cell, p.final_epochs or 0, repeat, "final") for repeat in range(1, p.final_repeats + 1)
         ]
         done += [(training, _kept(training, train, job, p, identity)) for training in finals]
+    stage = "final" if final else "grid"
+    if name == p.name and p.keep_models:  # trained again where an earlier run has not kept the weights
+        best = [t.stage == stage and (t.head_lr, t.augmentation) == cell for t, _ in done]
+        done = [
+            (t, _kept(t, train, job, p, identity, weights=True) if hit else result)
+            for (t, result), hit in zip(done, best, strict=True)
+        ]
     scores = pd.DataFrame([_score(training, result, job, p) for training, result in done])
     if scores.loc[scores["stage"] == "final", "val"].isna().any():
         raise FloatingPointError(f"{name}: a final training diverged; try smaller learning rates in the grid")
-    return done, scores.assign(
-        chosen=(stats.cells(scores) == cell) & (scores["stage"] == ("final" if final else "grid"))
-    )
+    return done, scores.assign(chosen=(stats.cells(scores) == cell) & (scores["stage"] == stage))
 
 
 def _grid(name: str, p: params.Finetune) -> list[Training]:
@@ -298,18 +303,13 @@ def _keeps(training: Training, p: params.Finetune) -> bool:
     return p.keep_models and training.stage == ("grid" if p.final_epochs is None else "final")
 
 
-def _save_models(
-    chosen: list[Training], train: "Train", job: Problem, p: params.Finetune, identity: dict[str, Any]
-) -> None:
+def _save_models(files: list[Path], job: Problem, p: params.Finetune) -> None:
     """Write the card of the models that make the score, and their molecules; then delete the weights of all others."""
     folder = Path(p.output) / MODEL
-    for training in chosen:
-        _kept(training, train, job, p, identity, weights=True)
-    files = [_files(training, p, identity)[1] for training in chosen]
     parts = np.full(len(job.molecules), "train", object)
     for part, rows in _parts(job):
         parts[rows] = part
-    provenance.write_parquet(folder / "molecules.parquet", job.molecules.assign(part=parts))
+    molecules = provenance.write_parquet(folder / "molecules.parquet", job.molecules.assign(part=parts))
     image_encoder = encoder.load(p.encoder, p.seed, p.image_size)
     card = {
         "name": p.name,
@@ -318,6 +318,7 @@ def _save_models(
         "drawing": p.drawing,
         "tower": dataclasses.asdict(image_encoder.tower),
         "preprocess": dataclasses.asdict(image_encoder.preprocess),
+        "molecules": provenance.sha256(molecules),
         "weights": {file.name: provenance.sha256(file) for file in files},
     }
     provenance.write_json(folder / encoder.CARD, card)

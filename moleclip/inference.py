@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import sqlite3
 import sys
@@ -11,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ from rdkit import rdBase
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from moleclip import depict, inputs, provenance
+from moleclip import depict, inputs, provenance, raster
 from moleclip.depict import Style
 from moleclip.inputs import Item
 
@@ -77,7 +79,8 @@ class Computation:
         """Compute block by block, in order, so that any number of molecules fits into memory."""
         kept = Cache(self._cache_file()) if self.cache else None
         with tqdm(total=total, unit=" molecules", disable=not self.verbose) as bar:
-            for block in inputs.batched(items, BLOCK):
+            # All drawings of a block may wait for the tower: the more of a molecule, the fewer molecules.
+            for block in inputs.batched(items, max(self.batch_size, BLOCK // len(self.styles))):
                 yield self._block(block, kept, bar)
 
     def _block(self, block: list[Item], kept: "Cache | None", bar: Any) -> Block:
@@ -114,19 +117,18 @@ class Computation:
 
     def _cache_file(self) -> Path:
         drawn = {"styles": list(map(dataclasses.asdict, self.styles)), "size": self.size}
-        versions = {"rdkit": rdBase.rdkitVersion, "matplotlib": matplotlib.__version__}
-        text = json.dumps({**self.identity, **drawn, **versions}, sort_keys=True)
+        versions = {"rdkit": rdBase.rdkitVersion, "matplotlib": matplotlib.__version__, "cv2": cv2.__version__}
+        code = [provenance.sha256(str(module.__file__)) for module in (depict, inputs, raster)]
+        text = json.dumps({**self.identity, **drawn, **versions, "code": code}, sort_keys=True)
         return Path(self.cache or "") / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.sqlite"
 
 
 class Cache:
-    """Numbers by molecule, in a file that several processes may share."""
+    """Numbers by molecule, in a file on a local disk that several processes may share."""
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.database = sqlite3.connect(file, timeout=600, isolation_level=None)
-        # Should the machine go down, what was kept is computed again.
-        self.database.execute("pragma synchronous = off")
         self.database.execute("create table if not exists numbers (key blob primary key, value blob) without rowid")
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
@@ -185,14 +187,19 @@ def write_tables(path: str | Path, tables: Iterable[pd.DataFrame]) -> Path:
     Raises
     ------
     ValueError
-        The ending is neither.
+        The ending is neither, or there is no table.
     """
+    ending = Path(path).suffix.lower()
+    if path != inputs.STDIN and ending not in (".parquet", ".csv"):
+        raise ValueError(f"{path}: expected a file that ends with .parquet or .csv")
+    rest = iter(tables)
+    first = next(rest, None)
+    if first is None:
+        raise ValueError("no molecules")
+    tables = itertools.chain([first], rest)
     if path == inputs.STDIN:
         _csv(sys.stdout, tables)
         return Path(path)
-    ending = Path(path).suffix.lower()
-    if ending not in (".parquet", ".csv"):
-        raise ValueError(f"{path}: expected a file that ends with .parquet or .csv")
     return provenance.write(path, lambda part: (_parquet if ending == ".parquet" else _csv)(part, tables))
 
 

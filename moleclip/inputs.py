@@ -4,7 +4,9 @@ import csv
 import gzip
 import hashlib
 import itertools
+import re
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,12 +22,24 @@ from rdkit import Chem, rdBase
 from moleclip import datasets, depict
 from moleclip.depict import Image, Style
 
+
+class Unreadable(NamedTuple):
+    """A record of a file from which RDKit makes no molecule, and why."""
+
+    name: str
+    reason: str
+
+
 # A molecule: SMILES, an RDKit molecule, a picture as an array or PIL image, or the path of one. None: missing.
-Item: TypeAlias = "str | Chem.Mol | Image | PIL.Image.Image | Path | None"
+Item: TypeAlias = "str | Chem.Mol | Image | PIL.Image.Image | Path | Unreadable | None"
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 TABLES = (".csv", ".smi", ".smiles", ".txt", ".sdf")  # each may end with .gz too
 STDIN = "-"
+
+_DAMAGE = (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error)
+# Data fields of an SDF record: "> <name>", lines of text, an empty line.
+_FIELD = re.compile(r"^>[^\n]*?<([^>\n]+)>[^\n]*\n(.*?)(?:\n[ \t]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
 
 
 class Record(NamedTuple):
@@ -69,22 +83,25 @@ def items(molecules: Any) -> list[Item]:
         molecules = molecules.to_numpy(object)
     if isinstance(molecules, np.ndarray):
         return _of_array(molecules)
-    listed = list(molecules)
-    if listed and all(isinstance(item, (int, float, complex, np.number)) for item in listed):
-        raise TypeError("X holds numbers, expected SMILES, RDKit molecules, or pictures")
-    return listed
+    return _no_numbers(list(molecules))
 
 
 def _of_array(array: NDArray[Any]) -> list[Item]:
+    if array.ndim in (2, 3) and array.dtype == np.uint8 and (array.ndim == 2 or array.shape[2] in (1, 3, 4)):
+        raise TypeError(f"X is one picture {array.shape}: give a list, [picture]")
     if array.ndim == 4 or (array.ndim == 3 and array.dtype != object):
         return list(array)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
         raise ValueError(f"X has shape {array.shape}: expected one column of molecules, or pictures [N, H, W, 3]")
-    if array.dtype.kind in "buifc":
-        raise TypeError(f"X holds numbers ({array.dtype}), expected SMILES, RDKit molecules, or pictures")
-    return list(array)
+    return _no_numbers(list(array))
+
+
+def _no_numbers(listed: list[Any]) -> list[Item]:
+    if any(isinstance(item, (int, float, complex, np.number)) and not _missing(item) for item in listed):
+        raise TypeError("X holds numbers, expected SMILES, RDKit molecules, or pictures")
+    return listed
 
 
 def read(path: str | Path, smiles: str = "smiles") -> Iterator[Record]:
@@ -105,7 +122,7 @@ def read(path: str | Path, smiles: str = "smiles") -> Iterator[Record]:
         The ending is unknown, the column is missing, or a line has too many or too few fields; the message names it.
     """
     text = str(path)
-    kind = Path(text.removesuffix(".gz")).suffix.lower()
+    kind = Path(text.lower().removesuffix(".gz")).suffix
     if text != STDIN and kind not in (*TABLES, *PICTURES):
         raise ValueError(f"{path}: expected a file that ends with {', '.join((*TABLES, *PICTURES))}, or {STDIN}")
     if text != STDIN and not Path(text).is_file():
@@ -118,13 +135,15 @@ def read(path: str | Path, smiles: str = "smiles") -> Iterator[Record]:
 def _read_lines(path: str, smiles: str, kind: str) -> Iterator[Record]:
     with _opened(path) as file:
         try:
-            first = next(file, "")
+            first = next(file, "").removeprefix("\ufeff")
             lines = itertools.chain([first], file)
-            if kind == ".csv" or (path == STDIN and _column(next(csv.reader([first]), []), smiles)):
+            named = _column(next(csv.reader([first]), []), smiles)
+            # A SMILES has no comma; an extended one has them behind a blank.
+            if kind == ".csv" or (path == STDIN and (named or "," in first.split(" ")[0])):
                 yield from _read_csv(lines, path, smiles)
             else:
                 yield from _read_smi(lines)
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        except _DAMAGE as error:
             raise ValueError(f"{path}: cannot be read to its end: {error}") from None
 
 
@@ -138,32 +157,66 @@ def _read_csv(lines: Iterable[str], path: str, smiles: str) -> Iterator[Record]:
         yield Record(named[column], named)
 
 
-def _opened(path: str) -> Any:
+def _opened(path: str, errors: str = "strict") -> Any:
     if path == STDIN:
+        if sys.stdin is None:
+            raise ValueError("standard input is closed")
         return nullcontext(sys.stdin)
-    opener: Any = gzip.open if path.endswith(".gz") else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
+    opener: Any = gzip.open if path.lower().endswith(".gz") else open
+    return opener(path, "rt", encoding="utf-8-sig", newline="", errors=errors)
 
 
 def _column(header: list[str], smiles: str) -> str | None:
-    """Find the column that is called so, but for upper and lower case."""
-    return next((column for column in header if column.lower() == smiles.lower()), None)
+    """Find the column that is called so, if need be but for upper and lower case."""
+    return next((column for column in sorted(header, key=smiles.__ne__) if column.lower() == smiles.lower()), None)
 
 
 def _read_smi(lines: Iterable[str]) -> Iterator[Record]:
     for number, line in enumerate(lines):
-        text, _, name = line.strip().partition("\t" if "\t" in line else " ")
+        text, *names = line.split(None, 1) or [""]
         if text and not (number == 0 and text.lower() == "smiles"):
-            yield Record(text, {"smiles": text, "name": name.strip()})
+            yield Record(text, {"smiles": text, "name": "".join(names).strip()})
 
 
 def _read_sdf(path: str) -> Iterator[Record]:
-    opener: Any = gzip.open if path.endswith(".gz") else open
-    with opener(path, "rb") as file, rdBase.BlockLogs():
-        for molecule in Chem.ForwardSDMolSupplier(file):
-            known = molecule is not None
-            name = molecule.GetProp("_Name") if known and molecule.HasProp("_Name") else ""
-            yield Record(molecule, {"smiles": Chem.MolToSmiles(molecule) if known else "", "name": name})
+    columns = dict.fromkeys(["smiles", "name"])
+    for block in _sdf_blocks(path):  # records may have different fields, a table has the same columns
+        columns |= dict.fromkeys(field for field, _ in _FIELD.findall(block))
+    for block in _sdf_blocks(path):
+        item = _of_block(block)
+        smiles = Chem.MolToSmiles(item) if isinstance(item, Chem.Mol) else ""
+        fields = {"smiles": smiles, "name": block.partition("\n")[0].strip(), **dict(_FIELD.findall(block))}
+        yield Record(item, {column: fields.get(column, "") for column in columns})
+
+
+def _sdf_blocks(path: str) -> Iterator[str]:
+    lines: list[str] = []
+    try:
+        with _opened(path, "replace") as file:  # names in other encodings are no reason to stop
+            for line in file:
+                text = line.rstrip("\r\n")
+                if not text.startswith("$$$$"):
+                    lines.append(text)
+                elif lines:
+                    yield "\n".join(lines)
+                    lines = []
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: cannot be read to its end: {error}") from None
+    if "".join(lines).strip():
+        yield "\n".join(lines)
+
+
+def _of_block(block: str) -> Item:
+    """Molecule of an SDF record, or why there is none."""
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromMolBlock(block)
+        if molecule is not None:
+            return molecule
+        unsanitized = Chem.MolFromMolBlock(block, sanitize=False)
+        problems = Chem.DetectChemistryProblems(unsanitized) if unsanitized is not None else []
+    return Unreadable(
+        block.partition("\n")[0].strip(), problems[0].Message() if problems else "not a molecule of an SDF file"
+    )
 
 
 def name(item: Item) -> str:
@@ -172,6 +225,8 @@ def name(item: Item) -> str:
         return Chem.MolToSmiles(item)
     if isinstance(item, (np.ndarray, PIL.Image.Image)):
         return "picture"
+    if isinstance(item, Unreadable):
+        return item.name
     return "" if _missing(item) else str(item)
 
 
@@ -203,9 +258,9 @@ def molecule(item: Item) -> Chem.Mol | None:
 def key(item: Item) -> bytes:
     """Digest of what an item is drawn from; of a file that is there, of its content."""
     if isinstance(item, Chem.Mol):
-        content = item.ToBinary()
+        content = item.ToBinary(int(Chem.PropertyPickleOptions.AllProps))
     elif isinstance(item, (np.ndarray, PIL.Image.Image)):
-        array = np.asarray(item)
+        array = np.asarray(item if isinstance(item, np.ndarray) or item.mode == "F" else item.convert("RGBA"))
         content = f"{array.shape} {array.dtype}".encode() + array.tobytes()
     elif _is_file(item) and Path(str(item)).is_file():
         content = Path(str(item)).read_bytes()
@@ -227,6 +282,8 @@ def draw(item: Item, styles: Sequence[Style], size: int) -> NDArray[np.uint8]:
     ValueError
         Why it cannot be read or drawn.
     """
+    if isinstance(item, Unreadable):
+        raise ValueError(item.reason)
     if _missing(item):
         raise ValueError("missing")
     found = molecule(item)

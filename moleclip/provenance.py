@@ -166,6 +166,7 @@ def write(path: str | Path, make: Callable[[Path], object]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # of a process that was killed
     try:
         make(part)
         os.replace(part, path)

@@ -84,6 +84,8 @@ def test_strict_writes_nothing(table, tmp_path, capsys):
         (["embed", "{table}", "--encoder", SMALL, "--smiles", "structure"], "no column 'structure'"),
         (["embed", "{table}", "{smi}", "--encoder", SMALL], "files before it have"),
         (["predict", "{table}", "--model", "runs"], "keep_models"),
+        (["embed", "{table}", "--encoder", SMALL, "--device", "abacus"], "abacus"),
+        (["embed", "{table}", "--encoder", SMALL, "--batch-size", "0"], "batch_size=0"),
     ],
 )
 def test_errors_are_one_line_and_the_status_is_1(table, tmp_path, arguments, message, capsys):
@@ -110,6 +112,28 @@ def test_a_file_that_ends_badly_is_found_before_anything_is_computed(table, tmp_
     table.write_text("smiles,y\nCCO,1\nCC\n")
     assert cli.main(["embed", str(table), "--encoder", SMALL, "--out", str(tmp_path / "o.csv")]) == 1
     assert "line 3: has 1 fields" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_left_is_not_gone_on_with(table, tmp_path):
+    (tmp_path / ".out.csv.part").write_text("id,old\n1,2\n")
+    assert cli.main(["embed", str(table), "--encoder", SMALL, "--out", str(tmp_path / "out.csv")]) == 0
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 12
+
+
+def test_nothing_on_standard_input(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert cli.main(["embed", "-", "--encoder", SMALL, "--out", str(tmp_path / "out.csv")]) == 1
+    assert "no molecules" in capsys.readouterr().err
+
+
+def test_columns_of_its_own_output_stay_apart(table, tmp_path):
+    for number in range(3):
+        out = tmp_path / f"out{number}.parquet"
+        assert cli.main(["embed", str(table), "--encoder", SMALL, "--out", str(out), "--quiet"]) == 0
+        found = pd.read_parquet(out)
+        assert found.columns.is_unique
+        found[["id", "SMILES", *found.filter(like="problem")]].to_csv(table, index=False)
+    assert {"problem", "problem_given", "problem_given_given"} <= set(found)
 
 
 def test_lists(model, monkeypatch, capsys):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from rdkit import Chem, DataStructs
 from rdkit.Chem import AllChem
-from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -76,6 +75,7 @@ def test_an_error_on_request():
     ("options", "error", "message"),
     [
         ({"encoder": "runs/none"}, FileNotFoundError, "no encoder"),
+        ({"batch_size": 0}, ValueError, "at least 1"),
         ({"invalid": "ignore"}, ValueError, "expected 'warn' or 'raise'"),
         ({"drawing": "crayon"}, ValueError, "expected 'plain' or 'r_groups'"),
     ],
@@ -123,8 +123,17 @@ def test_what_is_pickled_holds_no_weights_and_knows_them_again(embeddings, tmp_p
     encoder.load(SMALL, seed=1).save(tmp_path / "encoder")
     with pytest.raises(ValueError, match="other weights than"):
         pickle.loads(pickled).transform(SMILES)
-    fitted = clone(fitted).fit(SMILES)
+    fitted = pickle.loads(pickled).fit(SMILES)
     assert not np.allclose(fitted.transform(SMILES[:1]), embeddings[:1])
+
+
+def test_other_parameters_load_another_encoder(embeddings):
+    other = MoleCLIPFeaturizer(SMALL, seed=1).fit_transform(SMILES[:2])
+    featurizer = MoleCLIPFeaturizer(SMALL).fit(SMILES)
+    np.testing.assert_allclose(featurizer.transform(SMILES[:2]), embeddings[:2], rtol=1e-4, atol=1e-5)
+    featurizer.set_params(seed=1)
+    np.testing.assert_array_equal(featurizer.transform(SMILES[:2]), other)
+    np.testing.assert_array_equal(featurizer.fit_transform(SMILES[:2]), other)
 
 
 def counted(monkeypatch):
@@ -355,6 +364,16 @@ def test_missing_weights_are_trained_again(job):
     finetune.run(p)
     assert file.read_bytes() == expected
     MoleCLIPPredictor(folder)
+
+
+def test_damaged_molecules_are_refused(job):
+    _, folder = job
+    file = folder / "model/molecules.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"molecules.parquet: sha256 is .* the folder is damaged"):
+        MoleCLIPPredictor(folder)
+    file.write_bytes(whole)
 
 
 def test_a_folder_without_models(tmp_path):

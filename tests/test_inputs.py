@@ -42,6 +42,9 @@ def test_any_container_keeps_the_order(form):
         (np.zeros(3), "numbers"),
         ([1.0, 2.0], "numbers"),
         (pd.DataFrame({"a": SMILES, "b": SMILES}), "expected one column"),
+        (pd.Series([1.0, 2.0]), "numbers"),
+        (pd.DataFrame({"a": [1, 2]}), "numbers"),
+        (depict.draw("CCO"), "one picture"),
     ],
 )
 def test_what_holds_no_molecules_is_refused(given, message):
@@ -91,13 +94,57 @@ def test_a_molecule_in_3d_with_hydrogens_is_drawn_as_its_smiles_is(tmp_path):
 
 def test_a_bad_record_of_an_sdf_file_keeps_its_place(tmp_path):
     records = list(inputs.read(write_sdf(tmp_path / "m.sdf", broken=True)))
-    assert [record.item is None for record in records] == [False, False, False, True]
+    assert [isinstance(record.item, inputs.Unreadable) for record in records] == [False, False, False, True]
+    assert inputs.name(records[3].item) == "nonsense"
+    with pytest.raises(ValueError, match="not a molecule of an SDF file"):
+        inputs.draw(records[3].item, [depict.PLAIN], 224)
+
+
+def test_why_rdkit_refuses_a_record_of_an_sdf_file(tmp_path):
+    block = Chem.MolToMolBlock(Chem.MolFromSmiles("CN(C)(C)C", sanitize=False), kekulize=False)
+    (tmp_path / "m.sdf").write_text(f"five bonds{block}$$$$\n")
+    (record,) = inputs.read(tmp_path / "m.sdf")
+    with pytest.raises(ValueError, match="Explicit valence for atom # 1 N, 4, is greater than permitted"):
+        inputs.draw(record.item, [depict.PLAIN], 224)
+
+
+def test_data_fields_of_an_sdf_file_are_columns(tmp_path):
+    writer = Chem.SDWriter(str(tmp_path / "m.sdf"))
+    for text, fields in (("CCO", {"ID": "A 1"}), ("CO", {"ID": "A 2", "note": "two\nlines"}), ("C", {})):
+        molecule = Chem.MolFromSmiles(text)
+        for name, value in fields.items():
+            molecule.SetProp(name, value)
+        writer.write(molecule)
+    writer.close()
+    found = pd.DataFrame([record.fields for record in inputs.read(tmp_path / "m.sdf")])
+    assert found.to_dict("list") == {
+        "smiles": ["CCO", "CO", "C"],
+        "name": ["", "", ""],
+        "ID": ["A 1", "A 2", ""],
+        "note": ["", "two\nlines", ""],
+    }
+
+
+def test_a_name_in_another_encoding_ends_nothing(tmp_path):
+    path = write_sdf(tmp_path / "m.sdf")
+    path.write_bytes(path.read_bytes().replace(b"number 1", "numéro 1".encode("latin-1")))
+    assert [record.fields["name"][:3] for record in inputs.read(path)] == ["num"] * 3
+
+
+@pytest.mark.parametrize("ending", [".sdf.gz", ".smi.gz", ".csv.gz"])
+def test_a_truncated_archive_is_named(tmp_path, ending):
+    path = tmp_path / f"m{ending}"
+    text = "smiles,y\n" + "CCO,1\n" * 10_000
+    path.write_bytes(gzip.compress(text.encode())[:-20])
+    with pytest.raises(ValueError, match=r"m\..*: cannot be read to its end"):
+        list(inputs.read(path))
 
 
 def test_names_of_a_smi_file(tmp_path):
     path = tmp_path / "m.smi"
-    path.write_text("CCO ethyl alcohol\n\nCO\tmethanol\nC\n")
-    assert [record.fields["name"] for record in inputs.read(path)] == ["ethyl alcohol", "methanol", ""]
+    path.write_text("CCO ethyl alcohol\n\nCO\tmethanol\nC\nCC 1\tethane\n")
+    assert [record.item for record in inputs.read(path)] == ["CCO", "CO", "C", "CC"]
+    assert [record.fields["name"] for record in inputs.read(path)] == ["ethyl alcohol", "methanol", "", "1\tethane"]
 
 
 @pytest.mark.parametrize(
@@ -122,9 +169,16 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_standard_input_is_a_table_or_lines(monkeypatch):
-    for text in ("id,smiles\n1,CCO\n2,CO\n", "CCO\nCO\n", "smiles\nCCO\nCO\n"):
+    tables = ("id,smiles\n1,CCO\n2,CO\n", "\ufeffsmiles,y\nCCO,1\nCO,2\n", "my name,SMILES\na,CCO\nb,CO\n")
+    for text in (*tables, "CCO\nCO\n", "smiles\nCCO\nCO\n", "CCO ethanol, pure\nCO\n"):
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
         assert [record.item for record in inputs.read(inputs.STDIN)] == ["CCO", "CO"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("id,structure\n1,CCO\n"))
+    with pytest.raises(ValueError, match="no column 'smiles'"):
+        list(inputs.read(inputs.STDIN))
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ValueError, match="closed"):
+        list(inputs.read(inputs.STDIN))
 
 
 def picture(height, width):
@@ -202,6 +256,11 @@ def test_keys_tell_contents_apart(tmp_path):
         path,
         None,
     ]
+    palettes = [PIL.Image.new("P", (4, 4), 0), PIL.Image.new("P", (4, 4), 0)]
+    palettes[1].putpalette([9, 9, 9] * 256)
+    noted = Chem.MolFromSmiles("CCO")
+    noted.GetAtomWithIdx(0).SetProp("atomNote", "note")
+    different += [*palettes, noted]
     assert len({inputs.key(item) for item in different}) == len(different)
     PIL.Image.fromarray(picture(60, 60)).save(path)
     assert inputs.key(path) != first

@@ -49,7 +49,11 @@ def test_a_second_run_does_nothing(small):
     ("file", "change", "rerun"),
     [
         # Finetuning reads a set by name, not notebook 01's table: only the pretrained encoder depends on it.
-        ("depict_molecules", {"examples": 3}, ["catalysis", "cluster", "depict", "draw", "explore", "pretrain", "quickstart"]),
+        (
+            "depict_molecules",
+            {"examples": 3},
+            ["catalysis", "cluster", "depict", "draw", "explore", "pretrain", "quickstart"],
+        ),
         ("cluster_structures", {"seed": 1}, ["catalysis", "cluster", "draw", "explore", "pretrain", "quickstart"]),
         ("pretrain", {"lr": "1e-3"}, ["catalysis", "draw", "explore", "pretrain", "quickstart"]),
         ("finetune_catalysis", {"epochs": 2}, ["catalysis", "catalysis", "catalysis", "draw", "explore", "quickstart"]),
