@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from moleclip import encoder, finetune
 from moleclip.encoder import Encoder
@@ -33,13 +34,27 @@ def embed(source: str | Encoder, smiles: Sequence[str], seed: int = 0, batch_siz
     ndarray of float32, shape [N, D]
     """
     loaded = encoder.load(source, seed) if isinstance(source, str) else source
-    image_encoder = loaded.to(encoder.device())
+    image_encoder = loaded.to(encoder.device()).eval()
     images = finetune.draw_all(list(smiles), image_encoder.preprocess.size, "plain", 0)
-    rows = np.arange(len(images))
-    outputs = finetune.predict(
-        image_encoder, lambda part, _: torch.from_numpy(images[part]), rows, batch_size, encoder.device()
-    )
-    return outputs.numpy()
+    outputs: NDArray[np.float32] = embed_drawings(image_encoder, images, batch_size).float().cpu().numpy()
+    return outputs
+
+
+@torch.no_grad()
+def embed_drawings(image_encoder: Encoder, images: NDArray[np.uint8], batch_size: int = 64) -> Tensor:
+    """Embed drawings, batch by batch, where the encoder is.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape [N, size, size, 3]
+
+    Returns
+    -------
+    Tensor of float32 (float64, if the weights are), shape [N, D]
+    """
+    here = next(image_encoder.parameters()).device
+    starts = range(0, len(images), batch_size)
+    return torch.cat([image_encoder(torch.from_numpy(images[start : start + batch_size]).to(here)) for start in starts])
 
 
 def purity(embeddings: NDArray[np.float32], classes: NDArray[np.int64], neighbours: int = NEIGHBOURS) -> float:

@@ -18,13 +18,12 @@ from rdkit.Chem.EnumerateStereoisomers import EnumerateStereoisomers, StereoEnum
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from moleclip import datasets, depict, inputs, stats
+from moleclip import datasets, depict, inputs, latent, stats
 from moleclip.depict import PLAIN, Image
 from moleclip.encoder import Encoder
 
 Change = Callable[[str, int], Image]  # of SMILES and the side of the tower's images
 Predict = Callable[[Tensor], Tensor]  # of embeddings [B, D]: predictions [B], in the unit of the label
-BATCH = 64
 # Drawings are at one place for an encoder if their cosines differ by no more than rounding.
 TIE = 1e-6
 
@@ -183,7 +182,7 @@ class _Plain:
     @classmethod
     def of(cls, encoder: Encoder, smiles: Sequence[str]) -> "_Plain":
         images = np.stack([depict.draw(text, size=encoder.preprocess.size) for text in smiles])
-        return cls(list(smiles), images, _embed(encoder, images))
+        return cls(list(smiles), images, latent.embed_drawings(encoder, images))
 
     def moved(self, encoder: Encoder, change: Change, predict: Predict | None) -> dict[str, float]:
         """Row of the card for one change."""
@@ -191,7 +190,7 @@ class _Plain:
         rows = np.flatnonzero((images != self.images).any(axis=(1, 2, 3)))
         if not len(rows):
             return _NOTHING
-        changed = _embed(encoder, images[rows])
+        changed = latent.embed_drawings(encoder, images[rows])
         alike = _cosines(changed, self.embeddings)
         own = alike[np.arange(len(rows)), rows]
         between = 1 - _cosines(self.embeddings, self.embeddings)
@@ -204,13 +203,6 @@ class _Plain:
             "own": (own >= alike.max(axis=1) - TIE).mean(),
             "shift": _shift(predict, changed, self.embeddings[rows]) if predict else np.nan,
         }
-
-
-@torch.no_grad()
-def _embed(encoder: Encoder, images: NDArray[np.uint8]) -> Tensor:
-    here = next(encoder.parameters()).device
-    starts = range(0, len(images), BATCH)
-    return torch.cat([encoder(torch.from_numpy(images[start : start + BATCH]).to(here)) for start in starts])
 
 
 def _cosines(first: Tensor, second: Tensor) -> NDArray[np.float64]:

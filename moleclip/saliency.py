@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from moleclip import depict, stats
+from moleclip import depict, latent, stats
 from moleclip.encoder import Encoder
 
 Array = NDArray[np.float64]
@@ -129,7 +129,7 @@ def explain(
     for text in smiles:
         prepared = depict.prepare(text)
         image = depict.draw(prepared, size=size)
-        function = target(_embed(encoder, image[None])[0])
+        function = target(latent.embed_drawings(encoder, image[None])[0])
         value, blank = evaluate(encoder, function, np.stack([image, np.full_like(image, BLANK)]))
         pixels = _complete(encoder, function, image, value - blank, steps)
         positions = depict.atom_positions(prepared, size=size)
@@ -179,17 +179,7 @@ def integrated_gradients(encoder: Encoder, target: Target, image: depict.Image, 
 @torch.no_grad()
 def evaluate(encoder: Encoder, target: Target, images: NDArray[np.uint8]) -> list[float]:
     """Compute the number that is explained for drawings [N, H, W, 3]."""
-    return [float(value) for value in target(_embed(encoder, images)).double().cpu()]
-
-
-@torch.no_grad()
-def _embed(encoder: Encoder, images: NDArray[np.uint8]) -> Tensor:
-    here = next(encoder.visual.parameters()).device
-    return torch.cat([encoder(torch.from_numpy(part).to(here)) for part in _parts(images)])
-
-
-def _parts(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    return [float(value) for value in target(latent.embed_drawings(encoder, images)).double().cpu()]
 
 
 def patch_side(encoder: Encoder) -> int:
