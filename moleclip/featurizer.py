@@ -221,7 +221,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
 
 class MoleCLIPPredictor:
-    """Predict with what a finetuning job has kept, and say how sure that is.
+    """Predict with what a finetuning job has kept, and show how far its repeats and redrawn molecules are apart.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -496,9 +496,6 @@ def train_epoch(
     precision: str,
 ) -> float:
     """Train on each batch (positions, inputs) once; return the mean loss over the labels that are known."""
-    # Adam's means of gradients that have become zero (bits that a batch lacks, units that are off) fade into denormal
-    # numbers, which a CPU adds 4 times more slowly.
-    torch.set_flush_denormal(True)
     here = next(model.parameters()).device
     total, count = torch.zeros((), device=here), 0
     model.train()
@@ -507,7 +504,8 @@ def train_epoch(
             outputs = model(values.to(here, non_blocking=True))
         value = loss(outputs.float(), labels[positions].to(here), task)
         value.backward()  # type: ignore[no-untyped-call]
-        steps.step()
+        with _flushed_denormals():
+            steps.step()
         steps.zero_grad()
         known = int((~torch.isnan(labels[positions])).sum())
         total += value.detach() * known
@@ -562,6 +560,20 @@ def predict(
     parts = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
     with _autocast(precision, here):
         return torch.cat([model(inputs(part, None).to(here)).float().cpu() for part in parts])
+
+
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """Take denormal numbers for zero, and only here: whoever calls may count on them.
+
+    Adam's means of gradients that have become zero (bits that a batch lacks, units that are off) fade into them, and a
+    CPU adds them 4 times more slowly.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _autocast(precision: str, here: torch.device) -> Any:

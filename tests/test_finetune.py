@@ -247,6 +247,17 @@ def test_an_interrupted_job_goes_on_after_its_last_training(own_set, finetune_pa
         finetune.run(finetune_params(**options, lr=1e-3))
 
 
+def test_denormal_numbers_are_left_to_who_calls(finetune_params):
+    job, p = (
+        finetune.problem(finetune_params(dataset="chembl2321810", sample=40)),
+        finetune_params(dataset="chembl2321810"),
+    )
+    model = torch.nn.Linear(1, 1)
+    finetune.fit(model, torch.optim.Adam(model.parameters()), lambda rows, _: torch.zeros(len(rows), 1), job, p, 1, 0)
+    assert np.float64(2.0**-1074) / 1 > 0
+    assert torch.tensor(2.0**-149, dtype=torch.float32).mul(1).item() > 0
+
+
 def test_results_do_not_depend_on_workers(job, finetune_params):
     p = finetune_params(batch_size=8)
     training, images = dataclasses.replace(ONE, augmentation="intense", epochs=2), finetune.draw(job, p)
