@@ -21,13 +21,12 @@ from sklearn.metrics import log_loss, mean_absolute_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from moleclip import datasets
+from moleclip import datasets, params
 from moleclip.datasets import Task
 from moleclip.splits import Split
 
 TREES = 500
-FORESTS = ("ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest", "descriptor_extra_trees")
-SEEDED = (*FORESTS, "chemprop")
+SEEDED = (*params.FORESTS, "chemprop")
 # Of the linear head, from strong to weak.
 PENALTIES = 10.0 ** np.arange(5, -4, -1)
 

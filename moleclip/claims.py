@@ -23,7 +23,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from moleclip import own, printed, released, stats
+from moleclip import own, params, printed, released, stats
 from moleclip.printed import CELL, area, behind, lines
 
 MARGIN = 10.0  # percent of the other's score: how much worse is still comparable
@@ -46,7 +46,7 @@ FEWER_CLASSES = "control: K values: 30, 300"
 PRETRAINING = {PRIMARY: (1_870_421, 4), "ImageMol": (10_000_000, 12), "GEM": (20_000_000, 20)}
 
 # What our tables call the models of the paper.
-OURS = {PRIMARY: "pretrained", FOCUSED: "domain", "ImageMol": "imagemol", released.BASELINE: "fingerprint_mlp"}
+OURS = {PRIMARY: "pretrained", FOCUSED: "buried_volume", "ImageMol": "imagemol", released.BASELINE: "fingerprint_mlp"}
 
 Judge = Callable[[stats.Interval], str]
 
@@ -251,7 +251,7 @@ def _by_validation(table: pd.DataFrame) -> str:
 def _forest(e: Evidence, row: Row, choose: Callable[[pd.DataFrame], str]) -> Row:
     """Hold the paper's runs against a forest of ours on the same splits."""
     table = e.own(row.dataset)
-    table = table[table["encoder"].isin(own.FORESTS)]
+    table = table[table["encoder"].isin(params.FORESTS)]
     row.printed = e.text(row.dataset, [PRIMARY])
     if table.empty:
         return row
@@ -264,9 +264,9 @@ def _forest(e: Evidence, row: Row, choose: Callable[[pd.DataFrame], str]) -> Row
         row.recomputed = f"{shares.max():+.1f} % (best cell by test), {shares.median():+.1f} % (median cell)"
         row.over, row.evidence = f"{len(shares)} cells of a grid", area(grid)
     else:
-        theirs = chosen.set_index("seed")["test"].rename(lambda seed: f"seed-{seed}")
-        scores = behind(grid)
-        row.judge(_percent(scores.groupby("split")["value"].mean(), theirs, quantity.metric).dropna(), better, "splits")
+        theirs, scores = chosen.set_index("seed")["test"].rename(lambda seed: f"seed-{seed}"), behind(grid)
+        mine, theirs = scores.groupby("split")["value"].mean().align(theirs, join="inner")
+        row.judge(_percent(mine, theirs, quantity.metric), better, "splits")
         row.evidence = area(scores)
     row.ours = f"{', '.join(sorted(set(chosen['encoder'])))}: {quantity.factor * chosen['test'].mean():.3g}"
     row.evidence += f" {', '.join(sorted(set(chosen['file'])))}"

@@ -26,6 +26,18 @@ Task = Literal["regression", "classification", "pretraining"]
 MAX_LENGTH = 5_000  # characters of a SMILES string
 MAX_ATOMS = 1_000
 
+# Columns of the tables of molecules and of predictions, which no label can be called.
+_MOLECULES = ("row", "smiles", "canonical_smiles", "heavy_atoms", "duplicate_of", "part")
+RESERVED = (*_MOLECULES, "molecule", "problem", "nearest", "similarity")
+
+# "12 %", "<5", "ca. 3.1mM", "4.2 +/- 0.1 kcal/mol": a number that is not plain; "2-chlorophenol" is none.
+_NUMBER = r"[-+\u2212]?\d+(?:[.,]\d+)?(?:e[-+]?\d+)?"
+_MEASURED = re.compile(
+    rf"(?:[<>~=\u2264\u2265\u2248$\u20ac\u00a3]+|ca\.?|approx\.?)?\s*{_NUMBER}\s*"
+    rf"(?:(?:\u00b1|\+/-)\s*{_NUMBER}\s*)?([%\u00b0\u00b5\u03bca-z][^\s-]{{0,11}}(?:\s\S{{1,6}})?)?",
+    re.IGNORECASE,
+)
+
 _MOLECULENET = "Chem. Sci., 2018, 9, 513, doi:10.1039/C7SC02664A"
 _OSCAR = "Chem. Sci., 2022, 13, 13782, doi:10.1039/D2SC04251G"
 
@@ -252,21 +264,27 @@ def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | N
     Raises
     ------
     ValueError
-        A column is missing, or a label is not a finite number; the message names column, line and text.
+        A column is missing, a label has a name of `RESERVED`, or is not a finite number, or what looks like the labels
+        has units in its fields; the message names column, line and text.
     """
     table = _read_table(path)
     for column in (smiles, *(labels or ())):
         if column not in table:
             raise ValueError(f"{path}: has no column {column!r}; it has {', '.join(map(repr, table))}")
     chosen = list(labels) if labels is not None else [str(name) for name in table if name != smiles]
+    reserved = [name for name in chosen if name in RESERVED]
+    if reserved and labels is not None:
+        raise ValueError(f"{path}: {reserved[0]!r} cannot be the name of a label: tables have such a column; rename it")
+    for name in reserved:
+        log.warning("%s: column %r is not used as a label: tables have such a column; rename it to use it", path, name)
+    chosen = [name for name in chosen if name not in reserved]
     numbers = {name: pd.to_numeric(table[name].str.strip().replace("", "nan"), errors="coerce") for name in chosen}
     bad = {name: _not_numbers(table[name], values) for name, values in numbers.items()}
     if labels is None:
         # A column without any number is a name or a note; one bad field among numbers is an error, not a note.
         notes = [name for name in chosen if not np.isfinite(numbers[name]).any()]
         chosen = [name for name in chosen if name not in notes]
-        for name in notes:
-            _warn_of_units(path, table[name])
+        _check_units(path, table[notes], chosen)
     for name in chosen:
         if bad[name].any():
             row = int(np.flatnonzero(bad[name])[0])
@@ -285,15 +303,20 @@ def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | N
     )
 
 
-def _warn_of_units(path: str | Path, texts: "pd.Series[str]") -> None:
-    """Warn of a column that is not taken for labels, though it looks like measurements: "12 %", "<5", "3.1mM"."""
-    text = next(filter(None, texts.str.strip()), "")
-    if re.match(r"[<>~=]?\s*[-+]?\d", text):
-        log.warning(
-            "%s: column %r is not used as a label: its fields, such as %r, are no plain numbers. Write the unit into "
-            "the column's name, not beside the number",
-            *(path, texts.name, text),
+def _check_units(path: str | Path, notes: pd.DataFrame, chosen: Sequence[str]) -> None:
+    """Refuse to learn other columns where one that looks like measurements has no plain numbers."""
+    for name, texts in notes.items():
+        texts = texts.str.strip()[lambda column: column != ""]
+        units = [(found[1] or "").strip() for found in map(_MEASURED.fullmatch, texts) if found]
+        if not units or 2 * max(map(units.count, set(units))) < len(texts):
+            continue
+        problem = (
+            f"{path}: column {name!r} is not used as a label: its fields, such as {texts.iloc[0]!r}, are no plain "
+            "numbers. Write the unit into the column's name, not beside the number"
         )
+        if chosen:
+            raise ValueError(f"{problem}; or name the columns that are labels ({', '.join(map(repr, chosen))}?)")
+        log.warning(problem)
 
 
 def _read_table(path: str | Path) -> pd.DataFrame:
@@ -520,12 +543,13 @@ def read_molecules(source: str) -> pd.DataFrame:
 
 
 def files(source: str, sha256: str | None = None) -> list[Path]:
-    """Files behind a source, for records: the table, the encoder in a folder, or those of a data set (as in `load`)."""
+    """Files behind a source, for records: the table, those of an encoder, or those of a data set (as in `load`)."""
     path = Path(source)
     if path.is_dir():
-        return sorted(path.glob("*.safetensors"))
+        return sorted(path.glob("*.safetensors")) + [card for card in [path / "config.json"] if card.is_file()]
     if source in _CORPORA:
         return _corpus_files(source, sha256)
     if source in sources.FILES:
         return [sources.fetch(source)]
-    return [path] if path.is_file() else []
+    # An encoder of "<tower>@<file>" too.
+    return [file for file in (path, Path(source.partition("@")[2])) if file.is_file()]

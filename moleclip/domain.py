@@ -16,6 +16,7 @@ from torch import nn
 
 from moleclip import datasets, encoder, finetune, params, provenance
 from moleclip.datasets import Dataset
+from moleclip.encoder import Encoder
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -56,15 +57,14 @@ def read(p: params.PretrainDomain) -> Domain:
     molecules = datasets.readable(dataset, p.sample, p.seed)
     labels = _descriptors(list(molecules["smiles"]), p.descriptors) if p.descriptors else _own(dataset, molecules)
     names = p.descriptors or list(dataset.label_names)
-    spread = np.nanstd(labels, axis=0)
-    for name, width in zip(names, spread, strict=True):
-        if not width > 0:
+    for name, values in zip(names, labels.T, strict=True):
+        if len(np.unique(values[~np.isnan(values)])) < 2:
             raise ValueError(
                 f"{p.dataset}: {name} is the same for all molecules, or missing: there is nothing to learn"
             )
     if not p.scale_labels:
         return Domain(molecules, names, labels, np.zeros(len(names)), np.ones(len(names)))
-    return Domain(molecules, names, labels, np.nanmean(labels, axis=0), spread)
+    return Domain(molecules, names, labels, np.nanmean(labels, axis=0), np.nanstd(labels, axis=0))
 
 
 def _own(dataset: Dataset, molecules: pd.DataFrame) -> NDArray[np.float64]:
@@ -124,7 +124,7 @@ def run(p: params.PretrainDomain) -> list[Path]:
     model.to(device)
     top.to(device)
     steps = finetune.optimizer(model, top, p.lr, p.head_lr, p.weight_decay)
-    file, identity = output / CHECKPOINT, _identity(p, domain)
+    file, identity = output / CHECKPOINT, _identity(p, domain, model)
     losses = _resume(file, identity, model, top, steps)
     scaled = torch.from_numpy((domain.labels - domain.shift) / domain.scale).float()
     inputs = finetune.image_inputs(images, p.augmentation, p.seed)
@@ -148,11 +148,10 @@ def run(p: params.PretrainDomain) -> list[Path]:
     return [folder(p, epochs) for epochs in p.epochs]
 
 
-def _identity(p: params.PretrainDomain, domain: Domain) -> dict[str, Any]:
+def _identity(p: params.PretrainDomain, domain: Domain, model: Encoder) -> dict[str, Any]:
     data = hashlib.sha256(domain.molecules["smiles"].str.cat(sep="\n").encode() + domain.labels.tobytes()).hexdigest()
     kept = p.model_dump(exclude={"output", "workers", "checkpoint_every", "overlap"})
-    files = [provenance.sha256(file) for file in datasets.files(p.encoder)]
-    return {**kept, "molecules and labels": data, "encoder files": files}
+    return {**kept, "molecules and labels": data, "start": encoder.digest(model)}
 
 
 def _resume(

@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,19 +42,19 @@ _STYLE = {
     "pdf.fonttype": 42,
 }
 
-MODEL_NAMES = {
+_ENCODERS = {
     "pretrained": "pretrained encoder",
-    "pretrained_frozen": "pretrained, frozen + linear",
     "clip": "CLIP encoder",
-    "clip_frozen": "CLIP, frozen + linear",
     "random": "random encoder",
-    "random_frozen": "random, frozen + linear",
     "imagenet": "ImageNet's weights",
     "random_pretrained": "random, then molecules",
     "imagenet_pretrained": "ImageNet, then molecules",
     "domain": "domain-focused encoder",
-    "domain_frozen": "domain-focused, frozen + linear",
+    "buried_volume": "domain-focused, 300 epochs",
+    "buried_volume_100": "domain-focused, 100 epochs",
     "imagemol": "ImageMol",
+}
+_OTHERS = {
     "fingerprint_mlp": "Morgan + MLP",
     "ecfp4_forest": "ECFP4 + random forest",
     "ecfp4_extra_trees": "ECFP4 + extra trees",
@@ -62,6 +63,15 @@ MODEL_NAMES = {
     "chemprop": "chemprop's D-MPNN",
     "mean": "training mean",
 }
+# Models as figures and tables call them, in the order in which they stand there: an encoder, then it frozen.
+MODEL_NAMES = {
+    name: text
+    for encoder, title in _ENCODERS.items()
+    for name, text in (
+        (encoder, title),
+        (f"{encoder}_frozen", f"{title.removesuffix(' encoder')}, frozen + linear"),
+    )
+} | _OTHERS
 
 
 # A stereocentre, charges, a metal, a salt, fused rings, halogens: what drawings must get right.
@@ -236,7 +246,11 @@ def heat_map(scores: pd.DataFrame, model: str) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)
     colours = "viridis" if stats.higher_is_better(metric) else "viridis_r"  # yellow is better
     for ax, part, title in zip(axes, ("val", "test"), ("validation: chooses", "test: chooses nothing"), strict=True):
-        table = grid.pivot_table(index="head_lr", columns="augmentation", values=part)[levels]
+        # A cell of which one repeat diverged is empty, as it is for the choice.
+        mean = functools.partial(pd.Series.mean, skipna=False)
+        table = grid.pivot_table(index="head_lr", columns="augmentation", values=part, aggfunc=mean, dropna=False)[
+            levels
+        ]
         label = {"label": with_unit(metric, unit)}
         sns.heatmap(table, ax=ax, annot=True, fmt=".3g", cmap=colours, cbar_kws=label, annot_kws={"size": 7})
         corner = (levels.index(chosen["augmentation"]), list(table.index).index(chosen["head_lr"]))
@@ -290,7 +304,8 @@ def scores(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        From `stats.by_split`. With one split only, the bar is the standard deviation of its repeats.
+        From `stats.by_split`. With one split only, the bar is the standard deviation of its repeats. A tick shows where
+        the mean would be if the test molecules chose the cell of the grid, unless it is the same.
     """
     sets = list(table.groupby("set" if "set" in table else "dataset", sort=False))
     order = [name for name in MODEL_NAMES if name in set(table["encoder"])]
@@ -305,6 +320,7 @@ def scores(table: pd.DataFrame) -> Figure:
 def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str]) -> None:
     metric, unit, kind, drawing = table[["metric", "unit", "split", "drawing"]].iloc[0]
     splits = table.groupby("encoder")["seed"].nunique().min()
+    sign, ticks = 1 if stats.higher_is_better(metric) else -1, False
     shown = [name for name in order if name in set(table["encoder"])]
     for y, name in enumerate(shown):
         rows = table[table["encoder"] == name].sort_values("seed")
@@ -315,17 +331,27 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
         ax.errorbar(
             [interval.mean], [y], xerr=[half], fmt="D", markersize=4, capsize=3, color=f"C{order.index(name)}", zorder=3
         )
+        if (optimism := rows["optimism"].mean()) > 0:  # NaN of a single cell: nothing was chosen
+            ax.plot([interval.mean + sign * optimism], [y], "|", markersize=9, markeredgewidth=1.5, color="0.2")
+            ticks = True
     least, most = table["runs"].min(), table["runs"].max()
     runs = f"mean and SD of {most if least == most else f'{least} to {most}'} runs" if most > 1 else "one run"
     ax.set(
         yticks=range(len(shown)),
         yticklabels=[MODEL_NAMES.get(name, name) for name in shown],
         ylim=(len(shown) - 0.5, -0.5),
-        xlabel=with_unit(f"test {metric}", unit),
+        xlabel=with_unit(f"test {metric}", unit) + "; tick: if test chose" * ticks,
     )
     spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: {runs}"
     # From the right: the names of the models leave room on the other side.
     ax.set_title(f"{title}{', R-groups' * (drawing == 'r_groups')}, {kind} split\n{spread}", loc="right")
+
+
+def caption(figure: Figure, text: str) -> Figure:
+    """Write a sentence below a figure, if there is one."""
+    if text:
+        figure.supxlabel(textwrap.fill(text, int(18 * figure.get_figwidth())), size=7, color="0.3")
+    return figure
 
 
 def baseline(table: pd.DataFrame) -> Figure:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from rdkit import rdBase
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
@@ -121,7 +121,7 @@ def problem(p: params.Finetune) -> Problem:
         raise ValueError(f"{p.dataset}: {error}") from None
     job = Problem(dataset, molecules, split)
     for line in leaks(job).itertuples():
-        log.warning("%s: row %d (%s) is the same molecule as training row %d", *line[1:])
+        log.warning("%s: row %d (%s) is the same molecule as row %d (%s)", *line[1:])
     _check_labels(p.dataset, job)
     return job
 
@@ -139,23 +139,23 @@ def _check_labels(where: str, job: Problem) -> None:
 
 
 def leaks(job: Problem) -> pd.DataFrame:
-    """Find validation and test molecules that are among the training molecules too: leakage between the parts.
+    """Find molecules that are in two parts: of validation in training, and of test in either.
 
     Returns
     -------
     DataFrame
-        dataset, row, part, training_row.
+        dataset, row, part, other_row, other_part.
     """
-    first = dict(
-        zip(job.molecules["canonical_smiles"][job.split.train], job.molecules["row"][job.split.train], strict=True)
-    )
-    found = [
-        {"dataset": job.dataset.name, "row": line.row, "part": part, "training_row": first[line.canonical_smiles]}
-        for part, rows in _parts(job)
-        for line in job.molecules.iloc[rows].itertuples()
-        if line.canonical_smiles in first
-    ]
-    return pd.DataFrame(found, columns=["dataset", "row", "part", "training_row"])
+    known: dict[str, tuple[int, str]] = {}
+    found = []
+    for part, rows in (("train", job.split.train), *_parts(job)):
+        table = job.molecules.iloc[rows]
+        for row, smiles in zip(table["row"], table["canonical_smiles"], strict=True):
+            if smiles in known:
+                found.append((job.dataset.name, row, part, *known[smiles]))
+        places = ((row, part) for row in table["row"])
+        known = dict(zip(table["canonical_smiles"], places, strict=True)) | known
+    return pd.DataFrame(found, columns=["dataset", "row", "part", "other_row", "other_part"])
 
 
 def run(p: params.Finetune) -> Path:
@@ -306,10 +306,8 @@ def _keeps(training: Training, p: params.Finetune) -> bool:
 def _save_models(files: list[Path], job: Problem, p: params.Finetune) -> None:
     """Write the card of the models that make the score, and their molecules; then delete the weights of all others."""
     folder = Path(p.output) / MODEL
-    parts = np.full(len(job.molecules), "train", object)
-    for part, rows in _parts(job):
-        parts[rows] = part
-    molecules = provenance.write_parquet(folder / "molecules.parquet", job.molecules.assign(part=parts))
+    table = job.molecules.assign(part=_part_of_each(job))
+    molecules = provenance.write_parquet(folder / "molecules.parquet", table)
     image_encoder = encoder.load(p.encoder, p.seed, p.image_size)
     card = {
         "name": p.name,
@@ -330,14 +328,25 @@ def _identity(job: Problem, p: params.Finetune) -> dict[str, Any]:
     """Name what all trainings of a job depend on, so that what is kept of another is never taken for it."""
     irrelevant = {"name", "output", "baselines", "workers", "repeats", "final_repeats", "epochs", "final_epochs"}
     irrelevant |= {"keep_models"}
-    data_sha256 = hashlib.sha256(job.molecules.to_csv(index=False).encode()).hexdigest()
+    molecules = job.molecules.assign(part=_part_of_each(job)).to_csv(index=False)
+    start = encoder.digest(encoder.load(p.encoder, p.seed, p.image_size)) if p.encoder else ""
+    moments = [file for file in [Path(p.encoder) / encoder.MOMENTS] if p.moments and file.is_file()]
     return {
         **p.model_dump(exclude=irrelevant | {*stats.CELL}),
-        "molecules": data_sha256,
+        "task": job.dataset.task,
+        "molecules and split": hashlib.sha256(molecules.encode()).hexdigest(),
         "code": [provenance.sha256(Path(str(module.__file__))) for module in _CODE] + [provenance.sha256(__file__)],
-        "versions": [rdBase.rdkitVersion, torch.__version__, device().type],
-        "encoder files": [provenance.sha256(file) for file in datasets.files(p.encoder)] if p.encoder else [],
+        "versions": [*map(version, ("rdkit", "torch", "timm", "open_clip_torch", "scikit-learn")), device().type],
+        "start": [start, *map(provenance.sha256, moments)],
     }
+
+
+def _part_of_each(job: Problem) -> NDArray[Any]:
+    """Part that each molecule is in."""
+    parts = np.full(len(job.molecules), "train", object)
+    for part, rows in _parts(job):
+        parts[rows] = part
+    return parts
 
 
 def _named(training: Training) -> str:

@@ -7,12 +7,9 @@ import pandas as pd
 
 from moleclip import params
 
-FORESTS = ("ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest", "descriptor_extra_trees")
-
-
-# Of a score; and the columns of tables that are not there.
-_KEY = ["set", "encoder", "seed", "split", "drawing"]
-_EMPTY = {"scores": [*_KEY, "val", "test", "metric", "file"], "contrasts": [], "knees": ["corpus", "knee"]}
+# What is taken whole from one study; and the columns of tables that are not there.
+_KEY = ["set", "encoder", "split", "drawing"]
+_EMPTY = {"scores": [*_KEY, "seed", "val", "test", "metric", "file"], "contrasts": [], "knees": ["corpus", "knee"]}
 
 
 @dataclass(frozen=True)
@@ -22,8 +19,9 @@ class Own:
     Attributes
     ----------
     scores : DataFrame
-        `stats.by_split` of the paper's profile and of all studies, with the columns set and file. Of a model that
-        several have on the same split, the first: the profile's, then that of the first study by name.
+        `stats.by_split` of the paper's profile and of all studies, with the columns set and file. A model that several
+        have on the same set is taken whole from the first, the profile or else the first study by name: the splits of
+        one mean have one protocol.
     contrasts : DataFrame
         `stats.contrasts` of the study of initial weights.
     knees : DataFrame
@@ -56,5 +54,6 @@ def read(folder: str | Path = "figures") -> Own:
         found[kind] = [pd.read_csv(path).assign(file=params.relative(path)) for path in present]
         files += present
     tables = {kind: pd.concat(parts) if parts else pd.DataFrame(columns=_EMPTY[kind]) for kind, parts in found.items()}
-    tables["scores"] = tables["scores"].drop_duplicates(_KEY, ignore_index=True)
+    first = tables["scores"].drop_duplicates(_KEY)[[*_KEY, "file"]]
+    tables["scores"] = tables["scores"].merge(first, on=[*_KEY, "file"])
     return Own(**tables, files=files)

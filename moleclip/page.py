@@ -153,7 +153,7 @@ class Page:
         table, _, files = self.jobs
         by_split = stats.by_split(table)
         self._table("scores", by_split)
-        return figures.scores(by_split), files
+        return figures.caption(figures.scores(by_split), self.p.caption), files
 
     def _contrasts(self) -> tuple[Figure, list[Path]]:
         table, _, files = self.jobs
@@ -164,7 +164,7 @@ class Page:
             )
         print(found.round(3).to_string(index=False))
         self._table("contrasts", found)
-        return figures.contrasts(found), files
+        return figures.caption(figures.contrasts(found), self.p.caption), files
 
     def _maps(self) -> tuple[Figure, list[Path]]:
         """Map the molecules that were held out of the pretraining of the first encoder that has a record of it."""

@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from moleclip import claims, figures, own, printed, released, stats
+from moleclip import claims, figures, own, params, printed, released, stats
 from moleclip.printed import CELL, MODEL, behind, lines
 
 # Marker, whether it is filled, colour, and place on its line, by whose number it is.
@@ -31,7 +31,7 @@ _MODELS = {
 }
 # Our models that belong beside the paper's, and on which line.
 _OURS = {name: theirs for theirs, name in claims.OURS.items()}
-_OURS |= {name: figures.MODEL_NAMES[name] for name in own.FORESTS}
+_OURS |= {name: figures.MODEL_NAMES[name] for name in params.FORESTS}
 
 _PRINTED = "SD as printed"
 _GRID = "median cell of the grid, from worst to best"
@@ -57,6 +57,9 @@ class Point(NamedTuple):
         The paper's own interval, where that is another one.
     by_split : tuple of float
         Mean on each split.
+    optimism : float
+        How much better it would look if the test molecules chose the cell of the grid; NaN where that is not known, or
+        there was one cell.
     """
 
     dataset: str
@@ -73,6 +76,7 @@ class Point(NamedTuple):
     narrow_low: float = np.nan
     narrow_high: float = np.nan
     by_split: tuple[float, ...] = ()
+    optimism: float = np.nan
 
 
 class Paper:
@@ -117,7 +121,7 @@ class Paper:
         primary = self.beside["sheet"].isin(sets) & (self.beside["model"] == claims.PRIMARY)
         table = self.beside[primary | (self.beside["sheet"] == "Domain-focused pretraining")]
         points = [self._on_splits(line) for line in lines(table)]
-        return _panels([*points, *self._own(sets, "", ("pretrained", "domain"))], sets)
+        return _panels([*points, *self._own(sets, "", ("pretrained", "buried_volume"))], sets)
 
     def fig_4b(self) -> tuple[pd.DataFrame, Figure]:
         """Draw the relative gap to ImageMol on plain drawings and with R-groups."""
@@ -210,7 +214,10 @@ class Paper:
                 len(part),
                 int(part["runs"].sum()),
             )
-            yield Point(name, _OURS[str(model)], "ours", *interval, *made_of)._replace(by_split=tuple(values))
+            optimism = quantity.factor * part["optimism"].mean()
+            yield Point(name, _OURS[str(model)], "ours", *interval, *made_of)._replace(
+                by_split=tuple(values), optimism=optimism
+            )
 
     def _runs(self, line: Any) -> pd.DataFrame:
         return self.runs[(self.runs[MODEL] == [getattr(line, name) for name in MODEL]).all(axis=1)]
@@ -239,14 +246,14 @@ class Paper:
             of = f"{line.splits} random splits, {line.runs} runs"
             over_splits = f"{line.mean:.3g} ({line.low:.3g} to {line.high:.3g})"
             paper = f"{line.mean:.3g} \u00b1 {line.spread:.2g}"
-            rows.append((name, _label(line.model), "paper", line.text, paper, over_splits, of))
+            rows.append((name, _label(line.model), "paper", line.text, paper, over_splits, "", of))
         for point in ours:
             name = f"{point.dataset} {point.unit.removeprefix('MAE ')}"
             over_splits = f"{point.value:.3g} ({point.low:.3g} to {point.high:.3g})"
             of = f"{point.splits} {point.split} splits, {point.runs} runs"
-            rows.append((name, _label(point.model), "ours", "", "", over_splits, of))
+            rows.append((name, _label(point.model), "ours", "", "", over_splits, _known(point.optimism), of))
         columns = ["set (unit of the MAE)", "model", "whose", "printed", "paper's interval"]
-        table = pd.DataFrame(rows, columns=[*columns, "t-interval over splits", "of"])
+        table = pd.DataFrame(rows, columns=[*columns, "t-interval over splits", "optimism", "of"])
         table = _by_set(table, columns[0])
         return table, figures.table(table)
 
@@ -303,16 +310,19 @@ def _unit(sheet: str, dataset: str) -> str:
     return figures.with_unit(quantity.metric, quantity.unit)
 
 
+def _known(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2g}"
+
+
 def _table(points: pd.DataFrame) -> tuple[pd.DataFrame, Figure]:
     """Set out the numbers of a figure, one line a number."""
     rows = []
     for point in lines(points):
         bar = "" if np.isnan(point.low) else f" ({point.low:.3g} to {point.high:.3g})"
         of = f"{point.split} split{f', {point.runs} runs' if point.runs else ''}"
-        rows.append(
-            (point.dataset, point.unit, _label(point.model), point.who, f"{point.value:.3g}{bar}", point.bar, of)
-        )
-    table = pd.DataFrame(rows, columns=["set", "metric", "model", "whose", "score", "bar", "of"])
+        score = (f"{point.value:.3g}{bar}", point.bar, _known(point.optimism))
+        rows.append((point.dataset, point.unit, _label(point.model), point.who, *score, of))
+    table = pd.DataFrame(rows, columns=["set", "metric", "model", "whose", "score", "bar", "optimism", "of"])
     table = _by_set(table, "set")
     return table, figures.table(table)
 

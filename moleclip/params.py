@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -150,15 +150,16 @@ class Pretrain(Parameters):
         return self
 
 
+FORESTS = ("ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest", "descriptor_extra_trees")
 Baseline = Literal[
-    "mean",
+    "frozen",
     "fingerprint_mlp",
     "ecfp4_forest",
     "ecfp4_extra_trees",
     "descriptor_forest",
     "descriptor_extra_trees",
     "chemprop",
-    "frozen",
+    "mean",
 ]
 
 
@@ -194,6 +195,14 @@ class Finetune(Parameters):
     keep_models: bool
     workers: Workers
     seed: Seed
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _all_forests(cls, names: Any) -> Any:
+        """Take "forests" for all four of them."""
+        if not isinstance(names, list):
+            return names
+        return [model for name in names for model in (FORESTS if name == "forests" else [name])]
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Finetune":
@@ -302,6 +311,7 @@ class DrawFigures(Parameters):
     figures: Annotated[list[PageFigure], Field(min_length=1)]
     contrasts: dict[str, Annotated[list[str], Field(min_length=2, max_length=2)]]
     maps: dict[str, str]
+    caption: str
     missing: Literal["skip", "fail"]
     seed: Seed
 

@@ -119,7 +119,7 @@ def read_corpus(p: params.Pretrain) -> Corpus:
     )
 
 
-def run(p: params.Pretrain, watch: Watch | None = None) -> Path:
+def run(p: params.Pretrain, watch: Watch | None = None, keep_checkpoint: bool = False) -> Path:
     """Pretrain an encoder; an interrupted run goes on from its last checkpoint (bit for bit, on a CPU).
 
     More than one process is started as a subprocess of this very function, whose log is shown and kept in
@@ -130,6 +130,9 @@ def run(p: params.Pretrain, watch: Watch | None = None) -> Path:
     p : params.Pretrain
     watch : callable, optional
         Is given the metrics so far every `WATCH` seconds or so, and at the end.
+    keep_checkpoint : bool
+        Leave the last one, from which the very same run is at its end at once: whoever calls deletes it when nothing
+        can fail any more.
 
     Returns
     -------
@@ -147,13 +150,13 @@ def run(p: params.Pretrain, watch: Watch | None = None) -> Path:
         Another number of processes runs than was asked for, or one of them failed.
     """
     if p.processes > 1 and "WORLD_SIZE" not in os.environ:
-        return _launch(p, watch)
+        return _launch(p, watch, keep_checkpoint)
     threads = torch.get_num_threads()
     # Drawing takes the cores of its workers: computing on them too would only make both wait.
     torch.set_num_threads(max(1, threads - p.workers))
     try:
         with torch.random.fork_rng(), _alone(Path(p.output)):
-            return _Training(p, watch).run()
+            return _Training(p, watch).run(keep_checkpoint)
     except RuntimeError as error:
         if not re.search("DataLoader worker.*(exited unexpectedly|killed by signal)", str(error)):
             raise
@@ -165,12 +168,13 @@ def run(p: params.Pretrain, watch: Watch | None = None) -> Path:
         torch.set_num_threads(threads)
 
 
-def _launch(p: params.Pretrain, watch: Watch | None) -> Path:
+def _launch(p: params.Pretrain, watch: Watch | None, keep_checkpoint: bool) -> Path:
     output = Path(p.output)
     watched = _Watched(output, watch)
     provenance.write_json(output / "parameters.json", p.model_dump())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={p.processes}"]
     command += ["-m", "moleclip.pretrain", str(output / "parameters.json")]
+    command += ["--keep-checkpoint"] * keep_checkpoint
     with (
         open(output / "train.log", "a") as kept,
         subprocess.Popen(
@@ -248,7 +252,7 @@ class _Training:
         self.classes = torch.from_numpy(corpus.classes[corpus.train])
         self.metrics = _Metrics(self.output, p.tensorboard, self.accelerator.is_main_process)
 
-    def run(self) -> Path:
+    def run(self, keep_checkpoint: bool) -> Path:
         if self.accelerator.is_main_process:
             left_out = self.corpus.left_out.reset_index(names="row")
             provenance.write_parquet(self.output / "left_out.parquet", left_out)
@@ -264,7 +268,8 @@ class _Training:
             if self.p.keep_moments:
                 encoder.save_moments(self.output, self.encoder, self.adam)
             self.encoder.save(self.output, record)
-            (self.output / CHECKPOINT).unlink(missing_ok=True)
+            if not keep_checkpoint:
+                (self.output / CHECKPOINT).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         self.watched.look(at_once=True)
@@ -586,12 +591,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("file", help="parameters of notebook 03, as YAML or JSON")
     parser.add_argument("--processes", type=int, help="instead of the file's")
+    parser.add_argument("--keep-checkpoint", action="store_true", help="leave the last one when the run is finished")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     log.setLevel(logging.INFO)
     warnings.filterwarnings("ignore", ".*all_gather is deprecated", FutureWarning)  # in open_clip, for each process
     overrides = {} if arguments.processes is None else {"processes": arguments.processes}
-    run(params.read("03_pretrain", arguments.file, **overrides))  # type: ignore[arg-type]
+    p = params.read("03_pretrain", arguments.file, **overrides)
+    run(p, keep_checkpoint=arguments.keep_checkpoint)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from rdkit.Chem import AllChem, Descriptors
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from moleclip import baselines, datasets, splits, stats
+from moleclip import baselines, datasets, params, splits, stats
 
 SERIES = datasets.load("chembl2321810")
 FEATURES = baselines.Features(SERIES.smiles)
@@ -34,7 +34,7 @@ def test_descriptors_are_rdkits_and_finite_or_missing():
     assert not np.isinf(found).any()
 
 
-@pytest.mark.parametrize("name", baselines.FORESTS)
+@pytest.mark.parametrize("name", params.FORESTS)
 def test_forests_beat_the_mean_and_are_seeded(name):
     split = splits.random(len(SERIES), 1)
     runs = [baselines.predict(name, FEATURES, SERIES.labels, split.train, "regression", seed) for seed in (1, 1, 2)]

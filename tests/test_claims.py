@@ -1,13 +1,14 @@
 """Verdicts follow from their rules; on the released runs, from an independent count."""
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from moleclip import claims, own, released, stats
+from moleclip import claims, own, params, released, stats
 from moleclip.claims import NOISE, REPRODUCED, UNSUPPORTED, UNTESTABLE
 
 NOTHING = own.Own(
@@ -121,6 +122,14 @@ def test_altered_runs_change_the_verdict(
     runs.loc[rows, "value"] *= factor
     assert verdict(ledger, claim, dataset) != expected
     assert verdict(claims.ledger(runs, printed_scores, NOTHING), claim, dataset) == expected
+
+
+def test_our_names_are_those_of_the_profile_and_its_studies():
+    """What is called otherwise would never stand beside the paper's."""
+    studies = (None, "baseline", "domain", "r_groups")
+    profiles = [params.read_profile(params.ROOT / "params/paper", study)[1] for study in studies]
+    models = {name for profile in profiles for name in profile.models} | set(get_args(params.Baseline))
+    assert set(claims.OURS.values()) <= models
 
 
 def test_our_forests_stand_against_the_released_runs(released_runs, printed_scores):

@@ -1,5 +1,6 @@
 """The command line: what people type, what comes out, and what it says when something is wrong."""
 
+import functools
 import io
 import signal
 import subprocess
@@ -151,7 +152,9 @@ def test_interrupted_and_started_again(tmp_path):
     path.write_text("\n".join(datasets.load("nci_5k").smiles[:2500]))
     command = [sys.executable, "-m", "moleclip.cli", "embed", str(path), "--encoder", SMALL, "--out", str(out)]
     command += ["--batch-size", "8"]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell lets what it runs in the background ignore interruptions, and so what that starts.
+    heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeded)
     kept = tmp_path / "out.parquet.partial"
     deadline = time.monotonic() + 120
     while not any(file.stat().st_size > 10_000 for file in kept.glob("*.sqlite")):

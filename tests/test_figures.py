@@ -116,6 +116,33 @@ def test_the_heat_map_marks_the_chosen_cell():
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["0.0001", "0.001"]
 
 
+def test_the_heat_map_leaves_out_what_diverged():
+    """One repeat that diverged leaves its cell empty, a level of which all did is still there."""
+    rows = [
+        {**PLACE, **CELL, "encoder": "a", "augmentation": level, "repeat": repeat, "val": value, "test": value}
+        for level, values in {"none": (1.0, 3.0), "default": (1.0, np.nan), "intense": (np.nan, np.nan)}.items()
+        for repeat, value in enumerate(values, 1)
+    ]
+    table = pd.DataFrame(rows).assign(chosen=lambda table: table["augmentation"] == "none")
+    left = figures.heat_map(table, "a").axes[0]
+    assert [text.get_text() for text in left.texts] == ["2"]
+    assert [label.get_text() for label in left.get_xticklabels()] == ["none", "default", "intense"]
+
+
+def test_a_tick_shows_what_choosing_by_test_would_print():
+    """Errors of 2 and 1 in the cells that validation and test choose: the mark is at 1."""
+    rows = [
+        {**PLACE, **CELL, "encoder": "a", "seed": 1, "head_lr": lr, "val": val, "test": test, "chosen": val == 1.0}
+        for lr, val, test in ((1e-3, 1.0, 2.0), (1e-4, 2.0, 1.0))
+    ]
+    (ax,) = figures.scores(stats.by_split(pd.DataFrame(rows))).axes
+    ticks = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "|"]
+    assert [1.0] in ticks
+    assert ax.get_xlabel() == "test MAE (eV); tick: if test chose"
+    (ax,) = figures.scores(stats.by_split(SCORES)).axes
+    assert ax.get_xlabel() == "test MAE (eV)"
+
+
 def test_roc_shows_the_area():
     test = {"part": "test", "dataset": "made", "target": "class", "label": [0.0, 0.0, 1.0, 1.0]}
     table = pd.DataFrame({**test, "encoder": "a", "prediction": [0.1, 0.6, 0.5, 0.9]})

@@ -87,8 +87,19 @@ def test_the_same_molecule_in_two_parts_is_reported(tmp_path, finetune_params):
     smiles[train], smiles[test] = "c1ccccc1O", "Oc1ccccc1"
     pd.DataFrame({"smiles": smiles, "y": np.arange(32.0)}).to_csv(tmp_path / "own.csv", index=False)
     found = finetune.leaks(finetune.problem(finetune_params(dataset=str(tmp_path / "own.csv"), holdout=0.2)))
-    assert {"dataset": "own", "row": test, "part": "test", "training_row": train} in found.to_dict("records")
+    leak = {"dataset": "own", "row": test, "part": "test", "other_row": train, "other_part": "train"}
+    assert leak in found.to_dict("records")
     assert len(found) <= 2  # ethanol may be in two parts too
+
+
+def test_a_test_molecule_among_those_that_choose_is_reported(tmp_path, finetune_params, caplog):
+    smiles, split = list(SERIES.smiles[:30]), splits.random(30, 1, 0.2)
+    val, test = int(split.val[0]), int(split.test[0])
+    smiles[val], smiles[test] = "c1ccccc1O", "Oc1ccccc1"
+    pd.DataFrame({"smiles": smiles, "y": np.arange(30.0)}).to_csv(tmp_path / "own.csv", index=False)
+    found = finetune.leaks(finetune.problem(finetune_params(dataset=str(tmp_path / "own.csv"), holdout=0.2)))
+    assert found.to_numpy().tolist() == [["own", test, "test", val, "val"]]
+    assert f"own: row {test} (test) is the same molecule as row {val} (val)" in caplog.text
 
 
 def test_it_overfits_a_few_molecules(job, finetune_params):
@@ -245,6 +256,21 @@ def test_an_interrupted_job_goes_on_after_its_last_training(own_set, finetune_pa
     assert all(a.equals(b) for a, b in zip(expected, found, strict=True))
     with pytest.raises(KeyboardInterrupt):  # another learning rate is another training
         finetune.run(finetune_params(**options, lr=1e-3))
+    split = splits.split
+    other = monkeypatch.context()
+    with other as patch:  # and so is another split, whatever made it another
+        patch.setattr(splits, "split", lambda kind, smiles, seed, _: split(kind, smiles, seed, 0.1))
+        with pytest.raises(KeyboardInterrupt):
+            finetune.run(finetune_params(**options))
+
+
+def test_other_weights_of_the_same_name_are_another_start(job, finetune_params, tmp_path):
+    starts = []
+    for seed in (0, 1, 0):
+        encoder.load("small/random", seed).save(tmp_path / "encoder", {"seed": seed})
+        starts.append(finetune._identity(job, finetune_params(encoder=str(tmp_path / "encoder"))))
+    assert starts[0] == starts[2]
+    assert starts[0] != starts[1]
 
 
 def test_denormal_numbers_are_left_to_who_calls(finetune_params):
@@ -332,6 +358,36 @@ def test_labels_with_units(tmp_path, finetune_params, caplog):
     with pytest.raises(ValueError, match=r"own\.csv: has no labels to learn: no column of plain numbers"):
         finetune.problem(finetune_params(dataset=str(file)))
     assert "column 'yield' is not used as a label: its fields, such as '12 %', are no plain numbers" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "texts", ["12 %,3 %", "\u22655,ca. 4", "3.1mM,0.2mM", "4.2 \u00b1 0.1 kcal/mol,3 kcal/mol", "\u20ac5,\u20ac6"]
+)
+def test_no_other_column_is_learnt_in_place_of_one_with_units(tmp_path, texts):
+    first, second = texts.split(",")
+    (tmp_path / "own.csv").write_text(f"smiles,id,yield\nCCO,1,{first}\nCC,2,{second}\n")
+    with pytest.raises(ValueError, match=r"column 'yield' is not used as a label.* name the columns .* \('id'\?\)"):
+        datasets.read_csv(tmp_path / "own.csv")
+    assert datasets.read_csv(tmp_path / "own.csv", labels=["id"]).label_names == ("id",)
+
+
+@pytest.mark.parametrize(
+    "texts", ["2-chlorophenol,4-chlorophenol", "2024-01-01,2024-01-02", "1abc,2xyz,4hhb", "50-00-0,64-17-5"]
+)
+def test_names_that_begin_with_a_digit_are_no_measurements(tmp_path, texts, caplog):
+    lines = "".join(f"{'C' * n},{n},{text}\n" for n, text in enumerate(texts.split(","), 1))
+    (tmp_path / "own.csv").write_text(f"smiles,y,name\n{lines}")
+    assert datasets.read_csv(tmp_path / "own.csv").label_names == ("y",)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("name", ["row", "part", "heavy_atoms", "similarity"])
+def test_labels_that_are_called_as_our_own_columns(tmp_path, name, caplog):
+    (tmp_path / "own.csv").write_text(f"smiles,{name},y\nCCO,1,0.5\nCC,2,1.5\n")
+    assert datasets.read_csv(tmp_path / "own.csv").label_names == ("y",)
+    assert f"column {name!r} is not used as a label" in caplog.text
+    with pytest.raises(ValueError, match=f"{name!r} cannot be the name of a label"):
+        datasets.read_csv(tmp_path / "own.csv", labels=[name])
 
 
 @pytest.mark.parametrize(("count", "part"), [(2, "validation"), (9, "validation")])

@@ -92,9 +92,9 @@ def test_figures_of_the_walk_lead_back(small):
     lineage = json.loads((small.folder / "figures/demo/scores.json").read_text())["lineage"]
     # Three jobs, and through the pretrained one the encoder, its labels and its molecules.
     assert sorted(run["notebook"][:2] for run in lineage.values()) == ["01", "02", "03", "04", "04", "04"]
-    weights = small.folder / "runs/demo/encoder/model.safetensors"
+    encoder = ["runs/demo/encoder/model.safetensors", "runs/demo/encoder/config.json"]
     job = lineage["runs/demo/finetune/chembl2321810/pretrained/split_1/04_finetune_catalysis.json"]
-    assert job["inputs"] == {"runs/demo/encoder/model.safetensors": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    assert job["inputs"] == {file: hashlib.sha256((small.folder / file).read_bytes()).hexdigest() for file in encoder}
 
 
 def test_exploration_of_the_walk(small):
@@ -225,3 +225,18 @@ def test_the_runner_refuses_a_misspelt_parameter_before_it_starts(tmp_path):
     assert done.returncode == 1
     assert "unknown parameter 'epoch'; did you mean 'epochs'?" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pretraining_with_drawings_of_another_size(tmp_path, labels_file):
+    """The whole notebook: what it shows after the training needs drawings of that size too."""
+    values = {"labels": str(labels_file), "output": str(tmp_path / "encoder"), "encoder": "timm-resnet10t/random"}
+    values |= {"image_size": 64, "epochs": 1, "batch_size": 16, "group_size": 4, "k": [4], "validation_fraction": 0.2}
+    output = tmp_path / "03_pretrain.ipynb"
+    done = command(
+        *(sys.executable, "-m", "moleclip.notebooks", "run", "notebooks/03_pretrain.ipynb", str(output)),
+        *("-y", json.dumps(values)),
+        cwd=params.ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "encoder/03_pretrain.json").read_text())["parameters"]["image_size"] == 64
+    assert not (tmp_path / "encoder/checkpoint.pt").exists()

@@ -19,6 +19,7 @@ def ours():
         "split": "random",
         "runs": 10,
         "sd": 0.001,
+        "optimism": 0.0005,
         "metric": "MAE",
         "val": 0.0,
         "file": "scores.csv",
@@ -56,6 +57,12 @@ def test_text_is_seven_points_at_least(drawn, name):
     texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
     assert min(text.get_fontsize() for text in texts) >= 7
     assert figure.get_figwidth() <= figures.PAGE
+
+
+def test_optimism_stands_beside_our_scores(drawn):
+    table = drawn.table_s5()[0].set_index("whose")
+    assert table.loc["ours", "optimism"] == "0.0005"
+    assert set(table.loc["paper", "optimism"]) == {""}  # no validation score is released
 
 
 def test_catalysis_panel_shows_both_intervals_and_ours(drawn, released_runs):

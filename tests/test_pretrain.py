@@ -105,6 +105,17 @@ def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monke
     assert not (resumed / pretrain.CHECKPOINT).exists()
 
 
+def test_a_finished_run_is_not_trained_again_if_what_came_after_failed(pretrain_params, monkeypatch):
+    folder = pretrain.run(pretrain_params(), keep_checkpoint=True)
+    expected = weights(folder)
+    for name in (encoder.WEIGHTS, encoder.CARD):  # as the workflow does with the outputs of a notebook that failed
+        (folder / name).unlink()
+    monkeypatch.setattr(pretrain._Training, "_step", lambda *_: pytest.fail("trains again"))
+    assert pretrain.run(pretrain_params()) == folder
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(folder).items())
+    assert not (folder / pretrain.CHECKPOINT).exists()
+
+
 def test_going_on_with_other_parameters_or_data_is_refused(pretrain_params, labels_file, tmp_path, monkeypatch):
     original = pretrain._Training._checkpoint
     labels = tmp_path / "labels.parquet"
