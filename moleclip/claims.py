@@ -368,7 +368,8 @@ def _foundation(e: Evidence) -> Iterator[Row]:
     if len(table):
         first = table[table["contrast"] == table["contrast"].iloc[0]]
         found = "; ".join(
-            f"{line.set} {line.percent:+.0f} % ({line.low:+.0f} to {line.high:+.0f})" for line in lines(first)
+            f"{line.set} {line.percent:+.0f} % ({line.low:+.0f} to {line.high:+.0f} over {line.pairs} {line.over})"
+            for line in lines(first)
         )
         row.ours = f"not CLIP but a small CNN, {first['contrast'].iloc[0]}: {found}"
         row.evidence = first["file"].iloc[0]

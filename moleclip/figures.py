@@ -328,9 +328,8 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
         half = interval.high - interval.mean if splits > 1 else rows["sd"].fillna(0.0).iloc[0]
         if splits > 1:
             ax.plot(rows["test"], np.full(len(rows), y), "o", markersize=3, color="0.6", zorder=2)
-        ax.errorbar(
-            [interval.mean], [y], xerr=[half], fmt="D", markersize=4, capsize=3, color=f"C{order.index(name)}", zorder=3
-        )
+        look = _look(name, order)
+        ax.errorbar([interval.mean], [y], xerr=[half], fmt="D", markersize=4, capsize=3, zorder=3, **look)
         if (optimism := rows["optimism"].mean()) > 0:  # NaN of a single cell: nothing was chosen
             ax.plot([interval.mean + sign * optimism], [y], "|", markersize=9, markeredgewidth=1.5, color="0.2")
             ticks = True
@@ -345,6 +344,15 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
     spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: {runs}"
     # From the right: the names of the models leave room on the other side.
     ax.set_title(f"{title}{', R-groups' * (drawing == 'r_groups')}, {kind} split\n{spread}", loc="right")
+
+
+def _look(name: str, models: Sequence[str]) -> dict[str, Any]:
+    """Give each encoder a colour, hollow where it is frozen; what sees no drawings is grey."""
+    if name in _OTHERS:
+        return {"color": "0.3"}
+    encoders = list(dict.fromkeys(model.removesuffix("_frozen") for model in models if model not in _OTHERS))
+    colour = f"C{encoders.index(name.removesuffix('_frozen'))}"
+    return {"color": colour, "markerfacecolor": "white" if name.endswith("_frozen") else colour}
 
 
 def caption(figure: Figure, text: str) -> Figure:

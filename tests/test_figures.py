@@ -85,6 +85,15 @@ def test_scores_show_means_and_intervals():
     assert ax.get_title(loc="right") == "made, random split\nmean and 95 % interval of 3 splits"
 
 
+def test_a_frozen_encoder_is_hollow_in_its_encoders_colour_and_baselines_are_grey():
+    models = ["mean", "clip", "clip_frozen", "imagemol"]
+    table = pd.concat([SCORES[SCORES["encoder"] == "pretrained"].assign(encoder=model) for model in models])
+    containers = figures.scores(stats.by_split(table)).axes[0].containers
+    shown = [container.lines[0] for container in containers]
+    assert [line.get_color() for line in shown] == ["C0", "C0", "C1", "0.3"]
+    assert [line.get_markerfacecolor() for line in shown] == ["C0", "white", "C1", "0.3"]
+
+
 def test_parity_shows_test_molecules_only():
     table = pd.DataFrame(
         {"part": ["test", "test", "val"], "encoder": "mean", "label": [1.0, 2.0, 9.0], "prediction": [1.5, 1.5, 9.0]}
