@@ -21,7 +21,7 @@ from moleclip import datasets, encoder, params, provenance, sources, weights
 _LIMITS = {"epochs": 1, "final_epochs": 1, "repeats": 1, "final_repeats": 1, "batch_size": 16, "group_size": 4}
 _LIMITS |= {"processes": 2, "workers": 1, "sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
 _LIMITS |= {"explained": 3, "shown": 2, "steps": 8, "redrawn": 12}
-_FIXED: dict[str, float | str | None] = {"sample": 400, "validation_fraction": 0.05, "log_every": 5}
+_FIXED: dict[str, float | str | None] = {"sample": 200, "validation_fraction": 0.05, "log_every": 5}
 _FIXED |= {"checkpoint_every": 10, "image_size": None}  # the small tower's own size
 _FIXED |= {"split": "random"}  # of so few molecules by scaffold, a part may have one class only
 _LAST = ("split_seeds", "head_lr", "augmentation")  # of which the last is enough, where there is a list
