@@ -115,6 +115,7 @@ def run(p: params.PretrainDomain) -> list[Path]:
         target, label, prediction: of the training molecules, at the end) are in `output`.
     """
     domain, output, last = read(p), Path(p.output), max(p.epochs)
+    encoder.check_precision(p.precision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(p.seed)
         model = encoder.load(p.encoder, p.seed)

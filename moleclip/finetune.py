@@ -172,6 +172,7 @@ def run(p: params.Finetune) -> Path:
         `keep_models`, the encoder of the chosen trainings with its heads too, for `featurizer.MoleCLIPPredictor`.
     """
     job, output = problem(p), Path(p.output)
+    encoder.check_precision(p.precision if p.encoder else "no")
     models, identity = _models(job, p), _identity(job, p)
     tables: dict[str, list[pd.DataFrame]] = {"scores": [], "predictions": [], "curves": []}
     for name, train in models.items():
@@ -405,7 +406,7 @@ def image_inputs(images: NDArray[np.uint8], augmentation: str, seed: int) -> Inp
     """Take drawings [N, H, W, 3] as inputs: as they are or, for training, augmented anew in each epoch."""
 
     def inputs(positions: NDArray[np.int64], epoch: int | None) -> Tensor:
-        if epoch is None:
+        if epoch is None or augmentation == "none":
             return torch.from_numpy(images[positions])
         return torch.from_numpy(batches.augmented(images, positions, augmentation, seed, epoch))
 

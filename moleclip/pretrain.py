@@ -151,6 +151,7 @@ def run(p: params.Pretrain, watch: Watch | None = None, keep_checkpoint: bool = 
     """
     if p.processes > 1 and "WORLD_SIZE" not in os.environ:
         return _launch(p, watch, keep_checkpoint)
+    encoder.check_precision(p.precision)
     threads = torch.get_num_threads()
     # Drawing takes the cores of its workers: computing on them too would only make both wait.
     torch.set_num_threads(max(1, threads - p.workers))

@@ -20,9 +20,11 @@ from moleclip import datasets, encoder, params, provenance, sources, weights
 # At most this much of each; None stays None.
 _LIMITS = {"epochs": 1, "final_epochs": 1, "repeats": 1, "final_repeats": 1, "batch_size": 16, "group_size": 4}
 _LIMITS |= {"processes": 2, "workers": 1, "sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
-_LIMITS |= {"explained": 3, "shown": 2, "steps": 8, "redrawn": 12}
-_FIXED: dict[str, float | str | None] = {"sample": 200, "validation_fraction": 0.05, "log_every": 5}
-_FIXED |= {"checkpoint_every": 10, "image_size": None}  # the small tower's own size
+_LIMITS |= {"explained": 3, "shown": 2, "steps": 8, "redrawn": 12, "neighbours": 100, "splits": 2, "advise": 40}
+_SAMPLE = 200
+_FIXED: dict[str, float | str | None] = {"validation_fraction": 0.05, "log_every": 5, "checkpoint_every": 10}
+_FIXED |= {"image_size": None}  # the small tower's own size
+_FIXED |= {"precision": "no"}  # some CPUs take 20 times as long for bf16 as for fp32
 _FIXED |= {"split": "random"}  # of so few molecules by scaffold, a part may have one class only
 _LAST = ("split_seeds", "head_lr", "augmentation")  # of which the last is enough, where there is a list
 _FEWER_CLASSES = 50  # times, as there are fewer molecules
@@ -105,6 +107,8 @@ def _cut(name: str, value: Any, profile: str) -> Any:
         return cut(value, profile)
     if name in _FIXED:
         return _FIXED[name]
+    if name == "sample":
+        return min(value or _SAMPLE, _SAMPLE)  # None: all
     if name in ("k", "k_sweep", "k_labels"):
         return list(dict.fromkeys(max(2, k // _FEWER_CLASSES) for k in value))
     if name in _LAST and isinstance(value, list):

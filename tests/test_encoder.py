@@ -1,5 +1,6 @@
 """Encoder: against an independent forward pass, and saved folders that are whole or refused."""
 
+import dataclasses
 import json
 import socket
 
@@ -15,7 +16,9 @@ from moleclip import depict, encoder
 IMAGES = torch.from_numpy(np.stack([depict.draw(smiles) for smiles in ("CCO", "c1ccccc1N", "CC(=O)Cl")]))
 
 
-def independent_forward(weights: dict[str, torch.Tensor], x: torch.Tensor, heads: int, patch: int) -> torch.Tensor:
+def independent_forward(
+    weights: dict[str, torch.Tensor], x: torch.Tensor, heads: int, patch: int, quick_gelu: bool
+) -> torch.Tensor:
     """CLIP's image tower written out with plain tensor operations."""
     width = weights["conv1.weight"].shape[0]
     patches = F.unfold(x, patch, stride=patch).transpose(1, 2) @ weights["conv1.weight"].reshape(width, -1).T
@@ -36,19 +39,38 @@ def independent_forward(weights: dict[str, torch.Tensor], x: torch.Tensor, heads
         x = x + y @ weights[f"{prefix}.attn.out_proj.weight"].T + weights[f"{prefix}.attn.out_proj.bias"]
         y = norm(x, f"{prefix}.ln_2")
         y = y @ weights[f"{prefix}.mlp.c_fc.weight"].T + weights[f"{prefix}.mlp.c_fc.bias"]
-        y = y * torch.sigmoid(1.702 * y)
+        y = y * (torch.sigmoid(1.702 * y) if quick_gelu else (1 + torch.erf(y / 2**0.5)) / 2)
         x = x + y @ weights[f"{prefix}.mlp.c_proj.weight"].T + weights[f"{prefix}.mlp.c_proj.bias"]
     return norm(x[:, 0], "ln_post") @ weights["proj"]
 
 
-def test_embeddings_agree_with_an_independent_forward_pass():
+@pytest.mark.parametrize("quick_gelu", [False, True])
+def test_embeddings_agree_with_an_independent_forward_pass(quick_gelu):
     model = encoder.load("small/random", seed=3)
+    model = encoder.Encoder(dataclasses.replace(model.tower, quick_gelu=quick_gelu), model.preprocess)
     with torch.no_grad():
-        expected = independent_forward(model.visual.state_dict(), model.preprocess(IMAGES), heads=2, patch=32)
+        planes = model.preprocess(IMAGES)
+        expected = independent_forward(model.visual.state_dict(), planes, heads=2, patch=32, quick_gelu=quick_gelu)
         found = model(IMAGES)
     assert found.shape == (3, 128)
     assert found.dtype == torch.float32
     assert torch.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("other", [{}, {"ls_init_value": 0.1, "final_ln_after_pool": True}, {"pool_type": "avg"}])
+def test_the_last_block_for_the_class_token_alone_changes_nothing(other):
+    """Against the tower's own forward pass, which computes it for all tokens, also where all are read."""
+    tower = dataclasses.replace(encoder.SMALL, vision={**encoder.SMALL.vision, **other})
+    model = encoder.Encoder(tower).double()
+    planes = model.preprocess(IMAGES[:2]).double()
+    own = model.visual(planes)
+    found = model(IMAGES[:2])
+    torch.testing.assert_close(found, own, rtol=1e-12, atol=1e-12)
+    weights = list(model.visual.parameters())
+    directions = torch.randn(own.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gradients = (torch.autograd.grad((out * directions).sum(), weights, allow_unused=True) for out in (found, own))
+    for mine, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_clip_preprocessing_agrees_with_torchvision():
@@ -246,3 +268,14 @@ def test_adam_goes_on_from_its_moments(tmp_path, source):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     with pytest.raises(FileNotFoundError, match="pretrain with keep_moments"):
         encoder.load_moments(tmp_path / "other", again, adam)
+
+
+@pytest.mark.parametrize(
+    ("precision", "gpu", "native", "warned"),
+    [("bf16", False, False, 1), ("bf16", True, False, 0), ("bf16", False, True, 0), ("no", False, False, 0)],
+)
+def test_a_cpu_without_bf16_is_warned_of(precision, gpu, native, warned, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
+    encoder.check_precision(precision)
+    assert ["no instructions for bf16" in record.message for record in caplog.records] == [True] * warned
