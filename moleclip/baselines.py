@@ -135,11 +135,14 @@ def chemprop(
         training += ["--target-columns", *targets, "--pytorch-seed", str(seed), "--output-dir", "model"]
         _run([command, "train", *training], folder)
         model = str(next(folder.glob("model/**/best.pt")))
-        _run([command, "predict", "-i", "molecules.csv", "--model-paths", model, "-o", "predictions.csv"], folder)
+        table[["smiles"]].to_csv(
+            folder / "asked.csv", index=False
+        )  # without labels, which could be read for predictions
+        _run([command, "predict", "-i", "asked.csv", "--model-paths", model, "-o", "predictions.csv"], folder)
         found = pd.read_csv(folder / "predictions.csv")
     if list(found["smiles"]) != list(smiles):
         raise RuntimeError(f"chemprop: {len(found)} molecules came back, not the {len(smiles)} that went in, in order")
-    return found.filter(regex=r"^y\d+").to_numpy(np.float64)[:, -len(targets) :]
+    return found.drop(columns="smiles").to_numpy(np.float64)[:, -len(targets) :]
 
 
 def _run(command: list[str], folder: Path) -> None:

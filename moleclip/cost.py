@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from moleclip import datasets, params, splits
@@ -16,6 +17,7 @@ from moleclip import datasets, params, splits
 # Images a second of the paper's tower in training that GPU hours are reckoned with. Assumed for one data-centre GPU,
 # not measured: `benchmarks/train_step.py` measures it.
 RATE = 1000
+STEP = 0.01  # seconds that a step takes at least, however few its images are; assumed too
 
 
 def table(profile: str, rate: float = RATE) -> pd.DataFrame:
@@ -30,14 +32,16 @@ def table(profile: str, rate: float = RATE) -> pd.DataFrame:
     -------
     DataFrame
         fan_out, part ("pretraining", "domain", or the name of a set), jobs, trainings (of encoders), images (forward
-        and backward passes, in millions), gpu_hours. Baselines, which need no GPU, count as jobs only.
+        and backward passes, in millions), steps (in millions), gpu_hours. Baselines, which need no GPU, count as jobs
+        only.
     """
     folder = params.ROOT / "params" / profile
     holdouts = datasets.registry().set_index("set")["holdout"].to_dict()
     rows = [row for study in (None, *params.studies(folder)) for row in _fan_out(folder, study, holdouts)]
-    found = pd.DataFrame(rows, columns=["fan_out", "part", "jobs", "trainings", "images"])
+    found = pd.DataFrame(rows, columns=["fan_out", "part", "jobs", "trainings", "images", "steps"])
+    found["gpu_hours"] = np.maximum(found["images"] / rate, found["steps"] * STEP) / 3600
     found = found.groupby(["fan_out", "part"], sort=False).sum().reset_index()
-    return found.assign(images=found["images"] / 1e6, gpu_hours=found["images"] / rate / 3600)
+    return found.assign(images=found["images"] / 1e6, steps=found["steps"] / 1e6)
 
 
 def _fan_out(folder: Path, study: str | None, holdouts: Mapping[Any, float]) -> list[dict[str, Any]]:
@@ -61,26 +65,29 @@ def _pretraining(folder: Path, own: dict[str, params.Parameters], values: dict[s
     if p.labels not in datasets.MOLECULES:  # not a set by its name, but what notebooks 01 and 02 made of one
         drawn: Any = own["01_depict_molecules"]
         source, limits = Path(labelled.molecules).stem, [p.sample, labelled.sample, drawn.sample]
-    return {"jobs": 1, "trainings": 1, "images": 2 * p.epochs * _count(source, limits)}
+    molecules = p.epochs * _count(source, limits)
+    return {"jobs": 1, "trainings": 1, "images": 2 * molecules, "steps": molecules // p.batch_size}
 
 
 def _domain(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     p = _read(folder, "06_pretrain_domain", values)
-    return {"jobs": 1, "trainings": 1, "images": max(p.epochs) * _count(p.dataset, [p.sample])}
+    count, epochs = _count(p.dataset, [p.sample]), max(p.epochs)
+    return {"jobs": 1, "trainings": 1, "images": epochs * count, "steps": epochs * -(-count // p.batch_size)}
 
 
 def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) -> dict[str, Any]:
     p = _read(folder, job.notebook, job.overrides)
     if not p.encoder:
-        return {"jobs": 1, "trainings": 0, "images": 0}
+        return {"jobs": 1, "trainings": 0, "images": 0, "steps": 0}
     cells = len(p.head_lr) * len(p.augmentation)
     trainings = [(cells * p.repeats, p.epochs)] if cells > 1 or p.final_epochs is None else []
     trainings += [(p.final_repeats, p.final_epochs)] if p.final_epochs else []
     count = _count(p.dataset, [p.sample])
     # A scaffold split may keep a few more or less: whole groups go to one part.
     training = len(splits.random(count, 0, p.holdout or holdouts.get(p.dataset, 0.1)).train)
-    images = training * sum(number * epochs for number, epochs in trainings)
-    return {"jobs": 1, "trainings": sum(number for number, _ in trainings), "images": images}
+    epochs = sum(number * epochs for number, epochs in trainings)
+    steps = epochs * -(-training // p.batch_size)
+    return {"jobs": 1, "trainings": sum(number for number, _ in trainings), "images": epochs * training, "steps": steps}
 
 
 def _count(source: str, limits: list[int | None]) -> int:
@@ -99,11 +106,14 @@ def main() -> int:
     except params.ParameterError as error:
         print(f"ERROR in {error}", file=sys.stderr)
         return 1
-    sums = found.groupby("fan_out", sort=False)[["jobs", "trainings", "images", "gpu_hours"]].sum().reset_index()
+    sums = (
+        found.groupby("fan_out", sort=False)[["jobs", "trainings", "images", "steps", "gpu_hours"]].sum().reset_index()
+    )
     for part in (found, sums):
         print(part.to_string(index=False, float_format="%.3g"), end="\n\n")
     print(
-        f"images in millions; GPU hours at {arguments.rate:g} images a second, which is assumed unless you measured it"
+        f"images and steps in millions; GPU hours at {arguments.rate:g} images a second, which is assumed unless you "
+        f"measured it, and at least {STEP:g} s a step, assumed too"
     )
     return 0
 

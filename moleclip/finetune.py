@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -114,9 +114,11 @@ def problem(p: params.Finetune) -> Problem:
             raise ValueError(f"{p.dataset}: {p.metric} does not score a {dataset.task}")
         dataset = dataclasses.replace(dataset, metric=p.metric)
     molecules = datasets.readable(dataset, p.sample, p.seed)
-    holdout = p.holdout or dataset.holdout
+    holdout, kind = p.holdout or dataset.holdout, p.split or dataset.split
+    if kind == "scaffold" and p.split_seed != 1:
+        raise ValueError(f"{p.dataset}: split_seed {p.split_seed}: there is one scaffold split only, whose seed is 1")
     try:
-        split = splits.split(p.split or dataset.split, list(molecules["smiles"]), p.split_seed, holdout)
+        split = splits.split(kind, list(molecules["smiles"]), p.split_seed, holdout)
     except ValueError as error:
         raise ValueError(f"{p.dataset}: {error}") from None
     job = Problem(dataset, molecules, split)
@@ -435,7 +437,8 @@ def _train_fingerprint_mlp(
         torch.manual_seed(seed)
         model = head(fingerprints.shape[1], job.labels.shape[1])
     adam = torch.optim.Adam(model.parameters(), training.head_lr, fused=True)
-    return fit(model, adam, lambda rows, _: fingerprints[rows], job, p, training.epochs, seed)
+    exact = p.model_copy(update={"precision": "no"})  # bf16 is for images
+    return fit(model, adam, lambda rows, _: fingerprints[rows], job, exact, training.epochs, seed)
 
 
 def _train_baseline(name: str, job: Problem, seed: int, features: baselines.Features) -> Result:
@@ -510,9 +513,8 @@ def train_epoch(
     total, count = torch.zeros((), device=here), 0
     model.train()
     for positions, values in batches_of_epoch:
-        with _autocast(precision, here):
-            outputs = model(values.to(here, non_blocking=True))
-        value = loss(outputs.float(), labels[positions].to(here), task)
+        outputs = _outputs(model, values.to(here, non_blocking=True), precision)
+        value = loss(outputs, labels[positions].to(here), task)
         value.backward()  # type: ignore[no-untyped-call]
         with _flushed_denormals():
             steps.step()
@@ -568,8 +570,7 @@ def predict(
     """Compute the outputs [len(positions), T] of the model, without augmentation."""
     model.eval()
     parts = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
-    with _autocast(precision, here):
-        return torch.cat([model(inputs(part, None).to(here)).float().cpu() for part in parts])
+    return torch.cat([_outputs(model, inputs(part, None).to(here), precision).cpu() for part in parts])
 
 
 @contextmanager
@@ -586,8 +587,16 @@ def _flushed_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _autocast(precision: str, here: torch.device) -> Any:
-    return torch.autocast(here.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+def _outputs(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
+    """Compute the outputs [B, T]; in bf16 the encoder's part of them only, which would round outputs to 3 digits."""
+    if precision == "no":
+        outputs: Tensor = model(inputs)
+        return outputs
+    image_encoder, top = model.children()
+    with torch.autocast(inputs.device.type, torch.bfloat16):
+        embeddings = image_encoder(inputs)
+    outputs = top(embeddings)
+    return outputs
 
 
 def _readable(outputs: Tensor, task: str) -> NDArray[np.float64]:

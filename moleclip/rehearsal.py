@@ -26,7 +26,7 @@ _FIXED: dict[str, float | str | None] = {"validation_fraction": 0.05, "log_every
 _FIXED |= {"image_size": None}  # the small tower's own size
 _FIXED |= {"precision": "no"}  # some CPUs take 20 times as long for bf16 as for fp32
 _FIXED |= {"split": "random"}  # of so few molecules by scaffold, a part may have one class only
-_LAST = ("split_seeds", "head_lr", "augmentation")  # of which the last is enough, where there is a list
+_LAST = {"split_seeds": 1, "head_lr": 2, "augmentation": 1}  # so many of a list's last: of two cells, one is chosen
 _FEWER_CLASSES = 50  # times, as there are fewer molecules
 _FEWER_EPOCHS = 200
 _STAND_INS = {"chembl_25": "chembl_25_subset"}  # of the same kind, for a corpus that is not on this machine
@@ -112,7 +112,7 @@ def _cut(name: str, value: Any, profile: str) -> Any:
     if name in ("k", "k_sweep", "k_labels"):
         return list(dict.fromkeys(max(2, k // _FEWER_CLASSES) for k in value))
     if name in _LAST and isinstance(value, list):
-        return value[-1:]
+        return value[-_LAST[name] :]
     if name == "epochs" and isinstance(value, list):
         return [_fewer(epochs) for epochs in value]
     if name in _LIMITS:
@@ -163,6 +163,8 @@ def _small(source: str, profile: str) -> str:
     name, _, tag = source.rpartition("/")
     if not source or _apart(source, profile) != source:
         return re.sub(r"(?<=/epochs_)\d+$", lambda found: str(_fewer(int(found[0]))), _apart(source, profile))
+    if source in sources.FILES and not sources.present(source):
+        print(f"{source} is not on this machine yet; the real run downloads it, or says where to get it")
     if source not in sources.FILES and not Path(source.rpartition("@")[2]).exists():
         encoder.tower(name or encoder.PAPER)
         if tag != "random":

@@ -90,6 +90,7 @@ if sys.argv[1] == "train":
     table.iloc[parts["train"], 1:].mean().to_json(model)
 else:
     table, means = pd.read_csv(options["-i"]), json.load(open(options["--model-paths"]))
+    assert list(table) == ["smiles"]
     table.assign(**means).to_csv(options["-o"], index=False)
 """
 

@@ -10,12 +10,17 @@ from moleclip import cost, params
 
 def test_a_study_by_hand():
     found = cost.table("paper", rate=500).set_index(["fan_out", "part"])
-    # ESOL: 1128 molecules, 112 of them for validation and for test each. MoleCLIP: 5 x 3 cells x 3 repeats x 100 epochs
+    # ESOL: 1128 molecules, 112 of them for validation and for test each. MoleCLIP: 5 x 3 cells x 3 repeats x 60 epochs
     # and 5 x 300; ImageMol: 4 learning rates instead of 5; 3 splits of each, and of the baselines.
-    images = 904 * 3 * ((45 * 100 + 5 * 300) + (36 * 100 + 5 * 300))
+    epochs = 3 * ((45 * 60 + 5 * 300) + (36 * 60 + 5 * 300))
     assert found.loc[("r_groups", "esol")].tolist() == pytest.approx(
-        [9, 3 * (50 + 41), images / 1e6, images / 500 / 3600]
+        [9, 3 * (50 + 41), 904 * epochs / 1e6, 15 * epochs / 1e6, 904 * epochs / 500 / 3600]
     )
+    # 90 molecules in batches of 4, of which 72 for training: at least 0.01 s each of the 18 steps.
+    epochs = 5 * ((45 * 100 + 10 * 300) * 4 + (36 * 100 + 10 * 300))  # encoders: 2 buried_volume, 2 others
+    # 23 molecules to train on, in batches of 4: 6 steps an epoch, which take longer than 23 images at that rate.
+    epochs = 5 * (3 * (45 * 100 + 10 * 300) + (36 * 100 + 10 * 300))
+    assert found.loc[("paper", "Phosphines_selectivity"), "gpu_hours"] == pytest.approx(6 * epochs * 0.01 / 3600)
     assert found.loc[("paper", "pretraining"), "images"] == pytest.approx(1.870421 * 2 * 4)
     assert found.loc["baseline", "trainings"].sum() == 0  # no encoder, no GPU
 

@@ -284,6 +284,25 @@ def test_denormal_numbers_are_left_to_who_calls(finetune_params):
     assert torch.tensor(2.0**-149, dtype=torch.float32).mul(1).item() > 0
 
 
+def test_bf16_is_for_the_encoder_alone(job, finetune_params):
+    """A number in bf16 has 3 digits: neither outputs nor the model of fingerprints may be rounded so."""
+    p = finetune_params(encoder="small/random", precision="bf16", baselines=["fingerprint_mlp"])
+    images = finetune.draw(job, p)
+    found = finetune.train_encoder(job, p, ONE, 0, images).predictions[job.split.test]
+    assert (torch.from_numpy(found).bfloat16().double().numpy() != found).mean() > 0.9
+    exact = finetune.train_encoder(job, p.model_copy(update={"precision": "no"}), ONE, 0, images)
+    assert not np.array_equal(exact.predictions[job.split.test], found)
+    np.testing.assert_allclose(found, exact.predictions[job.split.test], atol=0.05)
+    train = finetune._models(job, p)["fingerprint_mlp"]
+    plain = finetune._models(job, p.model_copy(update={"precision": "no"}))["fingerprint_mlp"]
+    assert np.array_equal(train(ONE, 0).predictions, plain(ONE, 0).predictions, equal_nan=True)
+
+
+def test_there_is_one_scaffold_split(finetune_params):
+    with pytest.raises(ValueError, match="split_seed 2: there is one scaffold split only"):
+        finetune.problem(finetune_params(split="scaffold", split_seed=2))
+
+
 def test_results_do_not_depend_on_workers(job, finetune_params):
     p = finetune_params(batch_size=8)
     training, images = dataclasses.replace(ONE, augmentation="intense", epochs=2), finetune.draw(job, p)

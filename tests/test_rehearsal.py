@@ -56,6 +56,18 @@ def test_a_study_has_all_its_models_once_and_one_on_each_other_set(root):
     assert fan_out.draw["output"] == "figures/rehearsal_paper/studies/ablations"
 
 
+def test_the_cell_is_chosen_from_two(root):
+    parameters, fan_out = params.read_profile(rehearsal.write("paper"))
+    assert len(parameters["04_finetune_catalysis"].head_lr) == len(fan_out.models["imagemol"]["head_lr"]) == 2
+    assert parameters["04_finetune_catalysis"].final_epochs == 1
+
+
+def test_weights_that_are_not_there_are_named(root, monkeypatch, capsys):
+    monkeypatch.setattr(rehearsal.sources, "present", lambda name: False)
+    rehearsal.write("paper")
+    assert "imagemol/pretrained is not on this machine yet" in capsys.readouterr().out
+
+
 def test_written_again_it_is_left_as_it_is(root):
     """Else the workflow would run again what is done."""
     files = sorted(rehearsal.write("paper").iterdir())
