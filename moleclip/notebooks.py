@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# Of jsonschema, which reads notebooks: it would compile a grammar of addresses for 2 s, at the start of every job.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 import nbformat
 import papermill
 import yaml

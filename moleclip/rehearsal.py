@@ -21,12 +21,14 @@ from moleclip import datasets, encoder, params, provenance, sources, weights
 _LIMITS = {"epochs": 1, "final_epochs": 1, "repeats": 1, "final_repeats": 1, "batch_size": 16, "group_size": 4}
 _LIMITS |= {"processes": 2, "workers": 1, "sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
 _LIMITS |= {"explained": 3, "shown": 2, "steps": 8, "redrawn": 12, "neighbours": 100, "splits": 2, "advise": 40}
-_SAMPLE = 200
-_FIXED: dict[str, float | str | None] = {"validation_fraction": 0.05, "log_every": 5, "checkpoint_every": 10}
+_SAMPLE = 100
+_FIXED: dict[str, Any] = {"validation_fraction": 0.05, "log_every": 5, "checkpoint_every": 10}
 _FIXED |= {"image_size": None}  # the small tower's own size
+_FIXED |= {"sizes": [20]}  # of the adviser: one
 _FIXED |= {"precision": "no"}  # some CPUs take 20 times as long for bf16 as for fp32
 _FIXED |= {"split": "random"}  # of so few molecules by scaffold, a part may have one class only
 _LAST = {"split_seeds": 1, "head_lr": 2, "augmentation": 1}  # so many of a list's last: of two cells, one is chosen
+_SPARED = ("ecfp4_extra_trees", "descriptor_forest")  # two forests are left, each of another kind on other features
 _FEWER_CLASSES = 50  # times, as there are fewer molecules
 _FEWER_EPOCHS = 200
 _STAND_INS = {"chembl_25": "chembl_25_subset"}  # of the same kind, for a corpus that is not on this machine
@@ -109,6 +111,9 @@ def _cut(name: str, value: Any, profile: str) -> Any:
         return _FIXED[name]
     if name == "sample":
         return min(value or _SAMPLE, _SAMPLE)  # None: all
+    if name == "baselines":
+        models = [model for own in value for model in (params.FORESTS if own == "forests" else [own])]
+        return [model for model in models if model not in _SPARED]
     if name in ("k", "k_sweep", "k_labels"):
         return list(dict.fromkeys(max(2, k // _FEWER_CLASSES) for k in value))
     if name in _LAST and isinstance(value, list):
