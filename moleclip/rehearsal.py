@@ -21,7 +21,7 @@ from moleclip import datasets, encoder, params, provenance, sources, weights
 _LIMITS = {"epochs": 1, "final_epochs": 1, "repeats": 1, "final_repeats": 1, "batch_size": 16, "group_size": 4}
 _LIMITS |= {"processes": 2, "workers": 1, "sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
 _LIMITS |= {"explained": 3, "shown": 2, "steps": 8, "redrawn": 12, "neighbours": 100, "splits": 2, "advise": 40}
-_SAMPLE = 100
+_SAMPLE = 150  # in one tenth of them, ten neighbours can be found
 _FIXED: dict[str, Any] = {"validation_fraction": 0.05, "log_every": 5, "checkpoint_every": 10}
 _FIXED |= {"image_size": None}  # the small tower's own size
 _FIXED |= {"sizes": [20]}  # of the adviser: one

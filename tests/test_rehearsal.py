@@ -38,7 +38,7 @@ def test_it_is_short_small_and_apart(root, profile):
         "small/random",
         1,
     )
-    assert {parameters[name].sample for name in ("01_depict_molecules", "02_cluster_structures")} == {100}
+    assert {parameters[name].sample for name in ("01_depict_molecules", "02_cluster_structures")} == {150}
     texts = [text for p in [*parameters.values(), fan_out] for text in leaves(p.model_dump()) if isinstance(text, str)]
     assert not [text for text in texts if text.startswith((f"runs/{profile}", f"figures/{profile}"))]
     assert "small/random" in texts
