@@ -80,15 +80,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=50 if gpu else 2, help="of the paper's tower")
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--tower", help="this one alone, with a file of its own for its results")
     arguments = parser.parse_args()
     rows = []
     precisions = ("no", "bf16") if encoder.has_bf16() else ("no",)
     for tower, epochs, repeats in (("small", 20, 5), (encoder.PAPER, arguments.epochs, 2)):
+        if arguments.tower not in (None, tower):
+            continue
         for precision in precisions:
             rows.append(measure(tower, epochs, precision, arguments.batch_size, repeats))
             print(rows[-1], flush=True)
     peaks = {f"matmul_peak_tflops_{name}": matmul_peak(name, encoder.device()) / 1e12 for name in precisions}
-    report("finetune_gpu" if gpu else "finetune_cpu", rows, **peaks)
+    name = "finetune_gpu" if gpu else "finetune_cpu"
+    report(f"{name}_{arguments.tower}" if arguments.tower else name, rows, **peaks)
 
 
 if __name__ == "__main__":
