@@ -43,7 +43,7 @@ rehearse: .venv/installed ## a profile's walk and studies, cut to a few steps (P
 	$(BIN)/python -m moleclip.rehearsal $(PROFILE)
 	@for study in "" $(patsubst params/$(PROFILE)/study_%.yaml,%,$(wildcard params/$(PROFILE)/study_*.yaml)); do \
 		$(MAKE) --no-print-directory run PROFILE=rehearsal_$(PROFILE) STUDY=$$study \
-			ARGS="--set-threads pretrain_another=1 pretrain_domain=1" || exit; \
+			ARGS="$(ARGS) --set-threads pretrain_another=1 pretrain_domain=1" || exit; \
 	done
 
 cost: PROFILE = paper

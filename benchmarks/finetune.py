@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from common import report
 from torch import nn
-from train_step import matmul_peak
+from train_step import matmul_peak, wait
 
 from moleclip import encoder, finetune, params
 
@@ -65,12 +65,9 @@ def bare(tower: str, images: np.ndarray, p: params.Finetune, epochs: int) -> flo
     parts = torch.from_numpy(images).split(p.batch_size)
     started = time.perf_counter()
     for part in epochs * parts:
-        with torch.autocast(here.type, torch.bfloat16, enabled=p.precision == "bf16"):
-            outputs = model(part.to(here))
-        outputs.float().mean().backward()
+        finetune._outputs(model, part.to(here), p.precision).mean().backward()
         model.zero_grad()
-    if here.type == "cuda":
-        torch.cuda.synchronize()
+    wait(here)
     return time.perf_counter() - started
 
 

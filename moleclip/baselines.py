@@ -135,9 +135,8 @@ def chemprop(
         training += ["--target-columns", *targets, "--pytorch-seed", str(seed), "--output-dir", "model"]
         _run([command, "train", *training], folder)
         model = str(next(folder.glob("model/**/best.pt")))
-        table[["smiles"]].to_csv(
-            folder / "asked.csv", index=False
-        )  # without labels, which could be read for predictions
+        # Without labels, which could be read for predictions.
+        table[["smiles"]].to_csv(folder / "asked.csv", index=False)
         _run([command, "predict", "-i", "asked.csv", "--model-paths", model, "-o", "predictions.csv"], folder)
         found = pd.read_csv(folder / "predictions.csv")
     if list(found["smiles"]) != list(smiles):

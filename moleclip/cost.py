@@ -106,9 +106,7 @@ def main() -> int:
     except params.ParameterError as error:
         print(f"ERROR in {error}", file=sys.stderr)
         return 1
-    sums = (
-        found.groupby("fan_out", sort=False)[["jobs", "trainings", "images", "steps", "gpu_hours"]].sum().reset_index()
-    )
+    sums = found.drop(columns="part").groupby("fan_out", sort=False).sum().reset_index()
     for part in (found, sums):
         print(part.to_string(index=False, float_format="%.3g"), end="\n\n")
     print(

@@ -51,8 +51,8 @@ class Tower:
         return visual
 
 
-# Small enough to train from scratch on a laptop: after minutes of training, one of twice the width and depth does no
-# better, at three times the cost. Every other name is one of open_clip's, or one of timm's after TIMM.
+# Small enough to train from scratch on a laptop: one of twice the width and depth costs three times as much, and after
+# minutes of training predicts no better. Every other name is one of open_clip's, or one of timm's after TIMM.
 TIMM = "timm-"
 SMALL = Tower(128, {"image_size": 224, "patch_size": 32, "width": 64, "layers": 2, "head_width": 32})
 PAPER = "ViT-B-16-quickgelu"
@@ -161,7 +161,7 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
 def _embed(visual: Any, planes: Tensor) -> Tensor:
     """Compute `visual(planes)`; of a transformer, the last block for the class token alone.
 
-    Nothing else is read of that block: a twelfth of a ViT-B/16's work is saved, more of a smaller tower's.
+    Nothing else is read of that block: 7 % of a ViT-B/16's work is saved, more of a smaller tower's.
     """
     embeddings: Tensor
     blocks = list(visual.transformer.resblocks) if isinstance(visual, VisionTransformer) else []

@@ -114,11 +114,9 @@ def problem(p: params.Finetune) -> Problem:
             raise ValueError(f"{p.dataset}: {p.metric} does not score a {dataset.task}")
         dataset = dataclasses.replace(dataset, metric=p.metric)
     molecules = datasets.readable(dataset, p.sample, p.seed)
-    holdout, kind = p.holdout or dataset.holdout, p.split or dataset.split
-    if kind == "scaffold" and p.split_seed != 1:
-        raise ValueError(f"{p.dataset}: split_seed {p.split_seed}: there is one scaffold split only, whose seed is 1")
+    holdout = p.holdout or dataset.holdout
     try:
-        split = splits.split(kind, list(molecules["smiles"]), p.split_seed, holdout)
+        split = splits.split(p.split or dataset.split, list(molecules["smiles"]), p.split_seed, holdout)
     except ValueError as error:
         raise ValueError(f"{p.dataset}: {error}") from None
     job = Problem(dataset, molecules, split)
@@ -174,7 +172,8 @@ def run(p: params.Finetune) -> Path:
         `keep_models`, the encoder of the chosen trainings with its heads too, for `featurizer.MoleCLIPPredictor`.
     """
     job, output = problem(p), Path(p.output)
-    encoder.check_precision(p.precision if p.encoder else "no")
+    if p.encoder:
+        encoder.check_precision(p.precision)
     models, identity = _models(job, p), _identity(job, p)
     tables: dict[str, list[pd.DataFrame]] = {"scores": [], "predictions": [], "curves": []}
     for name, train in models.items():

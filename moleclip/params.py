@@ -151,6 +151,13 @@ class Pretrain(Parameters):
 
 
 FORESTS = ("ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest", "descriptor_extra_trees")
+
+
+def each_forest(names: list[Any]) -> list[Any]:
+    """Take "forests" for all four of them."""
+    return [model for name in names for model in (FORESTS if name == "forests" else [name])]
+
+
 Baseline = Literal[
     "frozen",
     "fingerprint_mlp",
@@ -199,10 +206,7 @@ class Finetune(Parameters):
     @field_validator("baselines", mode="before")
     @classmethod
     def _all_forests(cls, names: Any) -> Any:
-        """Take "forests" for all four of them."""
-        if not isinstance(names, list):
-            return names
-        return [model for name in names for model in (FORESTS if name == "forests" else [name])]
+        return each_forest(names) if isinstance(names, list) else names
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Finetune":

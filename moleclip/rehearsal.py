@@ -112,8 +112,7 @@ def _cut(name: str, value: Any, profile: str) -> Any:
     if name == "sample":
         return min(value or _SAMPLE, _SAMPLE)  # None: all
     if name == "baselines":
-        models = [model for own in value for model in (params.FORESTS if own == "forests" else [own])]
-        return [model for model in models if model not in _SPARED]
+        return [model for model in params.each_forest(value) if model not in _SPARED]
     if name in ("k", "k_sweep", "k_labels"):
         return list(dict.fromkeys(max(2, k // _FEWER_CLASSES) for k in value))
     if name in _LAST and isinstance(value, list):
@@ -168,9 +167,10 @@ def _small(source: str, profile: str) -> str:
     name, _, tag = source.rpartition("/")
     if not source or _apart(source, profile) != source:
         return re.sub(r"(?<=/epochs_)\d+$", lambda found: str(_fewer(int(found[0]))), _apart(source, profile))
-    if source in sources.FILES and not sources.present(source):
-        print(f"{source} is not on this machine yet; the real run downloads it, or says where to get it")
-    if source not in sources.FILES and not Path(source.rpartition("@")[2]).exists():
+    if source in sources.FILES:
+        if not sources.present(source):
+            print(f"{source} is not on this machine yet; the real run downloads it, or says where to get it")
+    elif not Path(source.rpartition("@")[2]).exists():
         encoder.tower(name or encoder.PAPER)
         if tag != "random":
             weights.known(name, tag)

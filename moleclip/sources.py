@@ -182,7 +182,7 @@ def fetch(name: str, sha256: str | None = None) -> Path:
 def get(file: File, sha256: str | None = None) -> Path:
     """`fetch` for a file that has no name here."""
     file = replace(file, sha256=file.sha256 or sha256)
-    found = _mirrored(file) or (_packaged(file) if file.url.startswith("pip:") else cache() / file.path)
+    found = _place(file)
     return _checked(found if found.is_file() else _download(found, file), file)
 
 
@@ -192,13 +192,21 @@ def cache() -> Path:
 
 
 def present(name: str) -> bool:
-    """Whether a data file is on this machine already; those of packages are not looked for."""
-    return mirrored(name) is not None or (cache() / FILES[name].path).is_file()
+    """Whether a data file is on this machine already."""
+    try:
+        return _place(FILES[name]).is_file()
+    except DataError:  # of a package that is not installed
+        return False
 
 
 def mirrored(name: str) -> Path | None:
     """Path of a data file in the folder that MOLECLIP_DATA_DIR names, if it is there."""
     return _mirrored(FILES[name])
+
+
+def _place(file: File) -> Path:
+    """Path at which a file is, or will be once it is downloaded."""
+    return _mirrored(file) or (_packaged(file) if file.url.startswith("pip:") else cache() / file.path)
 
 
 def _mirrored(file: File) -> Path | None:

@@ -72,8 +72,10 @@ def random(n: int, seed: int, holdout: float = 0.1) -> Split:
 
 
 def split(kind: str, smiles: Sequence[str], seed: int, holdout: float) -> Split:
-    """Split by name: "scaffold" (which ignores the seed) or "random"."""
+    """Split by name: "scaffold", of which there is one, or "random"."""
     if kind == "scaffold":
+        if seed != 1:
+            raise ValueError(f"split_seed {seed}: there is one scaffold split only, whose seed is 1")
         return scaffold(smiles, holdout)
     if kind == "random":
         return random(len(smiles), seed, holdout)

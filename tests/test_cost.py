@@ -16,8 +16,6 @@ def test_a_study_by_hand():
     assert found.loc[("r_groups", "esol")].tolist() == pytest.approx(
         [9, 3 * (50 + 41), 904 * epochs / 1e6, 15 * epochs / 1e6, 904 * epochs / 500 / 3600]
     )
-    # 90 molecules in batches of 4, of which 72 for training: at least 0.01 s each of the 18 steps.
-    epochs = 5 * ((45 * 100 + 10 * 300) * 4 + (36 * 100 + 10 * 300))  # encoders: 2 buried_volume, 2 others
     # 23 molecules to train on, in batches of 4: 6 steps an epoch, which take longer than 23 images at that rate.
     epochs = 5 * (3 * (45 * 100 + 10 * 300) + (36 * 100 + 10 * 300))
     assert found.loc[("paper", "Phosphines_selectivity"), "gpu_hours"] == pytest.approx(6 * epochs * 0.01 / 3600)

@@ -123,6 +123,7 @@ def test_a_file_of_a_package_is_read_without_importing_it(monkeypatch, tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(sources.DataError, match=r"pip install --no-deps molsets==0\.3\.1"):
         sources.fetch("moses/train")
+    assert not sources.present("moses/train")
     data = tmp_path / "moses" / "dataset" / "data"
     data.mkdir(parents=True)
     (tmp_path / "moses" / "__init__.py").write_text("raise ImportError")
@@ -138,6 +139,7 @@ def test_a_file_of_a_package_is_read_without_importing_it(monkeypatch, tmp_path)
         pinned[f"moses/{part}"] = dataclasses.replace(sources.FILES[f"moses/{part}"], sha256=digest)
     monkeypatch.setattr(sources, "FILES", {**sources.FILES, **pinned})
     assert datasets.load("moses").smiles == ("CCO", "C", "CC", "CCC")
+    assert sources.present("moses/train")
     (data / "test.csv.gz").write_bytes(b"damaged")
     with pytest.raises(sources.DataError, match="damaged"):
         datasets.load("moses")
