@@ -448,7 +448,7 @@ def readable(dataset: Dataset, limit: int | None, seed: int) -> pd.DataFrame:
     """
     molecules, unreadable = clean(dataset, rows=sample(len(dataset), limit, seed))
     for line in unreadable.itertuples():
-        log.warning("%s, row %d: left out, %s: %s", dataset.name, line.row, line.smiles, line.reason)
+        log.warning("%s, row %d: left out, %r: %s", dataset.name, line.row, line.smiles, line.reason)
     return molecules
 
 

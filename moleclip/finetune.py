@@ -127,7 +127,12 @@ def problem(p: params.Finetune) -> Problem:
 
 
 def _check_labels(where: str, job: Problem) -> None:
+    for row in job.molecules["row"].to_numpy()[np.isnan(job.labels).all(axis=1)]:
+        log.warning("%s, row %d: has no label: nothing is learnt from it or tested on it", where, row)
     classes = job.dataset.task == "classification"
+    for name, values in zip(job.dataset.label_names, job.labels.T, strict=True):
+        if classes and len(np.unique(values[~np.isnan(values)])) == 1:
+            raise ValueError(f"{where}: all molecules have one class of {name!r}: leave this label out")
     for part, rows in (("training", job.split.train), *_parts(job)):
         for name, values in zip(job.dataset.label_names, job.labels[rows].T, strict=True):
             different = len(np.unique(values[~np.isnan(values)]))
@@ -158,11 +163,17 @@ def leaks(job: Problem) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["dataset", "row", "part", "other_row", "other_part"])
 
 
-def run(p: params.Finetune) -> Path:
+def run(p: params.Finetune, job: Problem | None = None) -> Path:
     """Train the encoder and the baselines of one job; an interrupted job goes on after its last whole training.
 
     Each cell of the grid (learning rate of the head, augmentation) is trained `repeats` times. The cell with the best
     mean validation score is chosen; with `final_epochs`, it is trained anew, `final_repeats` times, for the score.
+
+    Parameters
+    ----------
+    p : Finetune
+    job : Problem, optional
+        That of `p`, if `problem` has read it already.
 
     Returns
     -------
@@ -171,7 +182,7 @@ def run(p: params.Finetune) -> Path:
         `predictions.parquet` (of each training and each validation and test molecule) and `curves.parquet`; with
         `keep_models`, the encoder of the chosen trainings with its heads too, for `featurizer.MoleCLIPPredictor`.
     """
-    job, output = problem(p), Path(p.output)
+    job, output = job or problem(p), Path(p.output)
     if p.encoder:
         encoder.check_precision(p.precision)
     models, identity = _models(job, p), _identity(job, p)

@@ -361,6 +361,25 @@ def test_one_class_in_a_part_is_refused_before_anything_is_trained(own_set, fine
         finetune.problem(finetune_params(**own_set(to_one_class)))
 
 
+def test_one_class_everywhere_is_no_matter_of_the_split(own_set, finetune_params):
+    def to_one_class(labels):
+        labels[:] = np.arange(60)[:, None] % 2
+        labels[:, 1] = 1.0
+
+    with pytest.raises(ValueError, match=r"all molecules have one class of 'b': leave this label out"):
+        finetune.problem(finetune_params(**own_set(to_one_class)))
+
+
+def test_molecules_without_any_label_are_named(own_set, finetune_params, caplog):
+    def to_missing(labels):
+        labels[3], labels[8, 0] = np.nan, np.nan  # one without any, one that has the other label
+
+    finetune.problem(finetune_params(**own_set(to_missing)))
+    assert [line for line in caplog.messages if "has no label" in line] == [
+        f"{own_set()['dataset']}, row 3: has no label: nothing is learnt from it or tested on it"
+    ]
+
+
 def test_a_constant_label_is_learnt_and_said(own_set, finetune_params, caplog):
     def to_constant(labels):
         labels[:, 0] = 7.5
