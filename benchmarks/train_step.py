@@ -145,11 +145,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=16 if gpu else 1)
     arguments = parser.parse_args()
     cases: list[dict[str, Any]] = []
+    precision = "bf16" if encoder.has_bf16() else "no"
     for tower in arguments.towers:
         pairs = arguments.pairs or (256 if gpu else 64 if tower == "small" else 8)
-        case = {"tower": tower, "pairs": pairs, "steps": arguments.steps, "precision": "bf16"}
+        case = {"tower": tower, "pairs": pairs, "steps": arguments.steps, "precision": precision}
         case |= {"compiled": False, "chunk": None, "workers": None}
-        cases += [case | {"precision": "no"}, case]
+        cases += [case | {"precision": each} for each in dict.fromkeys(["no", precision])]
         cases += [case | {"compiled": True}] if gpu else []  # gains nothing on a CPU
         cases += [case | {"chunk": 2 * pairs // chunks} for chunks in arguments.chunks]
         cases += [case | {"workers": arguments.workers}]
