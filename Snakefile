@@ -84,14 +84,17 @@ try:  # refuse a bad fan-out before anything runs
         read(PRETRAIN, **values)
     DRAWN["jobs"] = [job.overrides["output"] for job in JOBS]
     DRAWING = read(PAGE, **DRAWN)
+    MAPPED = list(getattr(DRAWING, "maps", {}).values())
     # What says that an encoder folder is whole.
     folders = [PARAMETERS[PRETRAIN].output, *(values["output"] for values in PRETRAINED.values())]
     ENCODERS = {folder: f"{folder}/{PRETRAIN}.json" for folder in folders}
     for values in FOCUSED.values():
         folder = values["output"]
         ENCODERS |= {f"{folder}/epochs_{n}": f"{folder}/{DOMAIN}.json" for n in read(DOMAIN, **values).epochs}
-    for values in [*(job.overrides for job in JOBS), *FOCUSED.values()]:
-        if (source := values.get("encoder", "")).startswith(f"{RUNS}/") and source not in ENCODERS:
+    named = [values.get("encoder", "") for values in (*(job.overrides for job in JOBS), *FOCUSED.values())]
+    named += [read(PRETRAIN, **values).encoder for values in PRETRAINED.values()]
+    for source in [*named, *MAPPED]:
+        if source.startswith(f"{RUNS}/") and source not in ENCODERS:
             raise params.ParameterError(f"no notebook writes {source!r}{params.nearest(source, list(ENCODERS))}")
 except params.ParameterError as error:
     raise WorkflowError(f"params/{PROFILE}/{params.fan_out_file(STUDY)}, {error}")
@@ -165,7 +168,16 @@ def outputs(notebook):
     }
 
 
+def start_of(wildcards):
+    """What a variant of the pretraining starts from, where it is no data set or weights by their name."""
+    p = read(PRETRAIN, **PRETRAINED[wildcards.variant])
+    return trained(p.encoder) | ({"labels": p.labels} if p.labels.endswith(".parquet") else {})
+
+
 use rule pretrain as pretrain_another with:
+    input:
+        unpack(start_of),
+        **code(PRETRAIN),
     output:
         notebook=f"{OWN}/notebooks/{PRETRAIN}/{{variant}}.ipynb",
         weights=f"{OWN}/encoders/{{variant}}/model.safetensors",
@@ -232,7 +244,6 @@ FINETUNED = [
 ]
 
 FIGURES = getattr(DRAWING, "figures", ["r_groups"])
-MAPPED = list(getattr(DRAWING, "maps", {}).values())
 
 
 # Our results that the paper's are set beside.

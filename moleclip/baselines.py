@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -95,6 +96,24 @@ def _forest(model: str, task: Task, seed: int) -> Any:
     return forests[model, task](TREES, max_features=features, random_state=seed)
 
 
+def chemprop_command() -> list[str]:
+    """Find chemprop's command, and what is to stand between it and its own arguments.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such command; the message says how to get it.
+    """
+    name, *arguments = shlex.split(os.environ.get("MOLECLIP_CHEMPROP") or "chemprop")
+    command = shutil.which(name)
+    if not command:
+        raise FileNotFoundError(
+            f"{name}: no such command. chemprop needs another RDKit than this project, so give it an environment of "
+            "its own: `pipx install chemprop`, or name its command in MOLECLIP_CHEMPROP"
+        )
+    return [os.path.abspath(command), *arguments]
+
+
 def chemprop(
     smiles: Sequence[str], labels: NDArray[np.float64], split: Split, task: Task, seed: int
 ) -> NDArray[np.float64]:
@@ -113,16 +132,11 @@ def chemprop(
     Raises
     ------
     FileNotFoundError
-        There is no such command; the message says how to get it.
+        See `chemprop_command`.
     RuntimeError
         The command failed; the message ends as its output does.
     """
-    command = os.environ.get("MOLECLIP_CHEMPROP") or shutil.which("chemprop")
-    if not command:
-        raise FileNotFoundError(
-            "chemprop: no such command. It needs another RDKit than this project, so give it an environment of its "
-            "own: `pipx install chemprop`, or name its command in MOLECLIP_CHEMPROP"
-        )
+    command = chemprop_command()
     targets = [f"y{number}" for number in range(labels.shape[1])]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -133,21 +147,22 @@ def chemprop(
         (folder / "splits.json").write_text(json.dumps([parts]))
         training = ["--data-path", "molecules.csv", "--splits-file", "splits.json", "--task-type", task]
         training += ["--target-columns", *targets, "--pytorch-seed", str(seed), "--output-dir", "model"]
-        _run([command, "train", *training], folder)
+        _run([*command, "train", *training], "train", folder)
         model = str(next(folder.glob("model/**/best.pt")))
         # Without labels, which could be read for predictions.
         table[["smiles"]].to_csv(folder / "asked.csv", index=False)
-        _run([command, "predict", "-i", "asked.csv", "--model-paths", model, "-o", "predictions.csv"], folder)
+        asking = ["-i", "asked.csv", "--model-paths", model, "-o", "predictions.csv"]
+        _run([*command, "predict", *asking], "predict", folder)
         found = pd.read_csv(folder / "predictions.csv")
     if list(found["smiles"]) != list(smiles):
         raise RuntimeError(f"chemprop: {len(found)} molecules came back, not the {len(smiles)} that went in, in order")
     return found.drop(columns="smiles").to_numpy(np.float64)[:, -len(targets) :]
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _run(command: list[str], what: str, folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command[:2])} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+        raise RuntimeError(f"chemprop {what} failed:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
 def linear(

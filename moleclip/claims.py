@@ -366,12 +366,15 @@ def _foundation(e: Evidence) -> Iterator[Row]:
     row.recomputed = "no released run starts without CLIP's weights"
     table = e.ours.contrasts
     if len(table):
-        first = table[table["contrast"] == table["contrast"].iloc[0]]
+        # A study with CLIP's weights comes before the one with those of a CNN.
+        clip = table[table["model"] == OURS[PRIMARY]]
+        shown = clip if len(clip) else table
+        first = shown[shown["contrast"] == shown["contrast"].iloc[0]]
         found = "; ".join(
-            f"{line.set} {line.percent:+.0f} % ({line.low:+.0f} to {line.high:+.0f} over {line.pairs} {line.over})"
+            f"{line.set} {line.percent:+.0f} % ({line.low:+.0f} to {line.high:+.0f} over {line.n} {line.over})"
             for line in lines(first)
         )
-        row.ours = f"not CLIP but a small CNN, {first['contrast'].iloc[0]}: {found}"
+        row.ours = f"{'' if len(clip) else 'not CLIP but a small CNN, '}{first['contrast'].iloc[0]}: {found}"
         row.evidence = first["file"].iloc[0]
     yield row
 

@@ -66,7 +66,8 @@ def _pretraining(folder: Path, own: dict[str, params.Parameters], values: dict[s
         drawn: Any = own["01_depict_molecules"]
         source, limits = Path(labelled.molecules).stem, [p.sample, labelled.sample, drawn.sample]
     molecules = p.epochs * _count(source, limits)
-    return {"jobs": 1, "trainings": 1, "images": 2 * molecules, "steps": molecules // p.batch_size}
+    views = 2 if p.contrastive else 1
+    return {"jobs": 1, "trainings": 1, "images": views * molecules, "steps": molecules // p.batch_size}
 
 
 def _domain(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) ->
     cells = len(p.head_lr) * len(p.augmentation)
     trainings = [(cells * p.repeats, p.epochs)] if cells > 1 or p.final_epochs is None else []
     trainings += [(p.final_repeats, p.final_epochs)] if p.final_epochs else []
-    count = _count(p.dataset, [p.sample])
+    count = _count(p.dataset, [p.sample], p.smiles_column)
     # A scaffold split may keep a few more or less: whole groups go to one part.
     training = len(splits.random(count, 0, p.holdout or holdouts.get(p.dataset, 0.1)).train)
     epochs = sum(number * epochs for number, epochs in trainings)
@@ -90,9 +91,9 @@ def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) ->
     return {"jobs": 1, "trainings": sum(number for number, _ in trainings), "images": epochs * training, "steps": steps}
 
 
-def _count(source: str, limits: list[int | None]) -> int:
-    known = datasets.MOLECULES.get(source)
-    return min([limit for limit in [known or len(datasets.read_csv(source)), *limits] if limit is not None])
+def _count(source: str, limits: list[int | None], smiles_column: str = "smiles") -> int:
+    known = datasets.MOLECULES.get(source) or len(datasets.read_csv(source, smiles_column, []))
+    return min([limit for limit in [known, *limits] if limit is not None])
 
 
 def main() -> int:
@@ -103,7 +104,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         found = table(arguments.profile, arguments.rate)
-    except params.ParameterError as error:
+    except (ValueError, OSError) as error:
         print(f"ERROR in {error}", file=sys.stderr)
         return 1
     sums = found.drop(columns="part").groupby("fan_out", sort=False).sum().reset_index()

@@ -30,11 +30,12 @@ MAX_ATOMS = 1_000
 _MOLECULES = ("row", "smiles", "canonical_smiles", "heavy_atoms", "duplicate_of", "part")
 RESERVED = (*_MOLECULES, "molecule", "problem", "nearest", "similarity")
 
-# "12 %", "<5", "ca. 3.1mM", "4.2 +/- 0.1 kcal/mol": a number that is not plain; "2-chlorophenol" is none.
-_NUMBER = r"[-+\u2212]?\d+(?:[.,]\d+)?(?:e[-+]?\d+)?"
+# "12 %", "<5", "ca. 3.1mM", "4.2 +/- 0.1 kcal/mol", "1.2x10^-5", "12.5 (2)", "12.5*": a number that is not plain;
+# "2-chlorophenol" is none.
+_NUMBER = r"[-+\u2212]?\d+(?:[.,]\d+)?(?: \d{3})*(?:e[-+]?\d+|\^[-\u2212]?\d+|\s*[x\u00d7]\s*10\^?[-\u2212]?\d+)?"
 _MEASURED = re.compile(
     rf"(?:[<>~=\u2264\u2265\u2248$\u20ac\u00a3]+|ca\.?|approx\.?)?\s*{_NUMBER}\s*"
-    rf"(?:(?:\u00b1|\+/-)\s*{_NUMBER}\s*)?([%\u00b0\u00b5\u03bca-z][^\s-]{{0,11}}(?:\s\S{{1,6}})?)?",
+    rf"(?:(?:\u00b1|\+/-)\s*{_NUMBER}\s*|\(\d+\)|\*+)?([%\u00b0\u00b5\u03bca-z][^\s-]{{0,11}}(?:\s\S{{1,6}})?)?",
     re.IGNORECASE,
 )
 
@@ -272,6 +273,11 @@ def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | N
         if column not in table:
             raise ValueError(f"{path}: has no column {column!r}; it has {', '.join(map(repr, table))}")
     chosen = list(labels) if labels is not None else [str(name) for name in table if name != smiles]
+    if twice := [name for name in chosen if chosen.count(name) > 1]:
+        raise ValueError(f"{path}: label {twice[0]!r} is named twice")
+    if labels is None and (numbering := [name for name in chosen if not name or name.startswith("Unnamed: ")]):
+        log.warning("%s: column %r has no name and is not used as a label: give it one to use it", path, numbering[0])
+        chosen = [name for name in chosen if name not in numbering]
     reserved = [name for name in chosen if name in RESERVED]
     if reserved and labels is not None:
         raise ValueError(f"{path}: {reserved[0]!r} cannot be the name of a label: tables have such a column; rename it")
@@ -285,6 +291,10 @@ def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | N
         notes = [name for name in chosen if not np.isfinite(numbers[name]).any()]
         chosen = [name for name in chosen if name not in notes]
         _check_units(path, table[notes], chosen)
+        others = [str(name) for name in table if name not in (smiles, *chosen)]
+        log.info(
+            "%s: labels are %s; not used: %s", path, *(", ".join(map(repr, x)) or "none" for x in (chosen, others))
+        )
     for name in chosen:
         if bad[name].any():
             row = int(np.flatnonzero(bad[name])[0])
@@ -308,7 +318,9 @@ def _check_units(path: str | Path, notes: pd.DataFrame, chosen: Sequence[str]) -
     for name, texts in notes.items():
         texts = texts.str.strip()[lambda column: column != ""]
         units = [(found[1] or "").strip() for found in map(_MEASURED.fullmatch, texts) if found]
-        if not units or 2 * max(map(units.count, set(units))) < len(texts):
+        # Units recur, if mixed ("nM", "uM"); what follows the digits of names and codes ("4hhb") does not.
+        recurring = sum(units.count(unit) for unit in set(units) if not unit or units.count(unit) > 1)
+        if not units or 2 * (recurring or 1) < len(texts):
             continue
         problem = (
             f"{path}: column {name!r} is not used as a label: its fields, such as {texts.iloc[0]!r}, are no plain "

@@ -76,6 +76,17 @@ class Style:
 PLAIN = Style()
 
 
+def drawing_style(drawing: str) -> Style:
+    """Style of the plain drawing, or of that with R-groups.
+
+    >>> drawing_style("r_groups").r_groups
+    True
+    """
+    if drawing not in ("plain", "r_groups"):
+        raise ValueError(f"drawing={drawing!r}: expected 'plain' or 'r_groups'")
+    return Style(r_groups=drawing == "r_groups")
+
+
 def random_style(rng: np.random.Generator) -> Style:
     """Draw the style of the second view of a contrastive pair (paper, Methods: generation-level randomisation).
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from moleclip import batches, datasets, depict, encoder, inputs, provenance
 from moleclip.batches import Stream
 from moleclip.encoder import Encoder, Preprocess, Tower
-from moleclip.inference import Block, Computation, drawing_style, report, write_tables
+from moleclip.inference import Block, Computation, report, write_tables
 from moleclip.inputs import Item
 
 MOLECULES = "molecules.parquet"  # what models were trained on, beside their card
@@ -144,7 +144,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
         return Computation(
             function,
-            [drawing_style(self.drawing)],
+            [depict.drawing_style(self.drawing)],
             image_encoder.preprocess.size,
             self.batch_size,
             self.n_jobs,
@@ -320,7 +320,7 @@ class MoleCLIPPredictor:
             )
 
     def _computation(self) -> Computation:
-        plain = drawing_style(self.drawing)
+        plain = depict.drawing_style(self.drawing)
         generators = [batches.generator(Stream.REDRAWN, 0, view) for view in range(self.views)]
         redrawn = [dataclasses.replace(depict.random_style(rng), r_groups=plain.r_groups) for rng in generators]
         return Computation(

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, ScalarFormatter
+from pandas.io.formats.style import Styler
 from PIL import Image
 from sklearn import metrics
 
@@ -415,7 +416,7 @@ def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = 
         rows = test[test["encoder"] == name]
         _parity_panel(ax, rows, limits, told)
         error = (rows["label"] - rows["prediction"]).abs().mean()
-        title = f"{rows['dataset'].iloc[0]}\n{MODEL_NAMES.get(name, name)}\nMAE {error:.3g}"
+        title = f"{rows['dataset'].iloc[0]}\n{MODEL_NAMES.get(name, name)}\nMAE{_of_mean(rows)} {error:.3g}"
         ax.set(title=title, xlabel=f"measured ({unit})")
     axes[0][0].set_ylabel(f"predicted ({unit})")
     if len(set(test[told])) > 1:
@@ -431,19 +432,44 @@ def _parity_panel(ax: Axes, rows: pd.DataFrame, limits: np.ndarray, told: str) -
     ax.set_aspect("equal")
 
 
+def _of_mean(rows: pd.DataFrame) -> str:
+    """Say it where predictions are means of runs: their error is less than the mean of the runs' errors."""
+    runs = rows["runs"].max()
+    return f" of {runs} runs' mean" if runs > 1 else ""
+
+
 def roc(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
-    """Receiver operating characteristic of the test molecules, one line per model; the first label column."""
-    figure, ax = plt.subplots(figsize=(COLUMN, COLUMN))
-    test = predictions[(predictions["part"] == "test") & (predictions["target"] == predictions["target"].iloc[0])]
-    for name, style in zip(models, itertools.cycle(["-", "--", "-.", ":"]), strict=False):
-        rows = test[(test["encoder"] == name) & test["label"].notna()]
-        false, true, _ = metrics.roc_curve(rows["label"], rows["prediction"])
-        area = metrics.roc_auc_score(rows["label"], rows["prediction"])
-        ax.plot(false, true, style, linewidth=1, label=f"{MODEL_NAMES.get(name, name)}: {area:.2f}")
-    ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
-    ax.set(xlabel="false positive rate", ylabel="true positive rate", title=f"{test['dataset'].iloc[0]}, area")
-    ax.legend(frameon=False, fontsize=7)
+    """Receiver operating characteristic of the test molecules: a panel per label column, a line per model.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `stats.mean_predictions`.
+    """
+    test = predictions[(predictions["part"] == "test") & predictions["label"].notna()]
+    targets = list(dict.fromkeys(test["target"]))
+    figure, axes = plt.subplots(len(targets), 1, figsize=(COLUMN, COLUMN * len(targets)), squeeze=False)
+    for ax, target in zip(axes[:, 0], targets, strict=True):
+        for name, style in zip(models, itertools.cycle(["-", "--", "-.", ":"]), strict=False):
+            rows = test[(test["encoder"] == name) & (test["target"] == target)]
+            false, true, _ = metrics.roc_curve(rows["label"], rows["prediction"])
+            area = metrics.roc_auc_score(rows["label"], rows["prediction"])
+            ax.plot(false, true, style, linewidth=1, label=f"{MODEL_NAMES.get(name, name)}{_of_mean(rows)}: {area:.2f}")
+        ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+        title = f"{test['dataset'].iloc[0]}: {target}, area"
+        ax.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
+        ax.legend(frameon=False, fontsize=7)
     return figure
+
+
+def in_digits(frame: pd.DataFrame) -> Styler:
+    """Show a table's numbers with three significant digits: scores are anything from .01 e to 12 %."""
+    numbers = frame.select_dtypes("float").columns
+    return frame.style.format(dict.fromkeys(numbers, _in_digits), na_rep="")
+
+
+def _in_digits(value: Any) -> str:
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def tested(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
@@ -515,7 +541,7 @@ def contrasts(table: pd.DataFrame) -> Figure:
     names, sets = list(dict.fromkeys(table["contrast"])), list(dict.fromkeys(table["set"]))
     figure, axes = panels([len(sets)] * len(names), 0.9, 0.22, sharex=True, sharey=True)
     counted = table.drop_duplicates("set").set_index("set")
-    labels = [f"{name} ({counted.loc[name, 'pairs']} {counted.loc[name, 'over']})" for name in sets]
+    labels = [f"{name} ({counted.loc[name, 'n']} {counted.loc[name, 'over']})" for name in sets]
     for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
         ax.axvline(0, color="0.6", linewidth=0.8)
         for line in table[table["contrast"] == name].itertuples():

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,16 @@ log = logging.getLogger(__name__)
 Inputs = Callable[[NDArray[np.int64], int | None], Tensor]
 # A training is done again where one of these has changed.
 _CODE = (augment, baselines, batches, depict, encoder, raster, splits)
+_LIBRARIES = (
+    "rdkit",
+    "torch",
+    "timm",
+    "open_clip_torch",
+    "scikit-learn",
+    "numpy",
+    "matplotlib",
+    "opencv-python-headless",
+)
 MODEL = "model"  # folder of a job's models, below its own
 
 
@@ -272,7 +283,7 @@ def draw(job: Problem, p: params.Finetune) -> NDArray[np.uint8]:
 
 def draw_all(smiles: list[str], size: int, drawing: str, workers: int) -> NDArray[np.uint8]:
     """Draw molecules, plain or with their ends as R-groups ("r_groups"): uint8 [N, size, size, 3]."""
-    style = dataclasses.replace(depict.PLAIN, r_groups=drawing == "r_groups")
+    style = depict.drawing_style(drawing)
     prepared = chunks.run(depict.prepare_all, smiles, None, max(1, workers), 500)
     for text, reason in zip(smiles, prepared["reason"].to_pylist(), strict=True):
         if reason:
@@ -301,6 +312,9 @@ def _kept(
 def _files(training: Training, p: params.Finetune, identity: dict[str, Any]) -> tuple[Path, Path]:
     """Where a training keeps its result and its weights."""
     own = dataclasses.asdict(training) | {"head_lr": None if np.isnan(training.head_lr) else training.head_lr}
+    if training.model == "chemprop":  # another installation writes its command anew
+        command = baselines.chemprop_command()
+        own |= {"command": command, "installed": os.stat(command[0]).st_mtime_ns}
     digest = hashlib.sha256(json.dumps({**identity, **own}, sort_keys=True).encode()).hexdigest()[:20]
     return Path(p.output) / "trainings" / f"{digest}.npz", Path(p.output) / MODEL / f"{digest}.safetensors"
 
@@ -349,7 +363,7 @@ def _identity(job: Problem, p: params.Finetune) -> dict[str, Any]:
         "task": job.dataset.task,
         "molecules and split": hashlib.sha256(molecules.encode()).hexdigest(),
         "code": [provenance.sha256(Path(str(module.__file__))) for module in _CODE] + [provenance.sha256(__file__)],
-        "versions": [*map(version, ("rdkit", "torch", "timm", "open_clip_torch", "scikit-learn")), device().type],
+        "versions": [*map(version, _LIBRARIES), device().type],
         "start": [start, *map(provenance.sha256, moments)],
     }
 
@@ -494,7 +508,8 @@ def fit(
     predictions = np.full(job.labels.shape, np.nan)
     best, chosen, train_losses, val_losses = np.inf, 0, [], []
     weights: dict[str, Tensor] = {}
-    schedule = Schedule(inputs, job.split.train, range(1, epochs + 1), p.batch_size, seed)
+    train = job.split.train[~np.isnan(job.labels[job.split.train]).all(axis=1)]  # a step without labels still moves
+    schedule = Schedule(inputs, train, range(1, epochs + 1), p.batch_size, seed)
     for epoch, batches_of_epoch in schedule.load(p.workers):
         train_losses.append(train_epoch(model, steps, batches_of_epoch, labels, task, p.precision))
         outputs = predict(model, inputs, job.split.val, p.batch_size, here, p.precision)

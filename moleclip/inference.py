@@ -148,17 +148,6 @@ class Cache:
         self.database.execute("commit")
 
 
-def drawing_style(drawing: str) -> Style:
-    """Style of the plain drawing, or of that with R-groups.
-
-    >>> drawing_style("r_groups").r_groups
-    True
-    """
-    if drawing not in ("plain", "r_groups"):
-        raise ValueError(f"drawing={drawing!r}: expected 'plain' or 'r_groups'")
-    return dataclasses.replace(depict.PLAIN, r_groups=drawing == "r_groups")
-
-
 def report(items: Sequence[Item], reasons: Sequence[str], invalid: str, start: int = 0) -> None:
     """Say which molecules cannot be read, and why, in a warning or an error.
 

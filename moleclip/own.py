@@ -23,7 +23,7 @@ class Own:
         have on the same set is taken whole from the first, the profile or else the first study by name: the splits of
         one mean have one protocol.
     contrasts : DataFrame
-        `stats.contrasts` of the study of initial weights.
+        `stats.contrasts` of all studies.
     knees : DataFrame
         corpus, k, inertia, knee of every sweep over the number of clusters.
     files : list of Path
@@ -45,7 +45,7 @@ def read(folder: str | Path = "figures") -> Own:
     """Read what is there: scores of the paper's profile and of all studies, contrasts, and sweeps."""
     folder = Path(folder)
     scores = [folder / "paper" / "scores.csv", *sorted((folder / "studies").glob("*/scores.csv"))]
-    contrasts = [folder / "studies" / "initial_weights" / "contrasts.csv"]
+    contrasts = sorted((folder / "studies").glob("*/contrasts.csv"))
     knees = [path for path in sorted(folder.glob("*/knee.csv")) if not path.parent.name.startswith("rehearsal_")]
     found: dict[str, list[pd.DataFrame]] = {}
     files = []

@@ -122,7 +122,7 @@ class Page:
                 pairs = by_split[[model, self.p.reference]].dropna()
                 worse = stats.paired(list(sign * pairs[model]), list(sign * pairs[self.p.reference]))
                 rows[name, figures.MODEL_NAMES.get(model, model)] = worse
-        return pd.DataFrame(rows, index=list(stats.Paired._fields)).T.round(3)
+        return pd.DataFrame(rows, index=list(stats.Paired._fields)).T
 
     @functools.cached_property
     def paper(self) -> paper.Paper:
@@ -156,7 +156,14 @@ class Page:
         return figures.caption(figures.scores(by_split), self.p.caption), files
 
     def _contrasts(self) -> tuple[Figure, list[Path]]:
-        table, _, files = self.jobs
+        kept = Path(self.p.output) / "scores.csv"
+        try:
+            table, files = stats.by_split(self.jobs[0]), self.jobs[2]
+        except FileNotFoundError:  # the runs may be gone, and their scores left
+            if not kept.is_file():
+                raise
+            table, files = pd.read_csv(kept), [kept]
+            print(f"no runs: from the scores in {kept}")
         found = stats.contrasts(table, self.p.contrasts)
         if found.empty:
             raise FileNotFoundError(

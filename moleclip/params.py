@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -216,6 +216,8 @@ class Finetune(Parameters):
             raise ValueError("moments are Adam's, and the optimizer is another")
         if "frozen" in self.baselines and not self.encoder:
             raise ValueError("the baseline 'frozen' needs an encoder")
+        if self.name in get_args(Baseline):
+            raise ValueError(f"name is {self.name!r}, which is a baseline's: give the encoder another")
         return self
 
 

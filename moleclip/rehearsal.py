@@ -80,11 +80,15 @@ def _check_sets(fan_out: params.Profile) -> None:
 
 
 def _thin(fan_out: dict[str, Any]) -> None:
-    """Leave all models on the first set, one by turns on each other, and several processes to one encoder."""
+    """Leave all models on one set of each drawing, one by turns on each other, and several processes to one encoder."""
     sets = [*fan_out["finetune_catalysis"].values(), *fan_out["finetune_moleculenet"].values()]
-    for number, values in enumerate(sets[1:], 1):
-        models = values.get("models", list(fan_out["models"]))
-        values["models"] = [models[number % len(models)]]
+    models = [values.get("models", list(fan_out["models"])) for values in sets]
+    whole: dict[str, int] = {}  # the set with most models, of each drawing; of equal ones the first
+    for number, values in sorted(enumerate(sets), key=lambda item: -len(models[item[0]])):
+        whole.setdefault(values.get("drawing", "plain"), number)
+    for number, values in enumerate(sets):
+        if number not in whole.values():
+            values["models"] = [models[number][number % len(models[number])]]
     for values in fan_out["pretrain"].values():
         values["processes"] = 1
 
@@ -103,7 +107,7 @@ def cut(values: Mapping[str, Any], profile: str) -> dict[str, Any]:
 
 
 def _cut(name: str, value: Any, profile: str) -> Any:
-    if name == "encoders":
+    if name in ("encoders", "maps"):
         return {own: _small(source, profile) for own, source in value.items()}
     if isinstance(value, Mapping) and name != "checksums":
         return cut(value, profile)

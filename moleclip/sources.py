@@ -223,7 +223,8 @@ def address(path: Path) -> str | None:
 def _checked(path: Path, file: File) -> Path:
     found = pooch.file_hash(str(path), alg="sha256")
     if file.sha256 is None:
-        log.warning("%s: sha256 is %s. Nobody has vouched for it: pin it with the parameter `sha256`", file.url, found)
+        address = file.url.removeprefix("browser:")
+        log.warning("%s: sha256 is %s. No pinned one is known: compare it with what others have found", address, found)
     elif found != file.sha256:
         size = "" if file.size is None else f", expected {file.size}"
         raise DataError(

@@ -128,9 +128,10 @@ def by_split(scores: pd.DataFrame) -> pd.DataFrame:
             {
                 **dict(zip(names, key, strict=True)),
                 **{name: first[name] for name in ("metric", "unit", *CELL)},
-                "val": chosen["val"].mean(),
-                "test": chosen["test"].mean(),
-                "sd": chosen["test"].std(),
+                # A run without a score makes a mean without one, rather than a mean of fewer runs.
+                "val": chosen["val"].mean(skipna=False),
+                "test": chosen["test"].mean(skipna=False),
+                "sd": chosen["test"].std(skipna=False),
                 "runs": len(chosen),
                 "optimism": _optimism(job),
             }
@@ -139,7 +140,7 @@ def by_split(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _optimism(job: pd.DataFrame) -> float:
-    if not (job["stage"] == "grid").any():  # of one cell: nothing was chosen
+    if cells(job[job["stage"] == "grid"]).nunique() < 2:  # of one cell nothing was chosen
         return np.nan
     means = _cell_means(job, "test")
     return float(abs(means[choose(job, by="test")] - means[cells(job[job["chosen"]]).iloc[0]]))
@@ -148,8 +149,9 @@ def _optimism(job: pd.DataFrame) -> float:
 def choose(scores: pd.DataFrame, by: str = "val") -> tuple[float, str]:
     """Cell (head_lr, augmentation) of one model's grid with the best mean over repeats; of equal ones the first.
 
-    A cell of which one repeat diverged (its scores are NaN) is not chosen. DEVIATION: by validation; the paper's
-    MoleculeNet scores are the best test means of its grid.
+    A cell of which one repeat diverged (its scores are NaN) is not chosen. DEVIATION: by validation, in
+    each split anew; the paper's MoleculeNet scores are the best test means of its grid, and its final runs have one
+    cell for all splits of a set.
 
     Parameters
     ----------
@@ -175,13 +177,16 @@ def cells(scores: pd.DataFrame) -> "pd.Series[Any]":
     return pd.Series(list(zip(scores["head_lr"].fillna(0.0), scores["augmentation"], strict=True)), scores.index)
 
 
-def contrasts(scores: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """How much better one model is than another, as a share of the other's test score.
+def contrasts(table: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """How much better one model is than another, in percent of the other's mean test score.
+
+    Of the mean, and not split by split: the mean of such shares leans to one side, as a split on which the other does
+    well counts more than one on which it does badly.
 
     Parameters
     ----------
-    scores : DataFrame
-        Rows of `scores.parquet` of any number of jobs, with the column set.
+    table : DataFrame
+        From `by_split`, with the column set.
     pairs : mapping of str to (str, str)
         Name of the contrast, to the model and the other.
 
@@ -189,29 +194,48 @@ def contrasts(scores: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.Da
     -------
     DataFrame
         set, metric, split, contrast, model, other, percent (above zero: the model is better), low, high (95 %
-        t-interval), p (paired t-test of the shares), pairs and over: what the pairs are, "splits", or "repeats" where
-        there is one split only, whose interval then says nothing of other splits.
+        t-interval of the differences, paired by split), p (paired t-test), n and over: how many of what, "splits". On
+        one split, "repeats": of these the smaller number, by Welch's test; its interval says nothing of other splits.
     """
     rows = []
-    for name, part in scores[scores["chosen"]].groupby("set", sort=False):
-        over = "seed" if len(set(part["seed"])) > 1 else "repeat"
-        wide = part.pivot_table(index=over, columns="encoder", values="test")
+    for name, part in table.groupby("set", sort=False):
         sign = 1 if higher_is_better(part["metric"].iloc[0]) else -1
+        by_model = dict(list(part.set_index("seed").groupby("encoder")))
         for contrast, (model, other) in pairs.items():
-            both = wide.reindex(columns=[model, other]).dropna()
-            if both.empty:
+            if not {model, other} <= set(by_model):
                 continue
-            percent = list(sign * 100 * (both[model] - both[other]) / both[other])
-            found = paired(percent, [0.0] * len(percent))
+            a, b = by_model[model].align(by_model[other], join="inner", axis=0)
+            if a.empty:
+                continue
+            several = len(a) > 1
+            found = paired(list(sign * a["test"]), list(sign * b["test"])) if several else _welch(a, b, sign)
+            share = 100 * np.array(found[:3]) / b["test"].mean()
             place = {"set": name, "metric": part["metric"].iloc[0], "split": part["split"].iloc[0]}
-            interval = {"percent": found.difference, "low": found.low, "high": found.high, "p": found.p}
-            counted = {"pairs": len(percent), "over": "splits" if over == "seed" else "repeats"}
-            rows.append({**place, "contrast": contrast, "model": model, "other": other, **interval, **counted})
+            interval = dict(zip(("percent", "low", "high"), share, strict=True)) | {"p": found.p}
+            counted = (len(a), "splits") if several else (min(a["runs"].iloc[0], b["runs"].iloc[0]), "repeats")
+            counted_as = dict(zip(("n", "over"), counted, strict=True))
+            rows.append({**place, "contrast": contrast, "model": model, "other": other, **interval, **counted_as})
     return pd.DataFrame(rows)
 
 
+def _welch(a: pd.DataFrame, b: pd.DataFrame, sign: int) -> Paired:
+    """Difference of the repeats of two models on one split, which are no pairs: by Welch's t-test."""
+    (test_a, sd_a, n_a), (test_b, sd_b, n_b) = (x[["test", "sd", "runs"]].iloc[0] for x in (a, b))
+    difference = sign * (test_a - test_b)
+    if min(n_a, n_b) < 2:
+        return Paired(float(difference), np.nan, np.nan, np.nan)
+    parts = np.array([sd_a**2 / n_a, sd_b**2 / n_b])
+    error = np.sqrt(parts.sum())
+    freedom = parts.sum() ** 2 / (parts**2 / [n_a - 1, n_b - 1]).sum()
+    half = stats.t.ppf(0.975, freedom) * error
+    p = 2 * stats.t.sf(abs(difference) / error, freedom)
+    return Paired(float(difference), float(difference - half), float(difference + half), float(p))
+
+
 def mean_predictions(predictions: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean prediction for each molecule over the repeats that make a model's score.
+    """Mean prediction for each molecule over the repeats that make a model's score, and their number (`runs`).
+
+    The error of the mean is smaller than the score, which is the mean of the errors.
 
     Parameters
     ----------
@@ -223,7 +247,10 @@ def mean_predictions(predictions: pd.DataFrame, scores: pd.DataFrame) -> pd.Data
     chosen = scores[scores["chosen"]].rename(columns={"seed": "split_seed"})[run + extra].drop_duplicates()
     kept = predictions.merge(chosen, on=run + extra)
     key = ["dataset", "encoder", *extra, "part", "row", "smiles", "target"]
-    return kept.groupby(key, sort=False)[["label", "prediction"]].mean().reset_index()
+    means = kept.groupby(key, sort=False).agg(
+        label=("label", "mean"), prediction=("prediction", "mean"), runs=("prediction", "size")
+    )
+    return means.reset_index()
 
 
 def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
@@ -251,10 +278,11 @@ def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
             f"loss, {rival}": ((rival, "r_groups"), (rival, "plain")),
         }
         for quantity, (a, b) in pairs.items():
-            percent = (100 * (wide[a] - wide[b]) / wide[b]).dropna()
-            if len(percent):
-                mean, low, high = mean_ci(list(percent))
-                interval = {"percent": mean, "low": low, "high": high, "splits": len(percent)}
+            both = wide[[a, b]].dropna()
+            if len(both):
+                # Of the mean error, as the paper's are; see `contrasts`.
+                percent = 100 * np.array(mean_ci(list(both[a] - both[b]))) / both[b].mean()
+                interval = dict(zip(("percent", "low", "high"), percent, strict=True)) | {"splits": len(both)}
                 rows.append({"dataset": dataset, "quantity": quantity, **interval})
     return pd.DataFrame(rows)
 

@@ -113,9 +113,9 @@ class Project:
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
 
-    def planned(self) -> list[str]:
+    def planned(self, *arguments: str) -> list[str]:
         """Rules that a run would execute now, one per job."""
-        done = self.snakemake("--dry-run")
+        done = self.snakemake("--dry-run", *arguments)
         assert done.returncode == 0, done.stderr
         rules = re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)
         return sorted(rule for rule in rules if rule != "all")

@@ -109,6 +109,11 @@ def test_chemprop_gets_the_split_and_gives_its_predictions_back(tmp_path, monkey
     )
     with pytest.raises(RuntimeError, match=r"(?s)chemprop train failed.*AssertionError"):
         baselines.chemprop(smiles, labels, split, "regression", 6)
+    relative = os.path.relpath(command)
+    monkeypatch.setenv("MOLECLIP_CHEMPROP", f"{sys.executable} {command}")  # and with arguments
+    assert np.array_equal(baselines.chemprop(smiles, labels, split, "regression", 5), found)
+    monkeypatch.setenv("MOLECLIP_CHEMPROP", relative)
+    assert np.array_equal(baselines.chemprop(smiles, labels, split, "regression", 5), found)
     monkeypatch.delenv("MOLECLIP_CHEMPROP")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(FileNotFoundError, match="pipx install chemprop"):

@@ -153,12 +153,25 @@ def test_our_forests_stand_against_the_released_runs(released_runs, printed_scor
 
 
 def test_our_comparison_of_initial_weights_stands_beside_the_claim(released_runs, printed_scores):
-    line = {"set": "esol", "contrast": "photographs", "percent": 10.4, "low": -13.6, "high": 34.5, "file": "a.csv"}
-    contrasts = pd.DataFrame([line | {"pairs": 3, "over": "repeats"}, line | {"contrast": "another", "pairs": 5}])
+    line = {
+        "set": "esol",
+        "contrast": "photographs",
+        "model": "imagenet",
+        "percent": 10.4,
+        "low": -13.6,
+        "high": 34.5,
+        "file": "a.csv",
+    }
+    contrasts = pd.DataFrame([line | {"n": 3, "over": "repeats"}, line | {"contrast": "another", "n": 5}])
     found = claims.ledger(released_runs, printed_scores, dataclasses.replace(NOTHING, contrasts=contrasts))
     row = found[found["claim"] == "starting from CLIP's weights helps"].iloc[0]
     assert row["ours"] == "not CLIP but a small CNN, photographs: esol +10 % (-14 to +34 over 3 repeats)"
     assert (row["verdict"], row["evidence"]) == (UNTESTABLE, "a.csv")
+    clip = pd.DataFrame([line | {"n": 3, "over": "repeats", "contrast": "CLIP against random", "model": "pretrained"}])
+    ours = dataclasses.replace(NOTHING, contrasts=pd.concat([contrasts, clip]))
+    found = claims.ledger(released_runs, printed_scores, ours)
+    row = found[found["claim"] == "starting from CLIP's weights helps"].iloc[0]
+    assert row["ours"] == "CLIP against random: esol +10 % (-14 to +34 over 3 repeats)"
 
 
 def test_losses_are_per_split(released_runs):

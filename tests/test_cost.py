@@ -1,11 +1,15 @@
 """What a profile amounts to, by hand."""
 
 import re
+import shutil
 
 import pandas as pd
 import pytest
+import yaml
 
 from moleclip import cost, params
+
+ROOT = params.ROOT
 
 
 def test_a_study_by_hand():
@@ -31,6 +35,33 @@ def test_all_jobs_count(profile):
         fan_out = params.read_profile(folder, study)[1]
         jobs = len(params.jobs(fan_out, "")) + len(fan_out.pretrain) + len(fan_out.pretrain_domain) + (study is None)
         assert found.loc[found.index == (study or profile), "jobs"].sum() == jobs
+
+
+def test_one_task_alone_sees_one_view():
+    p = {"labels": "moses", "sample": None, "epochs": 1}
+    own = params.read_profile(params.ROOT / "params" / "paper")[0]
+    both, one = (
+        cost._pretraining(params.ROOT / "params" / "paper", own, p | {"contrastive": on})["images"]
+        for on in (True, False)
+    )
+    assert (both, one) == (2 * 1936962, 1936962)
+
+
+def test_a_set_of_ones_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    for name in ("params/demo", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "own.csv").write_text("structure,y\n" + "".join(f"{'C' * n},{n}\n" for n in range(1, 41)))
+    profile = tmp_path / "params" / "demo" / "profile.yaml"
+    values = {"dataset": str(tmp_path / "own.csv"), "smiles_column": "structure", "split_seeds": [1], "holdout": 0.25}
+    profile.write_text(yaml.safe_dump(yaml.safe_load(profile.read_text()) | {"finetune_catalysis": {"mine": values}}))
+    found = cost.table("demo").set_index(["fan_out", "part"])
+    one = params.read("04_finetune_catalysis", tmp_path / "params" / "demo" / "finetune_catalysis.yaml")
+    assert found.loc[("demo", "mine"), "images"] * 1e6 == 2 * 20 * one.epochs  # two models with an encoder
+    (tmp_path / "own.csv").write_text("smiles,y\nC,1\n")
+    monkeypatch.setattr("sys.argv", ["cost", "demo"])
+    assert cost.main() == 1
+    assert "has no column 'structure'" in capsys.readouterr().err
 
 
 def test_less_than_the_corpus():

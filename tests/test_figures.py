@@ -97,10 +97,11 @@ def test_a_frozen_encoder_is_hollow_in_its_encoders_colour_and_baselines_are_gre
 def test_parity_shows_test_molecules_only():
     table = pd.DataFrame(
         {"part": ["test", "test", "val"], "encoder": "mean", "label": [1.0, 2.0, 9.0], "prediction": [1.5, 1.5, 9.0]}
-    ).assign(dataset="made", target="gap")
+    ).assign(dataset="made", target="gap", runs=1)
     ax = figures.parity(table, "eV").axes[0]
     assert ax.lines[1].get_xdata().tolist() == [1.0, 2.0]
-    assert ax.get_title().endswith("MAE 0.5")
+    assert ax.get_title().endswith("\nMAE 0.5")
+    assert figures.parity(table.assign(runs=3), "eV").axes[0].get_title().endswith("\nMAE of 3 runs' mean 0.5")
 
 
 def test_predictions_are_means_over_the_chosen_runs():
@@ -110,7 +111,7 @@ def test_predictions_are_means_over_the_chosen_runs():
     run = {"dataset": "made", "encoder": "a", "stage": "grid", "head_lr": 1e-3, "augmentation": "none"}
     predictions = pd.DataFrame([{**molecule, **run, "repeat": r, "prediction": value} for r, _, value in rows])
     found = stats.mean_predictions(predictions, scores)
-    assert found[["row", "label", "prediction"]].to_numpy().tolist() == [[7, 2.5, 2.0]]
+    assert found[["row", "label", "prediction", "runs"]].to_numpy().tolist() == [[7, 2.5, 2.0, 2]]
 
 
 def test_the_heat_map_marks_the_chosen_cell():
@@ -154,9 +155,19 @@ def test_a_tick_shows_what_choosing_by_test_would_print():
 
 def test_roc_shows_the_area():
     test = {"part": "test", "dataset": "made", "target": "class", "label": [0.0, 0.0, 1.0, 1.0]}
-    table = pd.DataFrame({**test, "encoder": "a", "prediction": [0.1, 0.6, 0.5, 0.9]})
+    table = pd.DataFrame({**test, "encoder": "a", "prediction": [0.1, 0.6, 0.5, 0.9], "runs": 2})
     (ax,) = figures.roc(table, ["a"]).axes
-    assert ax.lines[0].get_label() == "a: 0.75"
+    assert ax.lines[0].get_label() == "a of 2 runs' mean: 0.75"
+    other = table.assign(target="other", label=[0.0, 1.0, np.nan, 1.0], runs=1)  # one panel per label column
+    first, second = figures.roc(pd.concat([table, other]), ["a"]).axes
+    assert (first.get_title(), second.get_title()) == ("made: class, area", "made: other, area")
+    assert second.lines[0].get_label() == "a: 1.00"
+
+
+def test_numbers_keep_three_digits():
+    table = pd.DataFrame({"test": [0.0138, 12.25, 1017.0, np.nan], "seed": [1, 2, 3, 4]}, index=list("abcd"))
+    html = figures.in_digits(table).to_html()
+    assert [text in html for text in (">0.0138<", ">12.2<", ">1017<", "nan", ">4<")] == [True, True, True, False, True]
 
 
 def test_gallery_has_every_variant():
@@ -197,9 +208,10 @@ def test_loss_curves_show_chance():
 def test_contrasts_tell_splits_from_repeats():
     one_split = SCORES[SCORES["seed"] == 1]
     repeats = pd.concat([one_split.assign(set="one", repeat=n, test=one_split["test"] * n) for n in (1, 2)])
-    table = stats.contrasts(pd.concat([SCORES.assign(set="three"), repeats]), {"a pair": ["pretrained", "mean"]})
+    scores = stats.by_split(pd.concat([SCORES.assign(set="three"), repeats]))
+    table = stats.contrasts(scores, {"a pair": ["pretrained", "mean"]})
     ax = figures.contrasts(table).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["three (3 splits)", "one (2 repeats)"]
     shown = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() == "o"}
-    assert shown[0].get_xdata()[0] == pytest.approx(100 * np.mean([4 / 9, 4 / 10, 4 / 8]))
+    assert shown[0].get_xdata()[0] == pytest.approx(100 * 4 / 9)
     assert (shown[0].get_markerfacecolor(), shown[1].get_markerfacecolor()) == ("C0", "white")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,25 @@ def test_a_batch_without_labels_teaches_nothing():
     value = finetune.loss(outputs, torch.full((2, 1), float("nan")), "regression")
     value.backward()
     assert (value.item(), outputs.grad.tolist()) == (0.0, [[0.0], [0.0]])
+
+
+def test_molecules_without_labels_move_nothing(job, finetune_params):
+    """Adam's means and the decay of weights would move them at a step without a gradient."""
+    p = finetune_params(dataset="chembl2321810", batch_size=4)
+    rows = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    missing, known = job.split.train[:16], job.split.train[16:]
+    labels = job.molecules.assign(activity=job.molecules["activity"].where(~job.molecules.index.isin(missing)))
+    found = []
+    for one in (
+        dataclasses.replace(job, molecules=labels),
+        dataclasses.replace(job, split=dataclasses.replace(job.split, train=known)),
+    ):
+        model = torch.nn.Linear(8, 1)
+        torch.nn.init.zeros_(model.weight)
+        torch.nn.init.zeros_(model.bias)
+        steps = torch.optim.Adam(model.parameters(), 0.1, weight_decay=0.1)
+        found.append(finetune.fit(model, steps, lambda i, _: rows[i], one, p, 3, 0).predictions[job.split.test])
+    assert np.array_equal(*found)
 
 
 def test_epochs_count_known_labels(job):
@@ -380,6 +400,19 @@ def test_molecules_without_any_label_are_named(own_set, finetune_params, caplog)
     ]
 
 
+def test_another_chemprop_trains_anew(job, finetune_params, tmp_path, monkeypatch):
+    command = tmp_path / "chemprop"
+    command.touch(0o755)
+    monkeypatch.setenv("MOLECLIP_CHEMPROP", str(command))
+    p = finetune_params(encoder="", baselines=["chemprop", "mean"])
+    files = []
+    for installed in (1, 2):
+        os.utime(command, (installed, installed))
+        files.append([finetune._files(dataclasses.replace(ONE, model=name), p, {})[0] for name in ("chemprop", "mean")])
+    assert files[0][0] != files[1][0]
+    assert files[0][1] == files[1][1]
+
+
 def test_a_constant_label_is_learnt_and_said(own_set, finetune_params, caplog):
     def to_constant(labels):
         labels[:, 0] = 7.5
@@ -399,7 +432,18 @@ def test_labels_with_units(tmp_path, finetune_params, caplog):
 
 
 @pytest.mark.parametrize(
-    "texts", ["12 %,3 %", "\u22655,ca. 4", "3.1mM,0.2mM", "4.2 \u00b1 0.1 kcal/mol,3 kcal/mol", "\u20ac5,\u20ac6"]
+    "texts",
+    [
+        "12.5 (2),3 (1)",
+        "12.5*,3*",
+        "10^-5,1.2x10-5",
+        "1 200,1 300",
+        "12 %,3 %",
+        "\u22655,ca. 4",
+        "3.1mM,0.2mM",
+        "4.2 \u00b1 0.1 kcal/mol,3 kcal/mol",
+        "\u20ac5,\u20ac6",
+    ],
 )
 def test_no_other_column_is_learnt_in_place_of_one_with_units(tmp_path, texts):
     first, second = texts.split(",")
@@ -407,6 +451,23 @@ def test_no_other_column_is_learnt_in_place_of_one_with_units(tmp_path, texts):
     with pytest.raises(ValueError, match=r"column 'yield' is not used as a label.* name the columns .* \('id'\?\)"):
         datasets.read_csv(tmp_path / "own.csv")
     assert datasets.read_csv(tmp_path / "own.csv", labels=["id"]).label_names == ("id",)
+
+
+def test_no_other_column_is_learnt_in_place_of_one_with_several_units(tmp_path):
+    texts = ["12 nM", "3 uM", "1 mM", "20 nM", "5 uM", "0.1 mM"]
+    (tmp_path / "own.csv").write_text("smiles,mw,ic50\n" + "".join(f"C,{n}.5,{text}\n" for n, text in enumerate(texts)))
+    with pytest.raises(ValueError, match="column 'ic50' is not used as a label: its fields, such as '12 nM'"):
+        datasets.read_csv(tmp_path / "own.csv")
+
+
+def test_what_is_a_label_is_said(tmp_path, caplog):
+    caplog.set_level("INFO", "moleclip")
+    (tmp_path / "own.csv").write_text(",smiles,y,note\n0,CCO,1.5,a\n1,CC,2.5,b\n")
+    assert datasets.read_csv(tmp_path / "own.csv").label_names == ("y",)
+    assert "own.csv: column '' has no name and is not used as a label" in caplog.text
+    assert "own.csv: labels are 'y'; not used: '', 'note'" in caplog.text
+    with pytest.raises(ValueError, match=r"own\.csv: label 'y' is named twice"):
+        datasets.read_csv(tmp_path / "own.csv", labels=["y", "y"])
 
 
 @pytest.mark.parametrize(

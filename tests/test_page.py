@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import get_args
 
 import pandas as pd
@@ -46,9 +47,24 @@ def test_each_data_set_has_its_own_panel_and_differences(tmp_path, monkeypatch):
     both.loc[(both["set"] == "other") & (both["encoder"] == "mean"), "test"] = 0.7
     monkeypatch.setattr(page, "read_jobs", lambda *_: (both, None, []))
     found = page.Page("10_draw_figures", draw_params(tmp_path)).differences()
-    assert found["difference"].to_dict() == {("made", "training mean"): 0.4, ("other", "training mean"): -0.2}
+    expected = {("made", "training mean"): 0.4, ("other", "training mean"): -0.2}
+    assert found["difference"].to_dict() == pytest.approx(expected)
     against = draw_params(tmp_path, reference="mean")
-    assert page.Page("10_draw_figures", against).differences()["difference"].tolist() == [-0.4, 0.2]
+    assert page.Page("10_draw_figures", against).differences()["difference"].tolist() == pytest.approx([-0.4, 0.2])
+
+
+def test_contrasts_can_be_drawn_again_when_the_runs_are_gone(tmp_path, monkeypatch):
+    options = {"figures": ["contrasts"], "contrasts": {"a pair": ["pretrained", "mean"]}, "missing": "fail"}
+    p = draw_params(tmp_path, **options)
+    with pytest.raises(FileNotFoundError, match="no finished finetuning job"):
+        page.Page("10_draw_figures", p).draw("contrasts")
+    kept = stats.by_split(SCORES.assign(set="made"))
+    Path(p.output).mkdir(exist_ok=True)
+    kept.to_csv(Path(p.output) / "scores.csv", index=False)
+    drawn = page.Page("10_draw_figures", p)
+    drawn.draw("contrasts")
+    assert pd.read_csv(Path(p.output) / "contrasts.csv")["percent"].tolist() == pytest.approx([100 * 4 / 9], rel=1e-4)
+    assert drawn.inputs == [Path(p.output) / "scores.csv"]
 
 
 def test_the_page_draws_every_figure_it_may_be_asked_for():

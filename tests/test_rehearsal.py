@@ -56,6 +56,27 @@ def test_a_study_has_all_its_models_once_and_one_on_each_other_set(root):
     assert fan_out.draw["output"] == "figures/rehearsal_paper/studies/ablations"
 
 
+def test_what_is_compared_on_plain_and_other_drawings_has_all_its_models_on_both(root):
+    fan_out = params.read_profile(rehearsal.write("paper"), "r_groups")[1]
+    models = {}
+    for job in params.jobs(fan_out, ""):
+        models.setdefault(job.overrides.get("drawing", "plain"), {}).setdefault(job.dataset, set()).add(job.model)
+    first = {drawing: max(sets, key=lambda name: len(sets[name])) for drawing, sets in models.items()}
+    assert first["r_groups"] == f"{first['plain']}_r"
+    assert {"pretrained", "imagemol"} == models["r_groups"][first["r_groups"]]
+    assert {"pretrained", "imagemol"} < models["plain"][first["plain"]]
+
+
+def test_a_map_is_of_small_towers_that_exist(root):
+    study = params.ROOT / "params" / "paper" / "study_maps.yaml"
+    text = "draw: {output: figures/studies/maps, figures: [maps], maps: {CLIP: ViT-B-16-quickgelu/openai}}\n"
+    study.write_text(text)
+    assert params.read_profile(rehearsal.write("paper"), "maps")[1].draw["maps"] == {"CLIP": "small/random"}
+    study.write_text(text.replace("openai", "opnai"))
+    with pytest.raises(params.ParameterError, match="has no weights 'opnai'; open_clip knows openai"):
+        rehearsal.write("paper")
+
+
 def test_the_cell_is_chosen_from_two(root):
     parameters, fan_out = params.read_profile(rehearsal.write("paper"))
     assert len(parameters["04_finetune_catalysis"].head_lr) == len(fan_out.models["imagemol"]["head_lr"]) == 2

@@ -54,11 +54,46 @@ def test_robustness_by_hand():
         ]
     )
     found = stats.robustness(table, "a", "b").set_index("quantity")
-    expected = {"gap, plain": [100, 0], "gap, R-groups": [100, 150], "loss, a": [50, 0], "loss, b": [50, 150]}
-    for quantity, values in expected.items():
-        assert found.loc[quantity, ["percent", "low", "high"]].tolist() == pytest.approx(list(stats.mean_ci(values)))
+    # Differences on the two splits, and the mean error that they are shares of.
+    expected = {
+        "gap, plain": ([1, 0], 1.5),
+        "gap, R-groups": ([1.5, 3], 1.75),
+        "loss, a": ([0.5, 0], 1.5),
+        "loss, b": ([1, 3], 2),
+    }
+    for quantity, (differences, mean) in expected.items():
+        shares = [100 * value / mean for value in differences]
+        assert found.loc[quantity, ["percent", "low", "high"]].tolist() == pytest.approx(list(stats.mean_ci(shares)))
     alone = stats.robustness(table[(table["encoder"] == "a") | (table["seed"] == 0)], "a", "b").set_index("quantity")
     assert alone["splits"].to_dict() == {"gap, plain": 1, "gap, R-groups": 1, "loss, a": 2, "loss, b": 1}
+
+
+def test_neither_of_two_models_gains_by_being_named_first():
+    """Means of shares, split by split, would find each 25 % worse than the other."""
+    errors = {"a": [1.0, 2.0], "b": [2.0, 1.0]}
+    rows = [(name, seed, value) for name, values in errors.items() for seed, value in enumerate(values)]
+    table = pd.DataFrame(rows, columns=["encoder", "seed", "test"])
+    table = table.assign(set="made", dataset="made", drawing="plain", metric="MAE", split="random", sd=0.0, runs=1)
+    found = stats.contrasts(table, {"a over b": ["a", "b"], "b over a": ["b", "a"]})
+    assert found["percent"].tolist() == [0.0, 0.0]
+    assert stats.robustness(table, "a", "b").set_index("quantity").loc["gap, plain", "percent"] == 0.0
+
+
+@pytest.mark.parametrize("values", [([1.0, 2.0, 4.0], [0.5, 1.9, 3.0]), ([1.0, 1.5], [3.0, 3.5, 5.5, 4.0])])
+def test_repeats_on_one_split_are_compared_as_scipy_does(values):
+    a, b = values
+    rows = [
+        {"encoder": name, "seed": 1, "test": np.mean(x), "sd": np.std(x, ddof=1), "runs": len(x)}
+        for name, x in (("a", a), ("b", b))
+    ]
+    table = pd.DataFrame(rows).assign(set="made", metric="MAE", split="scaffold")
+    found = stats.contrasts(table, {"a over b": ["a", "b"]}).iloc[0]
+    expected = scipy_stats.ttest_ind(b, a, equal_var=False)
+    interval = expected.confidence_interval()
+    shares = 100 * np.array([np.mean(b) - np.mean(a), interval.low, interval.high]) / np.mean(b)
+    assert found[["percent", "low", "high"]].tolist() == pytest.approx(list(shares))
+    assert found["p"] == pytest.approx(expected.pvalue)
+    assert (found["n"], found["over"]) == (min(len(a), len(b)), "repeats")
 
 
 def test_contrasts_by_hand():
@@ -69,7 +104,8 @@ def test_contrasts_by_hand():
         ("one_split", "ROC-AUC", "b"): {(1, 1): 0.8, (1, 2): 0.8},
         ("alone", "MAE", "a"): {(1, 1): 1.0},
     }
-    place = {"split": "random", "chosen": True}
+    place = {"dataset": "made", "drawing": "plain", "split": "random", "unit": "", "stage": "final", "chosen": True}
+    place |= {"val": 0.0, "head_lr": 1e-3, "augmentation": "none"}
     table = pd.DataFrame(
         [
             {"set": name, "metric": metric, "encoder": model, "seed": seed, "repeat": repeat, "test": value, **place}
@@ -78,13 +114,14 @@ def test_contrasts_by_hand():
         ]
     )
     worse = table.assign(chosen=False, test=99.0)  # cells that were not chosen
-    found = stats.contrasts(pd.concat([table, worse]), {"a over b": ["a", "b"]}).set_index("set")
+    scores = stats.by_split(pd.concat([table, worse]))
+    found = stats.contrasts(scores, {"a over b": ["a", "b"]}).set_index("set")
     assert list(found.index) == ["random_split", "one_split"]
     splits, repeats = found.loc["random_split"], found.loc["one_split"]
-    assert (splits["pairs"], splits["over"]) == (3, "splits")
+    assert (splits["n"], splits["over"]) == (3, "splits")
     assert splits[["percent", "low", "high"]].tolist() == pytest.approx(list(stats.mean_ci([50.0, 25.0, 0.0])))
     assert splits["p"] == pytest.approx(scipy_stats.ttest_1samp([50.0, 25.0, 0.0], 0).pvalue)
-    assert (repeats["pairs"], repeats["over"]) == (2, "repeats")
+    assert (repeats["n"], repeats["over"]) == (2, "repeats")
     assert repeats["percent"] == pytest.approx(6.25)
 
 

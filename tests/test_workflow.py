@@ -1,6 +1,7 @@
 """The workflow: what reruns after which change, and how it fails and goes on."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,24 @@ def test_an_encoder_that_nothing_writes_is_refused(project):
     assert done.returncode != 0
     message = "no notebook writes 'runs/demo/encodr'; did you mean 'runs/demo/encoder'?"
     assert message in done.stderr + done.stdout
+
+
+def test_a_pretraining_follows_the_one_that_it_starts_from(project):
+    """As the paper's control: on molecules of the one kind after those of the other."""
+    shutil.rmtree(project.folder / "runs" / "demo" / "encoder")
+    study = project.folder / "params" / "demo" / "study_second.yaml"
+    text = "pretrain: {again: {encoder: runs/demo/encoder, labels: nci_5k}, alone: {labels: nci_5k}}\n"
+    text += "draw: {output: figures/demo/second, figures: [gallery], maps: {}}\n"
+    study.write_text(text)
+    options = ("--config", "profile=demo", "study=second")
+    again, alone = (
+        project.planned(f"runs/demo/second/encoders/{name}/03_pretrain.json", *options) for name in ("again", "alone")
+    )
+    assert (again, alone) == (["pretrain", "pretrain_another"], ["pretrain_another"])
+    for wrong in (text.replace("runs/demo/encoder", "runs/demo/encodr"), text.replace("{}", "{a: runs/demo/encodr}")):
+        study.write_text(wrong)
+        done = project.snakemake("--dry-run", *options)
+        assert "no notebook writes 'runs/demo/encodr'; did you mean 'runs/demo/encoder'?" in done.stderr + done.stdout
 
 
 def test_a_finetuned_encoder_that_nothing_writes_is_refused(project):
