@@ -139,8 +139,8 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
     path = notebooks.run(notebook, tmp_path / "out.ipynb", None, {"runs": str(tmp_path), "output": str(figure)})
     assert len(outputs(path, "image/png")) == 2
     gaps = pd.read_csv(figure / "r_groups.csv").set_index("quantity")
-    assert gaps.loc["gap, plain", "percent"] == pytest.approx((50 + 25) / 2)
-    assert gaps.loc["loss, pretrained", "percent"] == pytest.approx((20 + 10) / 2)
+    assert gaps.loc["gap, plain", "percent"] == pytest.approx(100 * 0.5 / 1.5, rel=1e-5)  # of the mean error
+    assert gaps.loc["loss, pretrained", "percent"] == pytest.approx(100 * 0.2 / 1.5, rel=1e-5)
     assert (figure / "r_groups.png").is_file()
     few = [f"{tmp_path}/finetune/made_plain/{encoder}/split_1" for encoder in ("pretrained", "random")]
     notebooks.run(notebook, path, None, {"runs": str(tmp_path), "output": str(figure), "jobs": few})
