@@ -52,10 +52,14 @@ class Run:
         DataFrame
             file, kB, sha256 (first 12 digits) of each output.
         """
-        files = [Path(path) for path in outputs]
+        files, place = [Path(path) for path in outputs], Path(folder) / f"{self.notebook}.json"
         record = {**collect(self.notebook, self.parameters, inputs), **facts}
         record["outputs"] = {params.relative(path): sha256(path) for path in files}
-        write_json(Path(folder) / f"{self.notebook}.json", record)
+        earlier = json.loads(place.read_text()) if place.is_file() else {}
+        # What was read may have been written by the run whose record this one takes the place of.
+        before = [_writer(earlier, file, digest) for file, digest in record["inputs"].items()]
+        record |= {"before": found} if (found := next(filter(None, before), None)) else {}
+        write_json(place, record)
         return pd.DataFrame(
             {
                 "file": list(record["outputs"]),
@@ -110,14 +114,21 @@ def lineage(files: Iterable[str | Path]) -> dict[str, Any]:
     while queue:
         file = queue.pop(0)
         for path in sorted(file.parent.glob("[0-9][0-9]_*.json")):
-            record = json.loads(path.read_text())
-            written = record.get("outputs", {}).get(params.relative(file))
-            if params.relative(path) not in found and file.is_file() and written == sha256(file):
+            if params.relative(path) in found or not file.is_file():
+                continue
+            if record := _writer(json.loads(path.read_text()), params.relative(file), sha256(file)):
                 keys = ("notebook", "commit", "dirty", "parameters", "inputs")
                 found[params.relative(path)] = {key: record[key] for key in keys}
                 if not params.relative(path).startswith("figures/"):
                     queue += [params.ROOT / source for source in record["inputs"]]
     return found
+
+
+def _writer(record: dict[str, Any], file: str, digest: str) -> dict[str, Any]:
+    """Record of the run that wrote a file: this one or one before it; empty if it is none of them."""
+    while record and record.get("outputs", {}).get(file) != digest:
+        record = record.get("before", {})
+    return record
 
 
 def git_state() -> dict[str, Any]:

@@ -86,6 +86,21 @@ def test_the_way_back_ends_at_what_is_kept_with_the_code(tmp_path, monkeypatch, 
     assert sorted(run["notebook"][:2] for run in provenance.lineage([table]).values()) == expected
 
 
+def test_a_run_that_reads_what_the_one_before_wrote_does_not_hide_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    source, table, figure = (tmp_path / name for name in ("runs.csv", "figures/scores.csv", "figures/contrasts.csv"))
+    table.parent.mkdir()
+    for file in (source, table, figure):
+        file.write_text(file.name)
+    run = provenance.Run("09_check_claims", params.check("09_check_claims", {"output": "o", "seed": 0}))
+    run.finish(table.parent, [table, figure], [source])
+    for text in ("drawn again", "and again"):
+        figure.write_text(text)
+        run.finish(table.parent, [figure], [table])
+        (wrote_table,), (wrote_figure,) = (provenance.lineage([file]).values() for file in (table, figure))
+        assert (list(wrote_table["inputs"]), list(wrote_figure["inputs"])) == (["runs.csv"], ["figures/scores.csv"])
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     file = tmp_path / "table.parquet"
     provenance.write_parquet(file, pd.DataFrame({"a": [1]}))
