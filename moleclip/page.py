@@ -100,10 +100,15 @@ class Page:
         """The finetuning jobs that count, read and checked once."""
         return read_jobs(f"{self.p.runs}/finetune", self.p.jobs)
 
+    @functools.cached_property
+    def by_split(self) -> pd.DataFrame:
+        """Score of each model on each split, of the jobs that count."""
+        return stats.by_split(self.jobs[0])
+
     def scores(self) -> pd.DataFrame:
         """Score of each model on each split, with its optimism; empty if there are no jobs."""
         try:
-            return stats.by_split(self.jobs[0])
+            return self.by_split
         except FileNotFoundError as error:
             print(f"skipped: {error}")
             return pd.DataFrame()
@@ -150,15 +155,14 @@ class Page:
         return figures.loss_curves(pd.read_json(file, lines=True)), [file]
 
     def _scores(self) -> tuple[Figure, list[Path]]:
-        table, _, files = self.jobs
-        by_split = stats.by_split(table)
-        self._table("scores", by_split)
-        return figures.caption(figures.scores(by_split), self.p.caption), files
+        files = self.jobs[2]
+        self._table("scores", self.by_split)
+        return figures.caption(figures.scores(self.by_split), self.p.caption), files
 
     def _contrasts(self) -> tuple[Figure, list[Path]]:
         kept = Path(self.p.output) / "scores.csv"
         try:
-            table, files = stats.by_split(self.jobs[0]), self.jobs[2]
+            table, files = self.by_split, self.jobs[2]
         except FileNotFoundError:  # the runs may be gone, and their scores left
             if not kept.is_file():
                 raise

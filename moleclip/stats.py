@@ -207,20 +207,29 @@ def contrasts(table: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.Dat
             a, b = by_model[model].align(by_model[other], join="inner", axis=0)
             if a.empty:
                 continue
-            several = len(a) > 1
-            found = paired(list(sign * a["test"]), list(sign * b["test"])) if several else _welch(a, b, sign)
-            share = 100 * np.array(found[:3]) / b["test"].mean()
+            if len(a) > 1:
+                found = paired(list(sign * a["test"]), list(sign * b["test"]))
+                counted = {"n": len(a), "over": "splits"}
+            else:
+                found = _welch(a.iloc[0], b.iloc[0], sign)
+                counted = {"n": min(a["runs"].iloc[0], b["runs"].iloc[0]), "over": "repeats"}
             place = {"set": name, "metric": part["metric"].iloc[0], "split": part["split"].iloc[0]}
-            interval = dict(zip(("percent", "low", "high"), share, strict=True)) | {"p": found.p}
-            counted = (len(a), "splits") if several else (min(a["runs"].iloc[0], b["runs"].iloc[0]), "repeats")
-            counted_as = dict(zip(("n", "over"), counted, strict=True))
-            rows.append({**place, "contrast": contrast, "model": model, "other": other, **interval, **counted_as})
+            interval = _in_percent(found, b["test"].mean()) | {"p": found.p}
+            rows.append({**place, "contrast": contrast, "model": model, "other": other, **interval, **counted})
     return pd.DataFrame(rows)
 
 
-def _welch(a: pd.DataFrame, b: pd.DataFrame, sign: int) -> Paired:
-    """Difference of the repeats of two models on one split, which are no pairs: by Welch's t-test."""
-    (test_a, sd_a, n_a), (test_b, sd_b, n_b) = (x[["test", "sd", "runs"]].iloc[0] for x in (a, b))
+def _in_percent(found: Interval | Paired, whole: float) -> dict[str, float]:
+    """Difference and the ends of its interval, in percent of the score that it is a share of."""
+    return dict(zip(("percent", "low", "high"), 100 * np.array(found[:3]) / whole, strict=True))
+
+
+def _welch(a: "pd.Series[Any]", b: "pd.Series[Any]", sign: int) -> Paired:
+    """Difference of the repeats of two models on one split, which are no pairs: by Welch's t-test.
+
+    SciPy gives its p of means and spreads, but not its interval.
+    """
+    (test_a, sd_a, n_a), (test_b, sd_b, n_b) = (x[["test", "sd", "runs"]] for x in (a, b))
     difference = sign * (test_a - test_b)
     if min(n_a, n_b) < 2:
         return Paired(float(difference), np.nan, np.nan, np.nan)
@@ -281,9 +290,8 @@ def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
             both = wide[[a, b]].dropna()
             if len(both):
                 # Of the mean error, as the paper's are; see `contrasts`.
-                percent = 100 * np.array(mean_ci(list(both[a] - both[b]))) / both[b].mean()
-                interval = dict(zip(("percent", "low", "high"), percent, strict=True)) | {"splits": len(both)}
-                rows.append({"dataset": dataset, "quantity": quantity, **interval})
+                interval = _in_percent(mean_ci(list(both[a] - both[b])), both[b].mean())
+                rows.append({"dataset": dataset, "quantity": quantity, **interval, "splits": len(both)})
     return pd.DataFrame(rows)
 
 

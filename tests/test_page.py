@@ -53,7 +53,7 @@ def test_each_data_set_has_its_own_panel_and_differences(tmp_path, monkeypatch):
     assert page.Page("10_draw_figures", against).differences()["difference"].tolist() == pytest.approx([-0.4, 0.2])
 
 
-def test_contrasts_can_be_drawn_again_when_the_runs_are_gone(tmp_path, monkeypatch):
+def test_contrasts_can_be_drawn_again_when_the_runs_are_gone(tmp_path):
     options = {"figures": ["contrasts"], "contrasts": {"a pair": ["pretrained", "mean"]}, "missing": "fail"}
     p = draw_params(tmp_path, **options)
     with pytest.raises(FileNotFoundError, match="no finished finetuning job"):
