@@ -40,7 +40,7 @@ study: run ## a study of a profile (NAME=baseline; PROFILE=paper, or demo if the
 
 rehearse: PROFILE = paper
 rehearse: .venv/installed ## a profile's walk and studies, cut to a few steps (PROFILE=paper; 25 minutes at most)
-	$(BIN)/python -m moleclip.rehearsal $(PROFILE)
+	$(BIN)/python -m moleclip.workflow.smoke_test $(PROFILE)
 	@for study in "" $(patsubst params/$(PROFILE)/study_%.yaml,%,$(wildcard params/$(PROFILE)/study_*.yaml)); do \
 		$(MAKE) --no-print-directory run PROFILE=rehearsal_$(PROFILE) STUDY=$$study \
 			ARGS="$(ARGS) --set-threads pretrain_another=1 pretrain_domain=1" || exit; \
@@ -48,7 +48,7 @@ rehearse: .venv/installed ## a profile's walk and studies, cut to a few steps (P
 
 cost: PROFILE = paper
 cost: .venv/installed ## jobs, images and rough GPU hours of a profile and its studies (PROFILE=paper)
-	$(BIN)/python -m moleclip.cost $(PROFILE)
+	$(BIN)/python -m moleclip.workflow.cost $(PROFILE)
 
 page: ARGS = --forcerun draw
 page: run ## draw the page of a profile or a study again, from its runs (PROFILE=demo, STUDY=...)
@@ -59,11 +59,11 @@ figures: ARGS = --forcerun draw check_claims
 figures: whole run ## the paper's figures, tables and claims, from its released runs and ours (2 minutes; DIRTY=1: at any rate)
 
 report: .venv/installed ## one static site of a profile's executed notebooks, all figures and the ledger (PROFILE=demo)
-	$(BIN)/python -m moleclip.report $(PROFILE)
+	$(BIN)/python -m moleclip.workflow.report $(PROFILE)
 
 # What is committed is not drawn over from code that is not, unless asked.
 whole: .venv/installed
-	@[ -n "$(DIRTY)" ] || $(BIN)/python -m moleclip.provenance
+	@[ -n "$(DIRTY)" ] || $(BIN)/python -m moleclip.workflow.provenance
 
 dag: .venv/installed ## what `make run` would do, and why
 	$(BIN)/snakemake --config profile=$(PROFILE) --nolock --dry-run
@@ -88,7 +88,7 @@ check: .venv/installed ## format, lint, types, notebooks, lock
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
-	$(BIN)/python -m moleclip.notebooks lint
+	$(BIN)/python -m moleclip.workflow.notebooks lint
 	$(BIN)/python tests/check_lock.py
 
 format: .venv/installed ## put code and notebooks in shape

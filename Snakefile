@@ -13,7 +13,9 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from moleclip import own, params
+from moleclip.io import errors
+from moleclip.paper import own
+from moleclip.workflow import params
 
 PROFILE = config.get("profile", "demo")
 STUDY = config.get("study")
@@ -29,7 +31,7 @@ RUNS = f"runs/{PROFILE}"
 OWN = f"{RUNS}/{STUDY}" if STUDY else RUNS  # of this fan-out
 JOB = f"{OWN}/finetune/{{dataset}}/{{model}}/split_{{seed}}"
 RUN = (
-    "OMP_NUM_THREADS={threads} {sys.executable} -m moleclip.notebooks run {input.notebook} {output.notebook}"
+    "OMP_NUM_THREADS={threads} {sys.executable} -m moleclip.workflow.notebooks run {input.notebook} {output.notebook}"
     " --file {input.parameters}"
 )
 OVERRIDES = " --yaml {params.overrides:q}"
@@ -44,12 +46,13 @@ def modules(source):
     while queue:
         imports = [node for node in ast.walk(ast.parse(queue.pop())) if isinstance(node, ast.ImportFrom)]
         names = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
-        names = {name.split(".")[1] for name in names if name.startswith("moleclip.")}
-        # What is no file is a class, which the package itself passes on.
-        names = {name if Path(f"moleclip/{name}.py").is_file() else "__init__" for name in names} - {"params"} - found
-        found |= names
-        queue += [Path(f"moleclip/{name}.py").read_text() for name in names]
-    return [f"moleclip/{name}.py" for name in sorted(found)]
+        paths = {Path(*name.split(".")) for name in names if name.startswith("moleclip.")}
+        # What is no file is a name in one, or in the package itself.
+        files = {path.with_suffix(".py") for path in paths} | {path.parent.with_suffix(".py") for path in paths}
+        files = {str(file) for file in files if file.is_file()} - {"moleclip/workflow/params.py"} - found
+        found |= files
+        queue += [Path(file).read_text() for file in files]
+    return sorted(found)
 
 
 def code(notebook):
@@ -95,7 +98,7 @@ try:  # refuse a bad fan-out before anything runs
     named += [read(PRETRAIN, **values).encoder for values in PRETRAINED.values()]
     for source in [*named, *MAPPED]:
         if source.startswith(f"{RUNS}/") and source not in ENCODERS:
-            raise params.ParameterError(f"no notebook writes {source!r}{params.nearest(source, list(ENCODERS))}")
+            raise params.ParameterError(f"no notebook writes {source!r}{errors.nearest(source, list(ENCODERS))}")
 except params.ParameterError as error:
     raise WorkflowError(f"params/{PROFILE}/{params.fan_out_file(STUDY)}, {error}")
 
@@ -290,7 +293,7 @@ def explored(_):
     chosen = PARAMETERS[EXPLORE]
     model = [path for path in FINETUNED if path.startswith(f"{chosen.model}/")]
     if chosen.model.startswith(f"{RUNS}/") and not model:
-        known = params.nearest(chosen.model, [job.overrides["output"] for job in JOBS])
+        known = errors.nearest(chosen.model, [job.overrides["output"] for job in JOBS])
         raise WorkflowError(f"{params.parameter_file(EXPLORE)}: no notebook writes {chosen.model!r}{known}")
     return {"encoders": [ENCODERS[name] for name in chosen.encoders.values() if name in ENCODERS], "model": model}
 

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from common import report
 
-from moleclip import batches, chunks, datasets, depict, encoder
+from moleclip import datasets, drawing, encoder
+from moleclip.io import chunks
+from moleclip.views import GroupedBatches, Views, loader
 
 SETS = ("nci_5k", "moses")
 
@@ -17,14 +19,14 @@ def measure(name: str, count: int, workers: int, level: str) -> dict[str, object
     readable = datasets.clean(datasets.Dataset(name, datasets.load(name).smiles[:count], np.empty((count, 0))))[0]
     smiles = list(readable["smiles"])
     started = time.perf_counter()
-    molecules = chunks.run(depict.prepare_all, smiles, workers=workers, size=max(1, len(smiles) // 4))
+    molecules = chunks.run(drawing.prepare_all, smiles, workers=workers, size=max(1, len(smiles) // 4))
     laid_out = time.perf_counter() - started
-    views = batches.Views(molecules["molecule"], np.arange(len(smiles)), level, seed=0)
-    sampler = batches.GroupedBatches(np.zeros(len(smiles), np.int64), 64, 32, seed=0)
+    views = Views(molecules["molecule"], np.arange(len(smiles)), level, seed=0)
+    sampler = GroupedBatches(np.zeros(len(smiles), np.int64), 64, 32, seed=0)
     image_encoder = encoder.load("small/random")
     started, drawn = time.perf_counter(), 0
     with torch.no_grad():
-        for plain, randomised, _ in batches.loader(views, sampler, workers):
+        for plain, randomised, _ in loader(views, sampler, workers):
             image_encoder.preprocess(torch.cat([plain, randomised]))
             drawn += len(plain)
     seconds = time.perf_counter() - started

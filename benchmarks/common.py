@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from moleclip import provenance
+from moleclip.io import files
+from moleclip.workflow import provenance
 
 RESULTS = Path(__file__).parent / "results"
 STARTED = provenance.git_state()  # a long measurement is of the code it started with
@@ -21,7 +22,7 @@ def report(name: str, rows: list[dict[str, Any]], **facts: Any) -> None:
     for key, value in facts.items():
         print(f"{key}: {value}")
     content = {"benchmark": name, "machine": machine(), **STARTED, **facts, "rows": rows}
-    provenance.write_json(RESULTS / f"{name}.json", content)
+    files.write_json(RESULTS / f"{name}.json", content)
 
 
 def machine() -> dict[str, Any]:

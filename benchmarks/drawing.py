@@ -15,12 +15,12 @@ from common import report
 from rdkit import Chem, rdBase
 from rdkit.Chem.Draw import rdMolDraw2D
 
-from moleclip import datasets, depict
+from moleclip import datasets, drawing
 
 SETS = ("nci_5k", "moses", "chembl_25_subset")
 
 
-def authors(smiles: str, style: depict.Style) -> np.ndarray:
+def authors(smiles: str, style: drawing.Style) -> np.ndarray:
     """SMILES -> SVG -> PNG -> pixels."""
     mol = rdMolDraw2D.PrepareMolForDrawing(Chem.MolFromSmiles(smiles))
     canvas = rdMolDraw2D.MolDraw2DSVG(224, 224)
@@ -31,7 +31,7 @@ def authors(smiles: str, style: depict.Style) -> np.ndarray:
         style.rotation,
     )
     if style.font:
-        options.fontFile = depict.font_path(style.font)
+        options.fontFile = drawing.font_path(style.font)
         options.minFontSize = options.maxFontSize = style.font_size
         options.fixedBondLength = style.bond_length
     canvas.DrawMolecule(mol)
@@ -54,29 +54,29 @@ def measure(name: str, count: int) -> dict[str, object]:
     times = []
     for text in smiles:
         try:
-            stored = depict.prepare_all([text])["molecule"][0].as_py()
-            depict.draw(text)
+            stored = drawing.prepare_all([text])["molecule"][0].as_py()
+            drawing.draw(text)
         except ValueError:
             continue
         if stored is None:
             continue
-        styles = (depict.PLAIN, depict.random_style(rng))
+        styles = (drawing.PLAIN, drawing.random_style(rng))
 
-        def from_smiles(text: str = text, styles: tuple[depict.Style, ...] = styles) -> None:
-            prepared = depict.prepare(text)
+        def from_smiles(text: str = text, styles: tuple[drawing.Style, ...] = styles) -> None:
+            prepared = drawing.prepare(text)
             for style in styles:
-                depict.draw(prepared, style)
+                drawing.draw(prepared, style)
 
-        def from_store(stored: bytes = stored, styles: tuple[depict.Style, ...] = styles) -> None:
-            prepared = depict.from_store(stored)
+        def from_store(stored: bytes = stored, styles: tuple[drawing.Style, ...] = styles) -> None:
+            prepared = drawing.from_store(stored)
             for style in styles:
-                depict.draw(prepared, style)
+                drawing.draw(prepared, style)
 
         theirs = seconds(lambda text=text, styles=styles: [authors(text, style) for style in styles])
-        prepared = depict.prepare(text)
+        prepared = drawing.prepare(text)
         parts = (
-            lambda stored=stored: depict.from_store(stored),
-            lambda prepared=prepared, styles=styles: [depict.svg(prepared, style) for style in styles],
+            lambda stored=stored: drawing.from_store(stored),
+            lambda prepared=prepared, styles=styles: [drawing.svg(prepared, style) for style in styles],
         )
         times.append((theirs, seconds(from_smiles), seconds(from_store), *map(seconds, parts)))
         if len(times) == count:

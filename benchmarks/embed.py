@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from common import report
 
-from moleclip import MoleCLIPFeaturizer, datasets, depict, encoder, inputs
+from moleclip import MoleCLIPFeaturizer, datasets, drawing, encoder
+from moleclip.apply import readers
 
 COLD = 1000
 _COLD_START = """
@@ -33,7 +34,7 @@ def measure(tower: str, smiles: list[str], jobs: int, batch_size: int) -> dict[s
     featurizer.transform(smiles)
     whole = time.perf_counter() - started
     started = time.perf_counter()
-    images, _ = inputs.draw_all(smiles, [depict.PLAIN], featurizer._load().preprocess.size)
+    images, _ = readers.draw_all(smiles, [drawing.PLAIN], featurizer._load().preprocess.size)
     drawn = time.perf_counter() - started
     bare = forward(featurizer._load(), images[:, 0], batch_size)
     return {

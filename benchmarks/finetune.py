@@ -15,7 +15,8 @@ from common import report
 from torch import nn
 from train_step import matmul_peak, wait
 
-from moleclip import encoder, finetune, params
+from moleclip import config, encoder, finetune
+from moleclip.workflow import params
 
 MOLECULES = 90
 
@@ -57,7 +58,7 @@ def measure(tower: str, epochs: int, precision: str, batch_size: int, repeats: i
     }
 
 
-def bare(tower: str, images: np.ndarray, p: params.Finetune, epochs: int) -> float:
+def bare(tower: str, images: np.ndarray, p: config.Finetune, epochs: int) -> float:
     """Seconds of the forward and backward passes of some epochs."""
     here = encoder.device()
     image_encoder = encoder.load(f"{tower}/random")

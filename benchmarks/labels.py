@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common import report
 
-from moleclip import cluster, datasets
+from moleclip import clustering, datasets
 
 SWEEP = [3, 5, 7, 10, 20, 30, 50, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000]
 
@@ -31,10 +31,10 @@ def main() -> None:
     resumed = arguments.cache.exists() and any(arguments.cache.iterdir())
     smiles = datasets.load(arguments.set).smiles[: arguments.molecules]
     started = time.perf_counter()
-    keys = cluster.maccs(smiles, arguments.cache, arguments.workers)
+    keys = clustering.maccs(smiles, arguments.cache, arguments.workers)
     rows: list[dict[str, object]] = [{"step": "MACCS keys", "seconds": time.perf_counter() - started}]
     del smiles
-    curve, _ = cluster.sweep(keys, SWEEP if arguments.sweep else [300, 3000], 0, arguments.cache)
+    curve, _ = clustering.sweep(keys, SWEEP if arguments.sweep else [300, 3000], 0, arguments.cache)
     rows += [
         {"step": f"k-means, K = {row.k}", "seconds": row.seconds, "inertia": row.inertia} for row in curve.itertuples()
     ]
@@ -47,7 +47,7 @@ def main() -> None:
         molecules=len(keys),
         workers=arguments.workers,
         bytes_per_molecule=keys.shape[1],
-        knee=cluster.knee(curve) if arguments.sweep else None,
+        knee=clustering.knee(curve) if arguments.sweep else None,
         peak_memory_gb={"this process": here, "largest worker": child},
         resumed=resumed,
     )

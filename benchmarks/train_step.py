@@ -20,8 +20,10 @@ from accelerate import Accelerator
 from common import report
 from torch.utils.flop_counter import FlopCounterMode
 
-from moleclip import batches, datasets, depict, encoder, objective, params
-from moleclip.chunks import run as in_chunks
+from moleclip import datasets, drawing, encoder, losses
+from moleclip.io.chunks import run as in_chunks
+from moleclip.views import GroupedBatches, Views, loader
+from moleclip.workflow import params
 
 PAPER_IMAGES = 1_870_421 * 2 * 4
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -69,16 +71,16 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     image_encoder = encoder.load(f"{case['tower']}/random")
     per_image, size = flops(image_encoder), image_encoder.preprocess.size
     image_encoder.to(device)
-    goal = objective.Objective(image_encoder.tower.embed_dim, {300: 300, 3000: 3000}, 15.0, True).to(device)
+    goal = losses.Objective(image_encoder.tower.embed_dim, {300: 300, 3000: 3000}, 15.0, True).to(device)
     p = params.read("03_pretrain", None, precision=case["precision"])
-    adam = objective.optimizer(image_encoder, goal, p)
+    adam = losses.optimizer(image_encoder, goal, p)
     if case["compiled"]:
         image_encoder.visual = torch.compile(image_encoder.visual)
     model, adam = accelerator.prepare(image_encoder, adam)
     classes = torch.randint(0, 300, (pairs, 2), device=device)
 
     def step(images: torch.Tensor) -> None:
-        objective.backward(model, goal, images, classes, accelerator, case["chunk"])
+        losses.backward(model, goal, images, classes, accelerator, case["chunk"])
         adam.step()
         adam.zero_grad()
 
@@ -108,12 +110,12 @@ def with_data(
 ) -> tuple[float, float]:
     """Time of a step with images drawn on the fly, and the share of it spent waiting for them."""
     smiles = list(datasets.clean(datasets.load("nci_5k"))[0]["smiles"])
-    molecules = in_chunks(depict.prepare_all, smiles)["molecule"]
-    views = batches.Views(molecules, np.arange(len(smiles)), "default", seed=0, size=size)
-    sampler = batches.GroupedBatches(np.zeros(len(smiles), np.int64), case["pairs"], case["pairs"], seed=0)
+    molecules = in_chunks(drawing.prepare_all, smiles)["molecule"]
+    views = Views(molecules, np.arange(len(smiles)), "default", seed=0, size=size)
+    sampler = GroupedBatches(np.zeros(len(smiles), np.int64), case["pairs"], case["pairs"], seed=0)
     waited = 0.0
     started = last = time.perf_counter()
-    for number, (plain, randomised, _) in enumerate(batches.loader(views, sampler, case["workers"])):
+    for number, (plain, randomised, _) in enumerate(loader(views, sampler, case["workers"])):
         if number == 1:  # the first step warms up
             started, waited = time.perf_counter(), 0.0
         else:

@@ -9,7 +9,7 @@ __all__ = ["MoleCLIPFeaturizer", "MoleCLIPPredictor"]
 def __getattr__(name: str) -> Any:
     # Not imported before it is asked for: the towers take seconds.
     if name in __all__:
-        from moleclip import featurizer
+        from moleclip.apply import featurizer
 
         return getattr(featurizer, name)
     raise AttributeError(f"module 'moleclip' has no attribute {name!r}")

@@ -7,14 +7,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rdkit.Chem import Descriptors, rdFingerprintGenerator
 from sklearn import ensemble
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -22,42 +20,19 @@ from sklearn.metrics import log_loss, mean_absolute_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from moleclip import datasets, params
+from moleclip import config, molecules
 from moleclip.datasets import Task
 from moleclip.splits import Split
 
 TREES = 500
-SEEDED = (*params.FORESTS, "chemprop")
+SEEDED = (*config.FORESTS, "chemprop")
 # Of the linear head, from strong to weak.
 PENALTIES = 10.0 ** np.arange(5, -4, -1)
 
 
-class Features:
-    """Fingerprints and descriptors of molecules, each computed when first asked for."""
-
-    def __init__(self, smiles: Sequence[str]) -> None:
-        self.smiles = list(smiles)
-
-    @cached_property
-    def morgan(self) -> NDArray[np.float32]:
-        """Morgan fingerprints of 0 and 1, float32 [N, 2048]: the paper's baseline; ECFP4, as the radius is 2."""
-        generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-        found = [generator.GetFingerprintAsNumPy(datasets.parse(text)) for text in self.smiles]
-        return np.stack(found).astype(np.float32)
-
-    @cached_property
-    def descriptors(self) -> NDArray[np.float32]:
-        """All of `rdkit.Chem.Descriptors`, float32 [N, D]; NaN where one is not defined or not finite."""
-        molecules = map(datasets.parse, self.smiles)
-        rows = [list(Descriptors.CalcMolDescriptors(molecule, missingVal=np.nan).values()) for molecule in molecules]
-        values = np.array(rows, np.float64)
-        values[~(np.abs(values) < np.finfo(np.float32).max)] = np.nan
-        return values.astype(np.float32)
-
-
 def predict(
     name: str,
-    features: Features,
+    features: molecules.Features,
     labels: NDArray[np.float64],
     train: NDArray[np.int64],
     task: Task,

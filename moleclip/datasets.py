@@ -16,15 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from rdkit import Chem, RDConfig, rdBase
 
-from moleclip import chunks, sources
+from moleclip import molecules as molecule_limits
+from moleclip.io import chunks, downloads, errors, seeds
 
 log = logging.getLogger(__name__)
 
 Task = Literal["regression", "classification", "pretraining"]
-
-# Beyond these, nothing in a drawing of 224 pixels can be told apart, and RDKit may take minutes.
-MAX_LENGTH = 5_000  # characters of a SMILES string
-MAX_ATOMS = 1_000
 
 # Columns of the tables of molecules and of predictions, which no label can be called.
 _MOLECULES = ("row", "smiles", "canonical_smiles", "heavy_atoms", "duplicate_of", "part")
@@ -200,7 +197,7 @@ def registry() -> pd.DataFrame:
     for name in names():
         reference = _CORPORA.get(name, f"rdkit {rdBase.rdkitVersion}")
         known = {**defaults, "reference": reference, **_PAPER.get(name, _SERIES if name == "chembl2321810" else {})}
-        file = sources.FILES.get(name, sources.File("", "", None, None, "BSD-3-Clause", _SHIPPED.get(name, "")))
+        file = downloads.FILES.get(name, downloads.File("", "", None, None, "BSD-3-Clause", _SHIPPED.get(name, "")))
         rows.append(
             {
                 "set": name,
@@ -219,16 +216,16 @@ def registry() -> pd.DataFrame:
 
 def _load_paper(name: str) -> Dataset:
     """Read a CSV file of the authors' repository, by position: headers vary, labels stand in one field."""
-    table = pd.read_csv(sources.fetch(name), dtype=str)
+    table = pd.read_csv(downloads.fetch(name), dtype=str)
     labels = np.array([text.split() for text in table.iloc[:, 2]], np.float64)
     return Dataset(name, tuple(table.iloc[:, 1]), labels, **_PAPER[name])
 
 
 def _corpus_files(name: str, sha256: str | None = None) -> list[Path]:
     """Files of a corpus; MOSES is one file of a mirror, or three of a package in the same order."""
-    if name == "moses" and not sources.mirrored(name):
-        return [sources.fetch(f"moses/{part}") for part in ("train", "test", "test_scaffolds")]
-    return [sources.fetch(name, sha256)]
+    if name == "moses" and not downloads.mirrored(name):
+        return [downloads.fetch(f"moses/{part}") for part in ("train", "test", "test_scaffolds")]
+    return [downloads.fetch(name, sha256)]
 
 
 def _read_smiles(path: Path) -> Iterator[str]:
@@ -243,10 +240,10 @@ def _read_smiles(path: Path) -> Iterator[str]:
             for number, line in enumerate(file, 2):
                 fields = line.split()
                 if len(fields) != width:
-                    raise sources.DataError(f"{path}, line {number}: has {len(fields)} fields, expected {width}")
+                    raise errors.DataError(f"{path}, line {number}: has {len(fields)} fields, expected {width}")
                 yield fields[position]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise sources.DataError(f"{path}: cannot be read to its end ({error}); delete it and fetch it again") from None
+        raise errors.DataError(f"{path}: cannot be read to its end ({error}); delete it and fetch it again") from None
 
 
 def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | None = None) -> Dataset:
@@ -403,53 +400,6 @@ def _shipped(folder: str, path: str) -> Path:
     return file
 
 
-def parse(smiles: str) -> Chem.Mol:
-    """Parse a SMILES string.
-
-    Raises
-    ------
-    ValueError
-        Nothing can be drawn from it; the message is RDKit's reason.
-
-    Examples
-    --------
-    >>> parse("CCO").GetNumAtoms()
-    3
-    >>> parse("F[Si](F)(F)(F)(F)F")
-    Traceback (most recent call last):
-    ValueError: Explicit valence for atom # 1 Si, 6, is greater than permitted
-    """
-    text = smiles.strip()
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("has a blank, or another character that no SMILES string has")
-    if len(text) > MAX_LENGTH:
-        raise ValueError(f"{len(text)} characters: at most {MAX_LENGTH} are read")
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(text)
-        if molecule is None:
-            unsanitized = Chem.MolFromSmiles(text, sanitize=False)
-            problems = Chem.DetectChemistryProblems(unsanitized) if unsanitized else []
-            raise ValueError(problems[0].Message() if problems else "not a SMILES string")
-    return check_size(molecule)
-
-
-def check_size(molecule: Chem.Mol) -> Chem.Mol:
-    """Pass a molecule that can be drawn; ValueError for one without atoms or with more than `MAX_ATOMS`."""
-    atoms = molecule.GetNumAtoms()
-    if not 0 < atoms <= MAX_ATOMS:
-        raise ValueError(f"{atoms} atoms: at most {MAX_ATOMS} can be told apart" if atoms else "no atoms")
-    return molecule
-
-
-def sample(size: int, count: int | None, seed: int) -> NDArray[np.int64]:
-    """Draw `count` of `size` rows at random, in ascending order; all of them for None, or if there are no more.
-
-    >>> sample(3, None, seed=0)
-    array([0, 1, 2])
-    """
-    return np.sort(np.random.default_rng(seed).permutation(size)[:count])
-
-
 def readable(dataset: Dataset, limit: int | None, seed: int) -> pd.DataFrame:
     """Take the molecules that can be read, of all or of a sample, and warn of each that is left out.
 
@@ -458,7 +408,7 @@ def readable(dataset: Dataset, limit: int | None, seed: int) -> pd.DataFrame:
     DataFrame
         As `clean` gives it.
     """
-    molecules, unreadable = clean(dataset, rows=sample(len(dataset), limit, seed))
+    molecules, unreadable = clean(dataset, rows=seeds.sample(len(dataset), limit, seed))
     for line in unreadable.itertuples():
         log.warning("%s, row %d: left out, %r: %s", dataset.name, line.row, line.smiles, line.reason)
     return molecules
@@ -473,7 +423,7 @@ def clean(
     ----------
     dataset : Dataset
     rows : ndarray of int64, optional
-        Positions in the data set of the molecules to read, from `sample`; all of them by default.
+        Positions in the data set of the molecules to read, from `seeds.sample`; all of them by default.
     folder, workers
         For corpora of millions: see `chunks.run`.
 
@@ -510,7 +460,7 @@ def _read(smiles: Sequence[str]) -> pa.Table:
 
 def _read_one(smiles: str) -> dict[str, object]:
     try:
-        molecule = parse(smiles)
+        molecule = molecule_limits.parse(smiles)
     except ValueError as reason:
         return {"canonical_smiles": "", "heavy_atoms": 0, "reason": str(reason)}
     return {"canonical_smiles": Chem.MolToSmiles(molecule), "heavy_atoms": molecule.GetNumHeavyAtoms(), "reason": ""}
@@ -561,7 +511,7 @@ def files(source: str, sha256: str | None = None) -> list[Path]:
         return sorted(path.glob("*.safetensors")) + [card for card in [path / "config.json"] if card.is_file()]
     if source in _CORPORA:
         return _corpus_files(source, sha256)
-    if source in sources.FILES:
-        return [sources.fetch(source)]
+    if source in downloads.FILES:
+        return [downloads.fetch(source)]
     # An encoder of "<tower>@<file>" too.
     return [file for file in (path, Path(source.partition("@")[2])) if file.is_file()]

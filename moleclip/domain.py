@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from rdkit.Chem import Descriptors
 from torch import nn
 
-from moleclip import datasets, encoder, finetune, params, provenance
+from moleclip import config, datasets, drawing, encoder, finetune, molecules
 from moleclip.datasets import Dataset
 from moleclip.encoder import Encoder
+from moleclip.io import errors, files
+from moleclip.workflow import provenance
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -45,7 +47,7 @@ class Domain:
     scale: NDArray[np.float64]
 
 
-def read(p: params.PretrainDomain) -> Domain:
+def read(p: config.PretrainDomain) -> Domain:
     """Read the molecules with their own labels, or compute descriptors to be learnt.
 
     Raises
@@ -77,8 +79,8 @@ def _descriptors(smiles: list[str], names: list[str]) -> NDArray[np.float64]:
     functions = dict(Descriptors.descList)
     for name in names:
         if name not in functions:
-            raise ValueError(f"RDKit has no descriptor {name!r}{params.nearest(name, list(functions))}")
-    rows = [[functions[name](molecule) for name in names] for molecule in map(datasets.parse, smiles)]
+            raise ValueError(f"RDKit has no descriptor {name!r}{errors.nearest(name, list(functions))}")
+    rows = [[functions[name](molecule) for name in names] for molecule in map(molecules.parse, smiles)]
     return np.array(rows, np.float64)
 
 
@@ -98,12 +100,12 @@ def overlap(molecules: pd.DataFrame, others: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["set", "molecules", "seen"])
 
 
-def folder(p: params.PretrainDomain, epochs: int) -> Path:
+def folder(p: config.PretrainDomain, epochs: int) -> Path:
     """Where the encoder of a number of epochs is written."""
     return Path(p.output) / f"epochs_{epochs}"
 
 
-def run(p: params.PretrainDomain) -> list[Path]:
+def run(p: config.PretrainDomain) -> list[Path]:
     """Train encoder and head on all molecules; keep the encoder at each number of epochs in `epochs`.
 
     An interrupted run goes on from its last checkpoint, to the same weights on a CPU.
@@ -120,7 +122,7 @@ def run(p: params.PretrainDomain) -> list[Path]:
         torch.manual_seed(p.seed)
         model = encoder.load(p.encoder, p.seed)
         top = encoder.head(model.tower.embed_dim, len(domain.names))
-    images = finetune.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
+    images = drawing.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
     device = encoder.device()
     model.to(device)
     top.to(device)
@@ -142,14 +144,14 @@ def run(p: params.PretrainDomain) -> list[Path]:
             log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])
             states = {"encoder": model.state_dict(), "head": top.state_dict(), "steps": steps.state_dict()}
             content = {"identity": identity, "losses": losses, **states}
-            provenance.write(file, lambda part, content=content: torch.save(content, part))  # type: ignore[misc]
+            files.write(file, lambda part, content=content: torch.save(content, part))  # type: ignore[misc]
     outputs = finetune.predict(whole, inputs, rows, p.batch_size, device, p.precision).double().numpy()
     _write_tables(output, domain, losses, outputs * domain.scale + domain.shift)
     file.unlink(missing_ok=True)
     return [folder(p, epochs) for epochs in p.epochs]
 
 
-def _identity(p: params.PretrainDomain, domain: Domain, model: Encoder) -> dict[str, Any]:
+def _identity(p: config.PretrainDomain, domain: Domain, model: Encoder) -> dict[str, Any]:
     data = hashlib.sha256(domain.molecules["smiles"].str.cat(sep="\n").encode() + domain.labels.tobytes()).hexdigest()
     kept = p.model_dump(exclude={"output", "workers", "checkpoint_every", "overlap"})
     return {**kept, "molecules and labels": data, "start": encoder.digest(model)}
@@ -162,7 +164,7 @@ def _resume(
     if not file.is_file():
         return []
     state = torch.load(file, map_location="cpu", weights_only=True)
-    provenance.refuse_another(file, state["identity"], identity)
+    files.refuse_another(file, state["identity"], identity)
     for part, name in ((model, "encoder"), (top, "head"), (steps, "steps")):
         part.load_state_dict(state[name])
     log.info("going on after epoch %d", len(state["losses"]))
@@ -171,9 +173,9 @@ def _resume(
 
 def _write_tables(output: Path, domain: Domain, losses: list[float], predictions: NDArray[np.float64]) -> None:
     curves = pd.DataFrame({"epoch": np.arange(1, len(losses) + 1), "loss": losses})
-    provenance.write_parquet(output / "curves.parquet", curves)
+    files.write_parquet(output / "curves.parquet", curves)
     tables = [
         domain.molecules[["row", "smiles"]].assign(target=name, label=domain.labels[:, i], prediction=predictions[:, i])
         for i, name in enumerate(domain.names)
     ]
-    provenance.write_parquet(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
+    files.write_parquet(output / "predictions.parquet", pd.concat(tables, ignore_index=True))

@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import open_clip
 import timm
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from numpy.typing import NDArray
 from open_clip.model import _build_vision_tower
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from moleclip import params, provenance, sources, weights
+from moleclip import checkpoints
+from moleclip.io import downloads, errors, files
 
 WEIGHTS = "model.safetensors"
 MOMENTS = "moments.safetensors"
@@ -130,7 +133,7 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
         Parameters
         ----------
         images : Tensor of uint8, shape [B, size, size, 3]
-            RGB, as `depict.draw` makes them.
+            RGB, as `drawing.draw` makes them.
 
         Returns
         -------
@@ -147,14 +150,14 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
         """
         folder = Path(folder)
         tensors = {name: tensor.contiguous().cpu() for name, tensor in self.state_dict().items()}
-        weights = provenance.write(folder / WEIGHTS, lambda part: save_file(tensors, part))
+        weights = files.write(folder / WEIGHTS, lambda part: save_file(tensors, part))
         card = {
             "tower": dataclasses.asdict(self.tower),
             "preprocess": dataclasses.asdict(self.preprocess),
-            "sha256": provenance.sha256(weights),
+            "sha256": files.sha256(weights),
             "provenance": record or {},
         }
-        provenance.write_json(folder / CARD, card)
+        files.write_json(folder / CARD, card)
         return folder
 
 
@@ -221,7 +224,7 @@ def save_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimiz
     """Write what Adam knows of an encoder's gradients beside its weights; twice their size."""
     states = {name: adam.state[parameter] for name, parameter in encoder.named_parameters()}
     tensors = {f"{kind}.{name}": state[kind].contiguous().cpu() for name, state in states.items() for kind in _MOMENTS}
-    return provenance.write(Path(folder) / MOMENTS, lambda part: save_file(tensors, part))
+    return files.write(Path(folder) / MOMENTS, lambda part: save_file(tensors, part))
 
 
 def load_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimizer) -> None:
@@ -256,7 +259,7 @@ def tower(name: str) -> Tower:
         return _backbone(name.removeprefix(TIMM))
     config = open_clip.get_model_config(name)
     if config is None:
-        close = params.nearest(name, ["small", *open_clip.list_models()])
+        close = errors.nearest(name, ["small", *open_clip.list_models()])
         raise ValueError(f"{name!r} is no tower of open_clip.list_models(), nor 'small'{close}")
     vision = {**config["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
     if not isinstance(vision.setdefault("image_size", 224), int):
@@ -339,16 +342,16 @@ def _load(source: str | Path, seed: int) -> Encoder:
             scratch = tower(name or PAPER)
             return Encoder(scratch, dataclasses.replace(DRAWINGS, size=scratch.vision["image_size"]))
     if text in ("moleclip/primary", "imagemol/pretrained"):
-        return _load_file(sources.fetch(text), None, expected=name)
+        return _load_file(downloads.fetch(text), None, expected=name)
     if text == "efficientnet-lite0/imagenet":
-        return _load_in_order(sources.fetch(text))
+        return _load_in_order(downloads.fetch(text))
     if path.is_file():
         return _load_file(path, None)
     given, _, file = text.partition("@")
     if file and Path(file).is_file():
         return _load_file(Path(file), tower(given))
     if open_clip.get_model_config(name) is not None:
-        weights_file, notes = weights.pretrained(name, tag)
+        weights_file, notes = checkpoints.pretrained(name, tag)
         built = tower(name)
         size = built.vision["image_size"]
         return _load_file(weights_file, built, Preprocess(size, tuple(notes["mean"]), tuple(notes["std"])))
@@ -365,7 +368,9 @@ def _load_file(
 ) -> Encoder:
     """Read the image tower of a foreign file into a tower that is known, or that the file tells."""
     encoder = Encoder(known, preprocess) if known else None
-    tensors, owner = weights.read(file, [next(iter(encoder.visual.state_dict()))] if encoder else weights.ANCHORS)
+    tensors, owner = checkpoints.read(
+        file, [next(iter(encoder.visual.state_dict()))] if encoder else checkpoints.ANCHORS
+    )
     if encoder is None:
         encoder = _recognised(file, tensors, owner)
     if expected and owner != expected:
@@ -387,7 +392,7 @@ def _recognised(file: Path, tensors: dict[str, Tensor], owner: str) -> Encoder:
     if owner == "imagemol":
         return Encoder(tower(f"{TIMM}resnet18"), IMAGENET)
     try:
-        return Encoder(Tower(**weights.architecture(tensors), quick_gelu=True))
+        return Encoder(Tower(**checkpoints.architecture(tensors), quick_gelu=True))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 
@@ -395,7 +400,7 @@ def _recognised(file: Path, tensors: dict[str, Tensor], owner: str) -> Encoder:
 def _load_in_order(file: Path) -> Encoder:
     """Read EfficientNet-lite0, whose names in the package are others than timm's, without its classifier."""
     encoder = Encoder(tower(f"{TIMM}tf_efficientnet_lite0"), HALVES)
-    _fill(encoder.visual, weights.in_order(file, encoder.visual.state_dict(), ("_fc.",)), file)
+    _fill(encoder.visual, checkpoints.in_order(file, encoder.visual.state_dict(), ("_fc.",)), file)
     return encoder
 
 
@@ -411,10 +416,27 @@ def _load_folder(folder: Path) -> Encoder:
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder}: no encoder, as it has no {file}; notebook 03 writes one")
     card = json.loads((folder / CARD).read_text())
-    found = provenance.sha256(folder / WEIGHTS)
+    found = files.sha256(folder / WEIGHTS)
     if found != card.get("sha256", found):  # a folder that huggingface_hub wrote has none
         raise ValueError(f"{folder / WEIGHTS}: sha256 is {found}, {CARD} says {card['sha256']}; the folder is damaged")
     preprocess = card.get("preprocess")  # none where huggingface_hub saved an encoder with the default
     encoder = Encoder(Tower(**card["tower"]), Preprocess(**preprocess) if preprocess else None)
     _fill(encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
     return encoder
+
+
+@torch.no_grad()
+def embed_drawings(image_encoder: Encoder, images: NDArray[np.uint8], batch_size: int = 64) -> Tensor:
+    """Embed drawings, batch by batch, where the encoder is.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape [N, size, size, 3]
+
+    Returns
+    -------
+    Tensor of float32 (float64, if the weights are), shape [N, D]
+    """
+    here = next(image_encoder.parameters()).device
+    starts = range(0, len(images), batch_size)
+    return torch.cat([image_encoder(torch.from_numpy(images[start : start + batch_size]).to(here)) for start in starts])

@@ -24,22 +24,24 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from torch.utils import data
 
 from moleclip import (
-    augment,
+    augmentation,
     baselines,
-    batches,
-    chunks,
+    config,
     datasets,
-    depict,
+    drawing,
     encoder,
-    params,
-    provenance,
-    raster,
+    gridsearch,
+    metrics,
+    molecules,
+    rasterize,
     splits,
-    stats,
+    views,
 )
-from moleclip.batches import Stream
 from moleclip.datasets import Dataset
 from moleclip.encoder import device, head
+from moleclip.io import files, seeds
+from moleclip.io.files import sha256, write_json, write_parquet
+from moleclip.io.seeds import Stream
 from moleclip.splits import Split
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ log = logging.getLogger(__name__)
 # Inputs of the molecules at some positions; the epoch (None: not for training) and the seed make their augmentation.
 Inputs = Callable[[NDArray[np.int64], int | None], Tensor]
 # A training is done again where one of these has changed.
-_CODE = (augment, baselines, batches, depict, encoder, raster, splits)
+_CODE = (augmentation, baselines, views, drawing, encoder, rasterize, splits)
 _LIBRARIES = (
     "rdkit",
     "torch",
@@ -114,7 +116,7 @@ class Result:
     weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
-def problem(p: params.Finetune) -> Problem:
+def problem(p: config.Finetune) -> Problem:
     """Load the set, leave out (and name) what cannot be read, and split it."""
     own = p.dataset.endswith(".csv")
     dataset = datasets.read_csv(p.dataset, p.smiles_column, p.label_columns) if own else datasets.load(p.dataset)
@@ -174,7 +176,7 @@ def leaks(job: Problem) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["dataset", "row", "part", "other_row", "other_part"])
 
 
-def run(p: params.Finetune, job: Problem | None = None) -> Path:
+def run(p: config.Finetune, job: Problem | None = None) -> Path:
     """Train the encoder and the baselines of one job; an interrupted job goes on after its last whole training.
 
     Each cell of the grid (learning rate of the head, augmentation) is trained `repeats` times. The cell with the best
@@ -208,12 +210,12 @@ def run(p: params.Finetune, job: Problem | None = None) -> Path:
             _save_models([_files(training, p, identity)[1] for training in chosen], job, p)
     for table, parts in tables.items():
         whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-        provenance.write_parquet(output / f"{table}.parquet", whole)
+        files.write_parquet(output / f"{table}.parquet", whole)
     return output
 
 
 def _trained(
-    name: str, train: "Train", job: Problem, p: params.Finetune, identity: dict[str, Any]
+    name: str, train: "Train", job: Problem, p: config.Finetune, identity: dict[str, Any]
 ) -> tuple[list[tuple[Training, Result]], pd.DataFrame]:
     """All trainings of one model and their scores: the grid, and the final ones at the cell that it chooses."""
     grid = _grid(name, p)
@@ -222,7 +224,7 @@ def _trained(
     done = []
     if len(cells) > 1 or not final:  # of one cell there is nothing to choose
         done = [(training, _kept(training, train, job, p, identity)) for training in grid]
-        cell = stats.choose(pd.DataFrame([_score(training, result, job, p) for training, result in done]))
+        cell = gridsearch.choose(pd.DataFrame([_score(training, result, job, p) for training, result in done]))
     else:
         cell = cells.pop()
     if final:
@@ -240,10 +242,10 @@ def _trained(
     scores = pd.DataFrame([_score(training, result, job, p) for training, result in done])
     if scores.loc[scores["stage"] == "final", "val"].isna().any():
         raise FloatingPointError(f"{name}: a final training diverged; try smaller learning rates in the grid")
-    return done, scores.assign(chosen=(stats.cells(scores) == cell) & (scores["stage"] == stage))
+    return done, scores.assign(chosen=(gridsearch.cells(scores) == cell) & (scores["stage"] == stage))
 
 
-def _grid(name: str, p: params.Finetune) -> list[Training]:
+def _grid(name: str, p: config.Finetune) -> list[Training]:
     """Trainings of a model's grid: an encoder's has both axes, the fingerprint MLP's one, other baselines' none."""
     lrs, repeats = p.head_lr, p.repeats
     levels: Sequence[str] = p.augmentation
@@ -259,11 +261,11 @@ def _grid(name: str, p: params.Finetune) -> list[Training]:
 Train = Callable[[Training, int], Result]
 
 
-def _models(job: Problem, p: params.Finetune) -> dict[str, Train]:
+def _models(job: Problem, p: config.Finetune) -> dict[str, Train]:
     """Functions that train each model of a job, by its name in the tables."""
     models: dict[str, Train] = {}
     drawings = functools.cache(lambda: draw(job, p))  # once, when first needed
-    features = baselines.Features(job.smiles)
+    features = molecules.Features(job.smiles)
     if p.encoder:
         models[p.name] = lambda training, seed: train_encoder(job, p, training, seed, drawings())
     for name in p.baselines:
@@ -276,40 +278,31 @@ def _models(job: Problem, p: params.Finetune) -> dict[str, Train]:
     return models
 
 
-def draw(job: Problem, p: params.Finetune) -> NDArray[np.uint8]:
+def draw(job: Problem, p: config.Finetune) -> NDArray[np.uint8]:
     """Draw all molecules of a job: uint8 [N, H, W, 3]."""
-    return draw_all(job.smiles, encoder.load(p.encoder, p.seed, p.image_size).preprocess.size, p.drawing, p.workers)
-
-
-def draw_all(smiles: list[str], size: int, drawing: str, workers: int) -> NDArray[np.uint8]:
-    """Draw molecules, plain or with their ends as R-groups ("r_groups"): uint8 [N, size, size, 3]."""
-    style = depict.drawing_style(drawing)
-    prepared = chunks.run(depict.prepare_all, smiles, None, max(1, workers), 500)
-    for text, reason in zip(smiles, prepared["reason"].to_pylist(), strict=True):
-        if reason:
-            raise ValueError(f"{text}: cannot be drawn ({reason}); leave it out of the set")
-    molecules = (depict.from_store(stored) for stored in prepared["molecule"].to_pylist())
-    return np.stack([depict.draw(molecule, style, size) for molecule in molecules])
+    return drawing.draw_all(
+        job.smiles, encoder.load(p.encoder, p.seed, p.image_size).preprocess.size, p.drawing, p.workers
+    )
 
 
 def _kept(
-    training: Training, train: Train, job: Problem, p: params.Finetune, identity: dict[str, Any], weights: bool = False
+    training: Training, train: Train, job: Problem, p: config.Finetune, identity: dict[str, Any], weights: bool = False
 ) -> Result:
     """Train, or read what an interrupted run of the very same training has left, where its weights are not missed."""
     file, weights_file = _files(training, p, identity)
     if not file.is_file() or (weights and not weights_file.is_file()):
         # Each repeat has its own weights, order and augmentation; cells of a grid share them.
-        seed = int(batches.generator(Stream.REPEAT, p.seed, training.repeat).integers(2**31))
+        seed = int(seeds.generator(Stream.REPEAT, p.seed, training.repeat).integers(2**31))
         result = train(training, seed)
         log.info("%s: %s", _named(training), _brief(result, job))
         if result.weights:
-            provenance.write(weights_file, lambda part: save_file(result.weights, part))
-        provenance.write(file, lambda part: _save(part, result))
+            files.write(weights_file, lambda part: save_file(result.weights, part))
+        files.write(file, lambda part: _save(part, result))
     with np.load(file, allow_pickle=False) as kept:
         return Result(kept["predictions"], int(kept["epoch"]), kept["train_loss"], kept["val_loss"])
 
 
-def _files(training: Training, p: params.Finetune, identity: dict[str, Any]) -> tuple[Path, Path]:
+def _files(training: Training, p: config.Finetune, identity: dict[str, Any]) -> tuple[Path, Path]:
     """Where a training keeps its result and its weights."""
     own = dataclasses.asdict(training) | {"head_lr": None if np.isnan(training.head_lr) else training.head_lr}
     if training.model == "chemprop":  # another installation writes its command anew
@@ -325,16 +318,16 @@ def _save(part: Path, result: Result) -> None:
         np.savez(file, **kept)
 
 
-def _keeps(training: Training, p: params.Finetune) -> bool:
+def _keeps(training: Training, p: config.Finetune) -> bool:
     """Whether a training may be one of those that make the score."""
     return p.keep_models and training.stage == ("grid" if p.final_epochs is None else "final")
 
 
-def _save_models(files: list[Path], job: Problem, p: params.Finetune) -> None:
+def _save_models(files: list[Path], job: Problem, p: config.Finetune) -> None:
     """Write the card of the models that make the score, and their molecules; then delete the weights of all others."""
     folder = Path(p.output) / MODEL
     table = job.molecules.assign(part=_part_of_each(job))
-    molecules = provenance.write_parquet(folder / "molecules.parquet", table)
+    molecules = write_parquet(folder / "molecules.parquet", table)
     image_encoder = encoder.load(p.encoder, p.seed, p.image_size)
     card = {
         "name": p.name,
@@ -343,15 +336,15 @@ def _save_models(files: list[Path], job: Problem, p: params.Finetune) -> None:
         "drawing": p.drawing,
         "tower": dataclasses.asdict(image_encoder.tower),
         "preprocess": dataclasses.asdict(image_encoder.preprocess),
-        "molecules": provenance.sha256(molecules),
-        "weights": {file.name: provenance.sha256(file) for file in files},
+        "molecules": sha256(molecules),
+        "weights": {file.name: sha256(file) for file in files},
     }
-    provenance.write_json(folder / encoder.CARD, card)
+    write_json(folder / encoder.CARD, card)
     for file in set(folder.glob("*.safetensors")) - set(files):
         file.unlink()
 
 
-def _identity(job: Problem, p: params.Finetune) -> dict[str, Any]:
+def _identity(job: Problem, p: config.Finetune) -> dict[str, Any]:
     """Name what all trainings of a job depend on, so that what is kept of another is never taken for it."""
     irrelevant = {"name", "output", "baselines", "workers", "repeats", "final_repeats", "epochs", "final_epochs"}
     irrelevant |= {"keep_models"}
@@ -359,12 +352,12 @@ def _identity(job: Problem, p: params.Finetune) -> dict[str, Any]:
     start = encoder.digest(encoder.load(p.encoder, p.seed, p.image_size)) if p.encoder else ""
     moments = [file for file in [Path(p.encoder) / encoder.MOMENTS] if p.moments and file.is_file()]
     return {
-        **p.model_dump(exclude=irrelevant | {*stats.CELL}),
+        **p.model_dump(exclude=irrelevant | {*gridsearch.CELL}),
         "task": job.dataset.task,
         "molecules and split": hashlib.sha256(molecules.encode()).hexdigest(),
-        "code": [provenance.sha256(Path(str(module.__file__))) for module in _CODE] + [provenance.sha256(__file__)],
+        "code": [files.sha256(Path(str(module.__file__))) for module in _CODE] + [files.sha256(__file__)],
         "versions": [*map(version, _LIBRARIES), device().type],
-        "start": [start, *map(provenance.sha256, moments)],
+        "start": [start, *map(files.sha256, moments)],
     }
 
 
@@ -385,7 +378,7 @@ def _named(training: Training) -> str:
 def _brief(result: Result, job: Problem) -> str:
     if not np.isfinite(result.predictions[job.split.val]).all():
         return "diverged"
-    value = stats.score(job.dataset.metric, job.labels[job.split.val], result.predictions[job.split.val])
+    value = metrics.score(job.dataset.metric, job.labels[job.split.val], result.predictions[job.split.val])
     epoch = f", epoch {result.epoch} of {len(result.val_loss)}" if result.epoch else ""
     return f"validation {job.dataset.metric} {value:.3f}{epoch}"
 
@@ -406,7 +399,7 @@ def loss(outputs: Tensor, labels: Tensor, task: str) -> Tensor:
     return F.l1_loss(outputs[present], known)
 
 
-def train_encoder(job: Problem, p: params.Finetune, training: Training, seed: int, images: NDArray[np.uint8]) -> Result:
+def train_encoder(job: Problem, p: config.Finetune, training: Training, seed: int, images: NDArray[np.uint8]) -> Result:
     """Finetune an image encoder with a fresh head.
 
     Parameters
@@ -434,7 +427,7 @@ def image_inputs(images: NDArray[np.uint8], augmentation: str, seed: int) -> Inp
     def inputs(positions: NDArray[np.int64], epoch: int | None) -> Tensor:
         if epoch is None or augmentation == "none":
             return torch.from_numpy(images[positions])
-        return torch.from_numpy(batches.augmented(images, positions, augmentation, seed, epoch))
+        return torch.from_numpy(views.augmented(images, positions, augmentation, seed, epoch))
 
     return inputs
 
@@ -454,7 +447,7 @@ def optimizer(
 
 
 def _train_fingerprint_mlp(
-    job: Problem, p: params.Finetune, training: Training, seed: int, features: baselines.Features
+    job: Problem, p: config.Finetune, training: Training, seed: int, features: molecules.Features
 ) -> Result:
     fingerprints = torch.from_numpy(features.morgan)
     with torch.random.fork_rng(devices=[]):
@@ -465,14 +458,14 @@ def _train_fingerprint_mlp(
     return fit(model, adam, lambda rows, _: fingerprints[rows], job, exact, training.epochs, seed)
 
 
-def _train_baseline(name: str, job: Problem, seed: int, features: baselines.Features) -> Result:
+def _train_baseline(name: str, job: Problem, seed: int, features: molecules.Features) -> Result:
     task = job.dataset.task
     if name == "chemprop":
         return _without_training(baselines.chemprop(job.smiles, job.labels, job.split, task, seed), job)
     return _without_training(baselines.predict(name, features, job.labels, job.split.train, task, seed), job)
 
 
-def _train_frozen(job: Problem, p: params.Finetune, seed: int, images: NDArray[np.uint8]) -> Result:
+def _train_frozen(job: Problem, p: config.Finetune, seed: int, images: NDArray[np.uint8]) -> Result:
     """Fit a linear model to the embeddings of the encoder as it is."""
     image_encoder = encoder.load(p.encoder, seed, p.image_size).to(device())
     rows = np.arange(len(images))
@@ -492,7 +485,7 @@ def fit(
     steps: torch.optim.Optimizer,
     inputs: Inputs,
     job: Problem,
-    p: params.Finetune,
+    p: config.Finetune,
     epochs: int,
     seed: int,
     keep: bool = False,
@@ -558,7 +551,7 @@ class Schedule(data.Dataset[tuple[NDArray[np.int64], Tensor]]):
         self.batches = [
             (epoch, order[start : start + batch_size])
             for epoch in epochs
-            for order in [batches.generator(Stream.ORDER, seed, epoch).permutation(rows)]
+            for order in [seeds.generator(Stream.ORDER, seed, epoch).permutation(rows)]
             for start in range(0, len(rows), batch_size)
         ]
 
@@ -572,7 +565,7 @@ class Schedule(data.Dataset[tuple[NDArray[np.int64], Tensor]]):
     def load(self, workers: int) -> Iterator[tuple[int, Iterator[tuple[NDArray[np.int64], Tensor]]]]:
         """Pass through the epochs: their number, and their batches as (positions, inputs)."""
         loader = data.DataLoader(
-            self, batch_size=None, collate_fn=_as_it_is, num_workers=workers, worker_init_fn=batches.one_thread
+            self, batch_size=None, collate_fn=_as_it_is, num_workers=workers, worker_init_fn=views.one_thread
         )
         rest = iter(loader)
         for epoch in self.epochs:
@@ -632,11 +625,11 @@ def _parts(job: Problem) -> Sequence[tuple[str, NDArray[np.int64]]]:
     return (("val", job.split.val), ("test", job.split.test))
 
 
-def _score(training: Training, result: Result, job: Problem, p: params.Finetune) -> dict[str, Any]:
+def _score(training: Training, result: Result, job: Problem, p: config.Finetune) -> dict[str, Any]:
     """One row of `scores.parquet`."""
     metric = job.dataset.metric
     values = {
-        name: stats.score(metric, job.labels[rows], found) if np.isfinite(found).all() else np.nan
+        name: metrics.score(metric, job.labels[rows], found) if np.isfinite(found).all() else np.nan
         for name, rows in _parts(job)
         for found in [result.predictions[rows]]
     }
@@ -661,7 +654,7 @@ def _score(training: Training, result: Result, job: Problem, p: params.Finetune)
 
 
 def _place(training: Training, job: Problem) -> dict[str, Any]:
-    columns = ("stage", "repeat", *stats.CELL)
+    columns = ("stage", "repeat", *gridsearch.CELL)
     return {
         "dataset": job.dataset.name,
         "encoder": training.model,
@@ -681,6 +674,6 @@ def _predictions(training: Training, result: Result, job: Problem) -> pd.DataFra
 
 def _curves(training: Training, result: Result) -> pd.DataFrame:
     losses = {"train_loss": result.train_loss, "val_loss": result.val_loss}
-    columns = ("stage", "repeat", *stats.CELL)
+    columns = ("stage", "repeat", *gridsearch.CELL)
     place = {"encoder": training.model, **{name: getattr(training, name) for name in columns}}
     return pd.DataFrame({"epoch": np.arange(1, len(result.val_loss) + 1), **losses}).assign(**place)

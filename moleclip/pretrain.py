@@ -38,10 +38,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from moleclip import batches, chunks, cluster, datasets, depict, encoder, objective, params, provenance
-from moleclip.batches import Stream
+from moleclip import clustering, config, datasets, drawing, encoder, losses, views
 from moleclip.encoder import Encoder
-from moleclip.objective import Objective
+from moleclip.io import chunks, files, seeds
+from moleclip.io.files import sha256
+from moleclip.io.seeds import Stream
+from moleclip.losses import Objective, backward
+from moleclip.views import Views, grouped_order
+from moleclip.workflow import params, provenance
 
 POOL = 256  # molecules among which retrieval looks for the right one
 NEIGHBOURS = 10  # that vote in the check by nearest neighbours
@@ -95,18 +99,18 @@ class Corpus:
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
-def read_corpus(p: params.Pretrain) -> Corpus:
+def read_corpus(p: config.Pretrain) -> Corpus:
     """Read the labels, lay the molecules out, leave out what cannot be drawn, and set aside the held-out ones."""
-    table = cluster.read_labels(p.labels, p.k, p.seed)
-    table = table.iloc[datasets.sample(len(table), p.sample, p.seed)]
+    table = clustering.read_labels(p.labels, p.k, p.seed)
+    table = table.iloc[seeds.sample(len(table), p.sample, p.seed)]
     columns = [f"k_{k}" for k in p.k]
-    prepared = chunks.run(depict.prepare_all, list(table["smiles"]), p.cache, p.workers)
+    prepared = chunks.run(drawing.prepare_all, list(table["smiles"]), p.cache, p.workers)
     reasons = prepared["reason"].to_numpy()
     left_out = pd.DataFrame({"smiles": table["smiles"].to_numpy(), "reason": reasons})[reasons != ""]
     if len(left_out):
         log.warning("%d of %d molecules cannot be drawn and are left out", len(left_out), len(table))
     drawable = np.flatnonzero(reasons == "")
-    order = drawable[batches.generator(Stream.HELD_OUT, p.seed, 0).permutation(len(drawable))]
+    order = drawable[seeds.generator(Stream.HELD_OUT, p.seed, 0).permutation(len(drawable))]
     size = max(1, round(p.validation_fraction * len(order)))
     return Corpus(
         smiles=list(table["smiles"]),
@@ -119,7 +123,7 @@ def read_corpus(p: params.Pretrain) -> Corpus:
     )
 
 
-def run(p: params.Pretrain, watch: Watch | None = None, keep_checkpoint: bool = False) -> Path:
+def run(p: config.Pretrain, watch: Watch | None = None, keep_checkpoint: bool = False) -> Path:
     """Pretrain an encoder; an interrupted run goes on from its last checkpoint (bit for bit, on a CPU).
 
     More than one process is started as a subprocess of this very function, whose log is shown and kept in
@@ -169,10 +173,10 @@ def run(p: params.Pretrain, watch: Watch | None = None, keep_checkpoint: bool = 
         torch.set_num_threads(threads)
 
 
-def _launch(p: params.Pretrain, watch: Watch | None, keep_checkpoint: bool) -> Path:
+def _launch(p: config.Pretrain, watch: Watch | None, keep_checkpoint: bool) -> Path:
     output = Path(p.output)
     watched = _Watched(output, watch)
-    provenance.write_json(output / "parameters.json", p.model_dump())
+    files.write_json(output / "parameters.json", p.model_dump())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={p.processes}"]
     command += ["-m", "moleclip.pretrain", str(output / "parameters.json")]
     command += ["--keep-checkpoint"] * keep_checkpoint
@@ -220,7 +224,7 @@ class _Watched:
 class _Training:
     """One process of a run: what it holds, and its steps."""
 
-    def __init__(self, p: params.Pretrain, watch: Watch | None) -> None:
+    def __init__(self, p: config.Pretrain, watch: Watch | None) -> None:
         self.p, self.output, self.watched = p, Path(p.output), _Watched(Path(p.output), watch)
         AcceleratorState._reset_state()  # of an earlier run in this process, with another precision
         self.accelerator = Accelerator(
@@ -245,18 +249,18 @@ class _Training:
         width = self.encoder.tower.embed_dim
         self.objective = Objective(width, corpus.counts, p.logit_scale, p.contrastive, rank, world)
         self.objective.to(self.accelerator.device)
-        adam = objective.optimizer(self.encoder.to(self.accelerator.device), self.objective, p)
+        adam = losses.optimizer(self.encoder.to(self.accelerator.device), self.objective, p)
         self.model, self.adam = self.accelerator.prepare(self.encoder, adam)
         size = self.encoder.preprocess.size
-        self.views = batches.Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size)
-        self.sampler = batches.GroupedBatches(_finest(corpus), p.batch_size, p.group_size, p.seed, rank, world)
+        self.views = views.Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size)
+        self.sampler = views.GroupedBatches(_finest(corpus), p.batch_size, p.group_size, p.seed, rank, world)
         self.classes = torch.from_numpy(corpus.classes[corpus.train])
         self.metrics = _Metrics(self.output, p.tensorboard, self.accelerator.is_main_process)
 
     def run(self, keep_checkpoint: bool) -> Path:
         if self.accelerator.is_main_process:
             left_out = self.corpus.left_out.reset_index(names="row")
-            provenance.write_parquet(self.output / "left_out.parquet", left_out)
+            files.write_parquet(self.output / "left_out.parquet", left_out)
         done = self._resume()
         if done == 0:
             self._evaluate(0)
@@ -281,7 +285,7 @@ class _Training:
         self.sampler.set_epoch(epoch, start)
         since: list[dict[str, Tensor]] = []  # losses since the last line of the log
         clock = _Clock(p.batch_size)
-        for number, batch in enumerate(batches.loader(self.views, self.sampler, p.workers), start + 1):
+        for number, batch in enumerate(views.loader(self.views, self.sampler, p.workers), start + 1):
             step = epoch * per_epoch + number
             clock.waited()
             since.append(self._step(step, *batch))
@@ -298,11 +302,11 @@ class _Training:
     def _step(self, step: int, plain: Tensor, randomised: Tensor, positions: Tensor) -> dict[str, Tensor]:
         # Only towers with dropout draw any numbers here.
         rank = self.accelerator.process_index
-        torch.manual_seed(int(batches.generator(Stream.STEP, self.p.seed, step, rank).integers(2**63)))
+        torch.manual_seed(int(seeds.generator(Stream.STEP, self.p.seed, step, rank).integers(2**63)))
         images = torch.cat([plain, randomised]) if self.p.contrastive else plain
         device = self.accelerator.device
         images, classes = images.to(device, non_blocking=True), self.classes[positions].to(device, non_blocking=True)
-        losses = objective.backward(self.model, self.objective, images, classes, self.accelerator, self.p.chunk)
+        losses = backward(self.model, self.objective, images, classes, self.accelerator, self.p.chunk)
         if not torch.isfinite(losses["loss"]):
             raise FloatingPointError(
                 f"the loss is {losses['loss'].item()} at step {step}. Delete {self.output / CHECKPOINT}, if it is "
@@ -347,7 +351,7 @@ class _Training:
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
             }
             try:
-                provenance.write(self.output / CHECKPOINT, lambda part: torch.save(state, part))
+                files.write(self.output / CHECKPOINT, lambda part: torch.save(state, part))
             except (OSError, RuntimeError) as error:
                 raise OSError(
                     f"{self.output / CHECKPOINT}: cannot be written ({str(error).splitlines()[0]}). The checkpoint "
@@ -362,7 +366,7 @@ class _Training:
             self.metrics.keep(0)
             return 0
         state = torch.load(file, map_location="cpu", weights_only=True)  # whatever device goes on
-        provenance.refuse_another(file, state["identity"], self.identity)
+        files.refuse_another(file, state["identity"], self.identity)
         self.encoder.load_state_dict(state["encoder"])
         self.objective.load_state_dict(state["objective"])
         self.adam.load_state_dict(state["adam"])
@@ -439,7 +443,7 @@ def evaluate(image_encoder: Encoder, heads: Objective, corpus: Corpus, seed: int
     """
     training = image_encoder.training
     image_encoder.eval()
-    held_out = batches.Views(
+    held_out = views.Views(
         corpus.molecules, corpus.held_out, "none", seed, image_encoder.preprocess.size, Stream.HELD_OUT
     )
     pools = [range(start, min(start + POOL, len(held_out))) for start in range(0, len(held_out), POOL)]
@@ -452,7 +456,7 @@ def evaluate(image_encoder: Encoder, heads: Objective, corpus: Corpus, seed: int
         results[f"held_out_accuracy_{k}"] = correct.float().mean().item()
     if corpus.ks:
         coarse = int(np.argmin(corpus.ks))
-        rows = batches.generator(Stream.NEIGHBOURS, seed, 0).permutation(corpus.train)[:REFERENCE]
+        rows = seeds.generator(Stream.NEIGHBOURS, seed, 0).permutation(corpus.train)[:REFERENCE]
         known = _plain_embeddings(image_encoder, corpus, rows)
         found = neighbours(embeddings, known, classes[rows, coarse])
         agree = (found == classes[corpus.held_out, coarse]).float().mean().item()
@@ -461,7 +465,7 @@ def evaluate(image_encoder: Encoder, heads: Objective, corpus: Corpus, seed: int
     return results
 
 
-def _embed(image_encoder: Encoder, views: batches.Views, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _embed(image_encoder: Encoder, views: views.Views, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
     device = next(image_encoder.parameters()).device
     plain, randomised, _ = zip(*(views[0, position] for position in positions), strict=True)
     first, second = (image_encoder(torch.stack(images).to(device)) for images in (plain, randomised))
@@ -472,8 +476,8 @@ def _plain_embeddings(image_encoder: Encoder, corpus: Corpus, rows: NDArray[np.i
     device, size = next(image_encoder.parameters()).device, image_encoder.preprocess.size
     found = []
     for start in range(0, len(rows), POOL):
-        molecules = (depict.from_store(corpus.molecules[int(row)].as_py()) for row in rows[start : start + POOL])
-        images = np.stack([depict.draw(molecule, size=size) for molecule in molecules])
+        molecules = (drawing.from_store(corpus.molecules[int(row)].as_py()) for row in rows[start : start + POOL])
+        images = np.stack([drawing.draw(molecule, size=size) for molecule in molecules])
         found.append(image_encoder(torch.from_numpy(images).to(device)))
     return torch.cat(found)
 
@@ -513,10 +517,10 @@ def retrieval(plain: Sequence[Tensor], randomised: Sequence[Tensor]) -> dict[str
     return {"held_out_top1": torch.cat(hits).mean().item(), "chance": torch.cat(chance).mean().item()}
 
 
-def first_batch(corpus: Corpus, p: params.Pretrain, count: int) -> dict[str, Tensor]:
+def first_batch(corpus: Corpus, p: config.Pretrain, count: int) -> dict[str, Tensor]:
     """Draw the first `count` pairs of views of the first batch, to look at."""
-    order = batches.grouped_order(_finest(corpus), p.batch_size, p.group_size, p.seed, epoch=0)
-    views = batches.Views(corpus.molecules, corpus.train, p.augmentation, p.seed)
+    order = grouped_order(_finest(corpus), p.batch_size, p.group_size, p.seed, epoch=0)
+    views = Views(corpus.molecules, corpus.train, p.augmentation, p.seed)
     plain, randomised, _ = zip(*(views[0, int(position)] for position in order[0, :count]), strict=True)
     return {"plain": torch.stack(plain), "randomised": torch.stack(randomised)}
 
@@ -552,7 +556,7 @@ class _Metrics:
         if self.writes:
             lines = read_lines(self.path) if self.path.exists() and step else []
             kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
-            provenance.write(self.path, lambda part: part.write_text(kept))
+            files.write(self.path, lambda part: part.write_text(kept))
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:
@@ -571,10 +575,10 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(read_lines(Path(folder) / METRICS))
 
 
-def _identity(p: params.Pretrain, corpus: Corpus, accelerator: Accelerator) -> dict[str, Any]:
+def _identity(p: config.Pretrain, corpus: Corpus, accelerator: Accelerator) -> dict[str, Any]:
     """Name what must agree for a run to go on; what is excluded changes no result."""
     kept = p.model_dump(exclude={"workers", "cache", "output", "tensorboard", "checkpoint_every"})
-    files = [provenance.sha256(file) for file in datasets.files(p.labels)]
+    files = [sha256(file) for file in datasets.files(p.labels)]
     # The number of threads changes the order of summation, and with it the last digits.
     threads = torch.get_num_threads() if accelerator.device.type == "cpu" else None
     return {**kept, "sha256": files, "molecules and classes": corpus.sha256, "computing threads": threads}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
-from moleclip import datasets
+from moleclip import molecules
 
 Indices = NDArray[np.int64]
 
@@ -36,7 +36,7 @@ def scaffold(smiles: Sequence[str], holdout: float = 0.1) -> Split:
     groups = defaultdict(list)
     for index, text in enumerate(smiles):
         try:
-            molecule = datasets.parse(text)
+            molecule = molecules.parse(text)
         except ValueError as reason:
             raise ValueError(f"molecule {index}, {text!r}: {reason}; clean the set before splitting it") from None
         groups[MurckoScaffold.MurckoScaffoldSmiles(mol=molecule, includeChirality=True)].append(index)

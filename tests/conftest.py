@@ -14,7 +14,11 @@ import pytest
 import yaml
 from matplotlib import pyplot as plt
 
-from moleclip import cluster, datasets, figures, params, printed, released, sources
+from moleclip import clustering, datasets
+from moleclip.io import downloads, files
+from moleclip.paper import printed, released
+from moleclip.plots import figures
+from moleclip.workflow import params
 
 
 @pytest.fixture
@@ -29,9 +33,9 @@ def style():
 def labels_file(tmp_path_factory):
     """Labels of 96 molecules, as notebook 02 writes them."""
     smiles = list(datasets.load("nci_5k").smiles[:400:4])[:96]
-    keys = cluster.maccs(smiles)
+    keys = clustering.maccs(smiles)
     table = pd.DataFrame(
-        {"row": range(96), "smiles": smiles, **{f"k_{k}": cluster.kmeans(keys, k, 0)[0] for k in (4, 12)}}
+        {"row": range(96), "smiles": smiles, **{f"k_{k}": clustering.kmeans(keys, k, 0)[0] for k in (4, 12)}}
     )
     file = tmp_path_factory.mktemp("labels") / "labels.parquet"
     table.to_parquet(file)
@@ -131,9 +135,9 @@ def small(tmp_path_factory) -> Project:
     folder = tmp_path_factory.mktemp("small") / "project"
     folder.mkdir()
     for name in ("moleclip", "notebooks", "params"):
-        shutil.copytree(params.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_*"))
+        shutil.copytree(files.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_*"))
     for name in ("Snakefile", "Makefile"):
-        shutil.copy(params.ROOT / name, folder)
+        shutil.copy(files.ROOT / name, folder)
     project = Project(folder)
     for name, values in SMALL.items():
         project.edit(name, **values)
@@ -145,7 +149,7 @@ def small(tmp_path_factory) -> Project:
 @pytest.fixture(scope="session")
 def workbook_file():
     """The authors' results workbook, where it is at hand."""
-    found = sources.mirrored("paper_results")
+    found = downloads.mirrored("paper_results")
     if found is None:
         pytest.skip("needs the authors' results workbook in MOLECLIP_DATA_DIR")
     return found

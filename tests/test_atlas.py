@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from moleclip import atlas, datasets, depict, latent, params
+from moleclip import datasets, drawing
+from moleclip.explain import atlas, latent
+from moleclip.workflow import params
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,12 +37,12 @@ def page(made, place):
     return atlas.hover(made, place, {"note": [f"no. {number}" for number in range(12)]}).data
 
 
-def drawing(page):
+def svg(page):
     return ElementTree.fromstring(page[page.index("<svg") :])  # noqa: S314 (made here)
 
 
 def test_each_point_shows_its_own_molecule(made, place, page):
-    points = [mark for mark in drawing(page).findall(f"{SVG}g") if mark.find(f"{SVG}circle") is not None]
+    points = [mark for mark in svg(page).findall(f"{SVG}g") if mark.find(f"{SVG}circle") is not None]
     assert len(points) == 12
     for number, point in enumerate(points):
         shown = point.find(f"{SVG}g")
@@ -51,7 +53,7 @@ def test_each_point_shows_its_own_molecule(made, place, page):
         encoded = shown.find(f"{SVG}image").get("href").removeprefix("data:image/png;base64,")
         with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
             pixels = np.asarray(picture.convert("RGB")).astype(int)
-        assert np.abs(pixels - depict.draw(made.smiles[number], size=atlas.SIDE)).mean() < 2  # fewer colours
+        assert np.abs(pixels - drawing.draw(made.smiles[number], size=atlas.SIDE)).mean() < 2  # fewer colours
     centres = np.array([[float(mark.find(f"{SVG}circle").get(axis)) for axis in ("cx", "cy")] for mark in points])
     assert np.corrcoef(centres[:, 0], place[:, 0])[0, 1] == pytest.approx(1, abs=1e-4)
     assert np.corrcoef(centres[:, 1], place[:, 1])[0, 1] == pytest.approx(-1, abs=1e-4)  # y of SVG is downwards

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis_rdkit import mols, smiles
 from rdkit import Chem
 
-from moleclip import cluster, datasets, depict
+from moleclip import clustering, datasets, drawing
 
 CASES = 2600 if os.environ.get("MOLECLIP_NIGHTLY") else 100
 SECONDS = 20  # nothing may take longer; a drawing takes milliseconds
@@ -51,16 +51,16 @@ def check(texts: list[str]) -> None:
     written = [text.encode(errors="backslashreplace").decode() for text in texts]
     assert [written[row] for row in unreadable["row"]] == list(unreadable["smiles"])
     readable = list(molecules["smiles"])
-    prepared = depict.prepare_all(readable).to_pylist()
+    prepared = drawing.prepare_all(readable).to_pylist()
     for text, row in zip(readable, prepared, strict=True):
         assert (row["molecule"] is None) == (row["reason"] != "")
         if row["molecule"] is not None:
-            mol = depict.from_store(row["molecule"])
-            for style in (depict.PLAIN, depict.random_style(np.random.default_rng(0)), depict.Style(r_groups=True)):
-                image = depict.draw(mol, style)
+            mol = drawing.from_store(row["molecule"])
+            for style in (drawing.PLAIN, drawing.random_style(np.random.default_rng(0)), drawing.Style(r_groups=True)):
+                image = drawing.draw(mol, style)
                 assert (image.shape, image.dtype) == ((224, 224, 3), np.uint8)
                 assert image.min() < 250, text
-    assert cluster.maccs(readable).shape == (len(readable), 21)
+    assert clustering.maccs(readable).shape == (len(readable), 21)
     assert time.monotonic() - started < SECONDS
 
 
@@ -83,7 +83,7 @@ def test_molecules_are_used(text):
 @bounded
 @given(mols(max_conformers=0))
 def test_rdkit_molecules_are_drawn_alike_each_time(mol):
-    assert np.array_equal(depict.draw(mol), depict.draw(Chem.Mol(mol)))
+    assert np.array_equal(drawing.draw(mol), drawing.draw(Chem.Mol(mol)))
 
 
 fields = st.one_of(

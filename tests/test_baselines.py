@@ -10,14 +10,14 @@ from rdkit.Chem import AllChem, Descriptors
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from moleclip import baselines, datasets, params, splits, stats
+from moleclip import baselines, config, datasets, metrics, molecules, splits
 
 SERIES = datasets.load("chembl2321810")
-FEATURES = baselines.Features(SERIES.smiles)
+FEATURES = molecules.Features(SERIES.smiles)
 
 
 def test_morgan_fingerprints_agree_with_the_older_interface():
-    found = baselines.Features(SERIES.smiles[:20]).morgan
+    found = molecules.Features(SERIES.smiles[:20]).morgan
     for row, smiles in zip(found, SERIES.smiles[:20], strict=True):
         bits = AllChem.GetMorganFingerprintAsBitVect(Chem.MolFromSmiles(smiles), 2, 2048)
         expected = np.zeros(2048, np.float32)
@@ -27,20 +27,20 @@ def test_morgan_fingerprints_agree_with_the_older_interface():
 
 def test_descriptors_are_rdkits_and_finite_or_missing():
     smiles = [*SERIES.smiles[:3], "[Na+].[Cl-]", "C1CC1[Si](C)(C)C"]
-    found = baselines.Features(smiles).descriptors
+    found = molecules.Features(smiles).descriptors
     names = [name for name, _ in Descriptors.descList]
     assert found.shape == (5, len(names))
     assert found[:, names.index("MolWt")] == pytest.approx([Descriptors.MolWt(Chem.MolFromSmiles(s)) for s in smiles])
     assert not np.isinf(found).any()
 
 
-@pytest.mark.parametrize("name", params.FORESTS)
+@pytest.mark.parametrize("name", config.FORESTS)
 def test_forests_beat_the_mean_and_are_seeded(name):
     split = splits.random(len(SERIES), 1)
     runs = [baselines.predict(name, FEATURES, SERIES.labels, split.train, "regression", seed) for seed in (1, 1, 2)]
     mean = baselines.predict("mean", FEATURES, SERIES.labels, split.train, "regression", 1)
     assert mean == pytest.approx(SERIES.labels[split.train].mean())
-    errors = [stats.score("MAE", SERIES.labels[split.test], found[split.test]) for found in (runs[0], mean)]
+    errors = [metrics.score("MAE", SERIES.labels[split.test], found[split.test]) for found in (runs[0], mean)]
     assert errors[0] < 0.8 * errors[1]
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
@@ -72,7 +72,7 @@ def test_missing_labels_are_left_out():
     train = np.arange(50)
     kept = np.delete(train, 5)
     found, expected = (
-        baselines.predict("ecfp4_forest", baselines.Features(SERIES.smiles[:60]), labels, rows, "regression", 0)
+        baselines.predict("ecfp4_forest", molecules.Features(SERIES.smiles[:60]), labels, rows, "regression", 0)
         for rows in (train, kept)
     )
     assert np.array_equal(found, expected)
@@ -105,7 +105,7 @@ def test_chemprop_gets_the_split_and_gives_its_predictions_back(tmp_path, monkey
     split = splits.random(20, 1)
     found = baselines.chemprop(smiles, labels, split, "regression", 5)
     assert found == pytest.approx(
-        baselines.predict("mean", baselines.Features(smiles), labels, split.train, "regression", 5)
+        baselines.predict("mean", molecules.Features(smiles), labels, split.train, "regression", 5)
     )
     with pytest.raises(RuntimeError, match=r"(?s)chemprop train failed.*AssertionError"):
         baselines.chemprop(smiles, labels, split, "regression", 6)
@@ -126,6 +126,6 @@ def test_chemprop_itself_learns_more_than_the_mean():
     smiles, labels = list(series.smiles[:200]), series.labels[:200]
     split = splits.random(200, 1)
     found = baselines.chemprop(smiles, labels, split, "regression", 1)
-    mean = baselines.predict("mean", baselines.Features(smiles), labels, split.train, "regression", 1)
+    mean = baselines.predict("mean", molecules.Features(smiles), labels, split.train, "regression", 1)
     errors = [np.abs(values - labels)[split.test].mean() for values in (found, mean)]
     assert errors[0] < errors[1]

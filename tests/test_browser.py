@@ -21,12 +21,14 @@ import pytest
 import requests
 from PIL import Image
 
-from moleclip import augment, depict, notebooks, params
+from moleclip import augmentation, drawing
+from moleclip.io import files
+from moleclip.workflow import notebooks
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install -e .[dev])")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-NOTEBOOKS = sorted(path.name for path in (params.ROOT / "notebooks").glob("0[01]_*.ipynb"))
+NOTEBOOKS = sorted(path.name for path in (files.ROOT / "notebooks").glob("0[01]_*.ipynb"))
 PHENOL = "Oc1ccccc1"
 
 # Every cell is in the page, whether in view or not; nothing is saved, and no other server is asked for news.
@@ -69,7 +71,7 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
     lab = Lab(port, secrets.token_hex(16), folder / "project")
     for name in ("moleclip", "notebooks", "params"):
         ignored = shutil.ignore_patterns("__pycache__", ".ipynb_*")
-        shutil.copytree(params.ROOT / name, lab.project / name, ignore=ignored)
+        shutil.copytree(files.ROOT / name, lab.project / name, ignore=ignored)
     write_failing(lab.project / "notebooks" / "failing.ipynb")
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={lab.project / 'notebooks'}"]
@@ -217,18 +219,18 @@ def move_the_widget(page) -> None:
     field = page.get_by_label("SMILES", exact=True)
     field.fill("")
     field.press_sequentially(PHENOL)  # unreadable on the way
-    wait_for_picture(page, depict.draw(PHENOL))
+    wait_for_picture(page, drawing.draw(PHENOL))
     page.get_by_role("slider").first.press("ArrowRight")
-    wide = depict.draw(PHENOL, depict.Style(bond_width=3))
+    wide = drawing.draw(PHENOL, drawing.Style(bond_width=3))
     wait_for_picture(page, wide)
     page.get_by_label("augmentation", exact=True).select_option("intense")
-    wait_for_picture(page, augment.augment(wide, "intense", np.random.default_rng(0)))
+    wait_for_picture(page, augmentation.augment(wide, "intense", np.random.default_rng(0)))
     page.get_by_label("augmentation", exact=True).select_option("none")
     wait_for_picture(page, wide)
     field.fill("c1ccccc")
     page.get_by_text("Cannot be drawn: not a SMILES string").wait_for()
     field.fill("CCO")
-    wait_for_picture(page, depict.draw("CCO", depict.Style(bond_width=3)))
+    wait_for_picture(page, drawing.draw("CCO", drawing.Style(bond_width=3)))
     beside(page)
 
 

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from moleclip import chunks
+from moleclip.io import chunks
 
 SMILES = ["C" * (i % 17 + 1) for i in range(103)]
 

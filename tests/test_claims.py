@@ -8,8 +8,11 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from moleclip import claims, own, params, released, stats
-from moleclip.claims import NOISE, REPRODUCED, UNSUPPORTED, UNTESTABLE
+from moleclip import config, metrics
+from moleclip.io import files
+from moleclip.paper import claims, own, released
+from moleclip.paper.claims import NOISE, REPRODUCED, UNSUPPORTED, UNTESTABLE
+from moleclip.workflow import params
 
 NOTHING = own.Own(
     pd.DataFrame(columns=["set", "encoder", "seed", "split", "drawing", "val", "test", "metric", "file"]),
@@ -55,7 +58,7 @@ def verdict(ledger, claim, dataset):
     ],
 )
 def test_rules_on_differences(low, high, better, comparable):
-    interval = stats.Interval((low + high) / 2, low, high)
+    interval = metrics.Interval((low + high) / 2, low, high)
     assert claims.better(interval) == better
     assert claims.comparable(interval) == comparable
 
@@ -64,7 +67,7 @@ def test_rules_on_differences(low, high, better, comparable):
     ("low", "high", "expected"), [(0.7, 0.9, REPRODUCED), (0.9, 1.1, NOISE), (1.1, 2, UNSUPPORTED)]
 )
 def test_rule_on_a_limit(low, high, expected):
-    assert claims.below(stats.Interval((low + high) / 2, low, high), 1.0) == expected
+    assert claims.below(metrics.Interval((low + high) / 2, low, high), 1.0) == expected
 
 
 @pytest.mark.parametrize(
@@ -127,8 +130,8 @@ def test_altered_runs_change_the_verdict(
 def test_our_names_are_those_of_the_profile_and_its_studies():
     """What is called otherwise would never stand beside the paper's."""
     studies = (None, "baseline", "domain", "r_groups")
-    profiles = [params.read_profile(params.ROOT / "params/paper", study)[1] for study in studies]
-    models = {name for profile in profiles for name in profile.models} | set(get_args(params.Baseline))
+    profiles = [params.read_profile(files.ROOT / "params/paper", study)[1] for study in studies]
+    models = {name for profile in profiles for name in profile.models} | set(get_args(config.Baseline))
     assert set(claims.OURS.values()) <= models
 
 

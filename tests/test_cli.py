@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, cli, datasets, finetune, inference, params
+from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, datasets, finetune
+from moleclip.apply import cli, inference
+from moleclip.workflow import params
 
 SMALL = "small/random"
 SMILES = list(datasets.load("nci_5k").smiles[:12])
@@ -150,7 +152,7 @@ def test_interrupted_and_started_again(tmp_path):
     """A real process, interrupted as by Ctrl-C, keeps what is done and says how to go on."""
     path, out = tmp_path / "many.smi", tmp_path / "out.parquet"
     path.write_text("\n".join(datasets.load("nci_5k").smiles[:2500]))
-    command = [sys.executable, "-m", "moleclip.cli", "embed", str(path), "--encoder", SMALL, "--out", str(out)]
+    command = [sys.executable, "-m", "moleclip.apply.cli", "embed", str(path), "--encoder", SMALL, "--out", str(out)]
     command += ["--batch-size", "8"]
     # A shell lets what it runs in the background ignore interruptions, and so what that starts.
     heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)

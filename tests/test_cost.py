@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from moleclip import cost, params
+from moleclip.io import files
+from moleclip.workflow import cost, params
 
-ROOT = params.ROOT
+ROOT = files.ROOT
 
 
 def test_a_study_by_hand():
@@ -30,7 +31,7 @@ def test_a_study_by_hand():
 @pytest.mark.parametrize("profile", params.profiles())
 def test_all_jobs_count(profile):
     found = cost.table(profile).set_index("fan_out")
-    folder = params.ROOT / "params" / profile
+    folder = files.ROOT / "params" / profile
     for study in (None, *params.studies(folder)):
         fan_out = params.read_profile(folder, study)[1]
         jobs = len(params.jobs(fan_out, "")) + len(fan_out.pretrain) + len(fan_out.pretrain_domain) + (study is None)
@@ -39,9 +40,9 @@ def test_all_jobs_count(profile):
 
 def test_one_task_alone_sees_one_view():
     p = {"labels": "moses", "sample": None, "epochs": 1}
-    own = params.read_profile(params.ROOT / "params" / "paper")[0]
+    own = params.read_profile(files.ROOT / "params" / "paper")[0]
     both, one = (
-        cost._pretraining(params.ROOT / "params" / "paper", own, p | {"contrastive": on})["images"]
+        cost._pretraining(files.ROOT / "params" / "paper", own, p | {"contrastive": on})["images"]
         for on in (True, False)
     )
     assert (both, one) == (2 * 1936962, 1936962)
@@ -82,11 +83,11 @@ def test_the_command(monkeypatch, capsys):
 def test_a_profile_says_what_it_costs(profile):
     own = cost.table(profile).query("fan_out == @profile")
     said = f"# {own['jobs'].sum()} jobs, about {own['gpu_hours'].sum():.0f} GPU hour"
-    assert said in (params.ROOT / "params" / profile / "profile.yaml").read_text()
+    assert said in (files.ROOT / "params" / profile / "profile.yaml").read_text()
 
 
 def test_the_readme_says_it_too():
-    readme = (params.ROOT / "README.md").read_text()
+    readme = (files.ROOT / "README.md").read_text()
     sums = pd.concat(map(cost.table, ("hour", "paper"))).groupby("fan_out")[["jobs", "trainings"]].sum()
     for name in ("hour", "paper", "ablations", "domain", "r_groups"):
         jobs, trainings = sums.loc[name]

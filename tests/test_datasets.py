@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from rdkit import Chem, RDConfig
 
-from moleclip import datasets, sources
+from moleclip import datasets, molecules
+from moleclip.io import downloads, errors, seeds
 
 needs_data = pytest.mark.skipif("MOLECLIP_DATA_DIR" not in os.environ, reason="needs MOLECLIP_DATA_DIR")
 
@@ -85,12 +86,12 @@ CHEMREPS = "chembl_id\tcanonical_smiles\tstandard_inchi\tstandard_inchi_key\nCHE
     ],
 )
 def test_chembl_is_read_from_its_column_of_smiles_or_refused(tmp_path, monkeypatch, content, problem):
-    file = tmp_path / sources.FILES["chembl_25"].path
+    file = tmp_path / downloads.FILES["chembl_25"].path
     file.parent.mkdir()
     file.write_bytes(content)
     monkeypatch.setenv("MOLECLIP_DATA_DIR", str(tmp_path))
     if problem:
-        with pytest.raises(sources.DataError, match=problem):
+        with pytest.raises(errors.DataError, match=problem):
             datasets.load("chembl_25")
     else:
         assert datasets.load("chembl_25").smiles == ("CCO", "C")
@@ -115,8 +116,8 @@ def test_the_registry_knows_every_set():
 @needs_data
 def test_the_registrys_columns_are_those_of_the_files():
     for name in PAPER:
-        header = sources.fetch(name).read_text().splitlines()[0]
-        assert [field.strip() for field in header.split(",")] == sources.FILES[name].columns.split(", ")
+        header = downloads.fetch(name).read_text().splitlines()[0]
+        assert [field.strip() for field in header.split(",")] == downloads.FILES[name].columns.split(", ")
 
 
 @needs_data
@@ -222,20 +223,20 @@ def test_missing_table_says_what_to_do():
 
 
 def test_parse_agrees_with_rdkit():
-    assert Chem.MolToSmiles(datasets.parse("OCC")) == "CCO"
+    assert Chem.MolToSmiles(molecules.parse("OCC")) == "CCO"
 
 
 def test_a_sample_is_seeded_and_without_repetition():
-    drawn = datasets.sample(1000, 50, seed=3)
+    drawn = seeds.sample(1000, 50, seed=3)
     assert len(set(drawn)) == 50
-    assert drawn.tolist() == sorted(datasets.sample(1000, 50, seed=3))
-    assert drawn.tolist() != datasets.sample(1000, 50, seed=4).tolist()
-    assert datasets.sample(40, 50, seed=3).tolist() == list(range(40))
+    assert drawn.tolist() == sorted(seeds.sample(1000, 50, seed=3))
+    assert drawn.tolist() != seeds.sample(1000, 50, seed=4).tolist()
+    assert seeds.sample(40, 50, seed=3).tolist() == list(range(40))
 
 
 def test_a_sample_keeps_the_rows_of_its_source():
     dataset = datasets.load("chembl2321810")
-    rows = datasets.sample(len(dataset), 30, seed=0)
+    rows = seeds.sample(len(dataset), 30, seed=0)
     molecules, unreadable = datasets.clean(dataset, rows=rows)
     assert sorted([*molecules["row"], *unreadable["row"]]) == rows.tolist()
     assert list(molecules["smiles"]) == [dataset.smiles[row] for row in molecules["row"]]

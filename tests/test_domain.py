@@ -7,7 +7,9 @@ import torch
 from rdkit import Chem
 from rdkit.Chem import Crippen, rdMolDescriptors
 
-from moleclip import datasets, domain, encoder, params
+from moleclip import datasets, domain, encoder
+from moleclip.io import seeds
+from moleclip.workflow import params
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_descriptors_are_rdkits(domain_params):
 
 def test_labels_of_the_set_are_taken_as_they_are(domain_params):
     learnt = domain.read(domain_params(descriptors=[], scale_labels=False))
-    rows = datasets.sample(1017, 40, 0)
+    rows = seeds.sample(1017, 40, 0)
     assert learnt.labels[:, 0].tolist() == datasets.load("chembl2321810").labels[rows, 0].tolist()
     assert (learnt.names, learnt.shift.tolist(), learnt.scale.tolist()) == (["activity"], [0.0], [1.0])
 

@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torchvision.transforms.v2 import functional as transforms
 
-from moleclip import depict, encoder
+from moleclip import drawing, encoder
 
-IMAGES = torch.from_numpy(np.stack([depict.draw(smiles) for smiles in ("CCO", "c1ccccc1N", "CC(=O)Cl")]))
+IMAGES = torch.from_numpy(np.stack([drawing.draw(smiles) for smiles in ("CCO", "c1ccccc1N", "CC(=O)Cl")]))
 
 
 def independent_forward(

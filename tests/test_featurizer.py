@@ -15,18 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
 from sklearn.utils.validation import validate_data
 
-from moleclip import (
-    MoleCLIPFeaturizer,
-    MoleCLIPPredictor,
-    datasets,
-    depict,
-    encoder,
-    finetune,
-    inference,
-    inputs,
-    params,
-    stats,
-)
+from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, datasets, drawing, encoder, finetune, gridsearch
+from moleclip.apply import inference, readers
+from moleclip.workflow import params
 
 SMALL = "small/random"
 SMILES = list(datasets.load("nci_5k").smiles[:40])
@@ -39,7 +30,7 @@ def embeddings():
 
 def test_they_are_those_of_the_encoder(embeddings):
     tower = encoder.load(SMALL).eval()
-    drawings = np.stack([depict.draw(text) for text in SMILES])
+    drawings = np.stack([drawing.draw(text) for text in SMILES])
     with torch.no_grad():
         expected = tower(torch.from_numpy(drawings)).numpy()
     assert embeddings.dtype == np.float32
@@ -86,7 +77,7 @@ def test_wrong_parameters_are_named(options, error, message):
 
 
 def test_molecules_smiles_and_drawings_of_them_are_the_same(embeddings):
-    forms = [[Chem.MolFromSmiles(text) for text in SMILES], [depict.draw(text) for text in SMILES]]
+    forms = [[Chem.MolFromSmiles(text) for text in SMILES], [drawing.draw(text) for text in SMILES]]
     for form in forms:
         np.testing.assert_allclose(MoleCLIPFeaturizer(SMALL).transform(form), embeddings, rtol=1e-4, atol=1e-5)
 
@@ -101,8 +92,8 @@ def test_processes_and_batches_change_nothing(embeddings, options):
 def test_an_iterator_and_a_file_are_read_once(embeddings, tmp_path, monkeypatch):
     path = tmp_path / "own.smi"
     path.write_text("\n".join(SMILES))
-    opened, read = [], inputs.read
-    monkeypatch.setattr(inputs, "read", lambda *arguments: opened.append(1) or read(*arguments))
+    opened, read = [], readers.read
+    monkeypatch.setattr(readers, "read", lambda *arguments: opened.append(1) or read(*arguments))
     for given in (iter(SMILES), path):
         np.testing.assert_allclose(MoleCLIPFeaturizer(SMALL).fit_transform(given), embeddings, rtol=1e-4, atol=1e-5)
     assert len(opened) == 1
@@ -110,7 +101,7 @@ def test_an_iterator_and_a_file_are_read_once(embeddings, tmp_path, monkeypatch)
 
 def test_r_groups_are_drawn():
     drawn = MoleCLIPFeaturizer(SMALL, drawing="r_groups").fit_transform(["CC(N)C(=O)O"])
-    image = depict.draw("CC(N)C(=O)O", depict.Style(r_groups=True))
+    image = drawing.draw("CC(N)C(=O)O", drawing.Style(r_groups=True))
     np.testing.assert_allclose(drawn, MoleCLIPFeaturizer(SMALL).fit_transform([image]), rtol=1e-4, atol=1e-5)
 
 
@@ -162,7 +153,7 @@ def test_what_is_cached_is_not_computed_again(embeddings, tmp_path, monkeypatch)
 
 
 def test_an_interrupted_run_keeps_its_whole_batches(tmp_path, monkeypatch):
-    seen, draw = counted(monkeypatch), depict.draw
+    seen, draw = counted(monkeypatch), drawing.draw
     limit = iter(range(25))
 
     def interrupted(*arguments):
@@ -171,12 +162,12 @@ def test_an_interrupted_run_keeps_its_whole_batches(tmp_path, monkeypatch):
         return draw(*arguments)
 
     featurizer = MoleCLIPFeaturizer(SMALL, batch_size=10, cache=tmp_path / "cache")
-    monkeypatch.setattr(depict, "draw", interrupted)
+    monkeypatch.setattr(drawing, "draw", interrupted)
     with pytest.raises(KeyboardInterrupt):
         featurizer.to_parquet(SMILES, tmp_path / "out.parquet")
     assert not list(tmp_path.glob("*.parquet"))
     assert sum(seen) == 20
-    monkeypatch.setattr(depict, "draw", draw)
+    monkeypatch.setattr(drawing, "draw", draw)
     featurizer.to_parquet(SMILES, tmp_path / "out.parquet")
     assert sum(seen) == len(set(SMILES))
 
@@ -285,7 +276,7 @@ def test_predictions_are_those_of_the_job(job):
     p, folder = job
     predictor = MoleCLIPPredictor(folder)
     tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "scores")}
-    means = stats.mean_predictions(tables["predictions"], tables["scores"])
+    means = gridsearch.mean_predictions(tables["predictions"], tables["scores"])
     means = means[(means["encoder"] == "model") & (means["part"] == "test")]
     assert predictor.label_names == ("size", "other")
     assert len(predictor.encoders) == p.repeats
@@ -300,7 +291,7 @@ def test_spreads_are_those_of_repeats_and_of_drawings(job):
     predictor = MoleCLIPPredictor(folder, views=3)
     found = predictor.predict(SMILES[:6])
     computation = predictor._computation()
-    images = np.stack([[depict.draw(text, style) for style in computation.styles] for text in SMILES[:6]])
+    images = np.stack([[drawing.draw(text, style) for style in computation.styles] for text in SMILES[:6]])
     outputs = []
     with torch.no_grad():
         for tower, top in zip(predictor.encoders, predictor.heads, strict=True):
@@ -324,7 +315,7 @@ def test_the_nearest_training_molecule_is_named(job):
     predictor = MoleCLIPPredictor(folder, views=0)
     trained = predictor.molecules[predictor.molecules["part"] == "train"]["smiles"].tolist()
     assert len(trained) == 24
-    found = predictor.predict([trained[3], "CCCCCCCCBr", depict.draw("CCO")])
+    found = predictor.predict([trained[3], "CCCCCCCCBr", drawing.draw("CCO")])
     assert found["nearest"][0] == trained[3]
     assert found["similarity"][0] == 1
     bits = [AllChem.GetMorganFingerprintAsBitVect(Chem.MolFromSmiles(text), 2, 2048) for text in trained]

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from moleclip import figures, params, provenance, stats
+from moleclip import gridsearch, metrics
+from moleclip.plots import figures
+from moleclip.workflow import params, provenance
 
 PLACE = {"dataset": "made", "drawing": "plain", "split": "random", "metric": "MAE", "unit": "eV"}
 CELL = {"stage": "grid", "repeat": 1, "head_lr": 1e-3, "augmentation": "none", "epoch": 2, "chosen": True}
@@ -30,14 +32,14 @@ def record():
 
 def test_same_figure_same_bytes(tmp_path, record):
     for folder in ("first", "second"):
-        figures.save(figures.scores(stats.by_split(SCORES)), "scores", tmp_path / folder, record)
+        figures.save(figures.scores(gridsearch.by_split(SCORES)), "scores", tmp_path / folder, record)
     for ending in ("png", "pdf", "json"):
         first, second = ((tmp_path / folder / f"scores.{ending}").read_bytes() for folder in ("first", "second"))
         assert first == second
 
 
 def test_provenance_is_in_the_metadata_and_beside_it(tmp_path, record):
-    png, pdf, beside = figures.save(figures.scores(stats.by_split(SCORES)), "scores", tmp_path, record)
+    png, pdf, beside = figures.save(figures.scores(gridsearch.by_split(SCORES)), "scores", tmp_path, record)
     assert json.loads(Image.open(png).info["Description"]) == json.loads(beside.read_text()) == record
     assert figures.show(png) == figures.show(pdf) == figures.show(beside) == record
     assert b"CreationDate" not in pdf.read_bytes()
@@ -49,7 +51,7 @@ def test_footer_names_notebook_commit_and_versions(record):
 
 
 def test_the_command_prints_what_a_figure_was_made_from(tmp_path, record, monkeypatch, capsys):
-    _, pdf, _ = figures.save(figures.scores(stats.by_split(SCORES)), "scores", tmp_path, record)
+    _, pdf, _ = figures.save(figures.scores(gridsearch.by_split(SCORES)), "scores", tmp_path, record)
     monkeypatch.setattr("sys.argv", ["figures", "show", str(pdf)])
     assert figures.main() == 0
     shown = json.loads(capsys.readouterr().out)
@@ -76,11 +78,11 @@ def test_a_foreign_figure_has_no_provenance(tmp_path):
 
 
 def test_scores_show_means_and_intervals():
-    ax = figures.scores(stats.by_split(SCORES)).axes[0]
+    ax = figures.scores(gridsearch.by_split(SCORES)).axes[0]
     shown = [container.lines[0].get_xdata()[0] for container in ax.containers]
     assert shown == pytest.approx([0.5, 0.9])
     ends = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
-    assert ends.tolist() == pytest.approx(stats.mean_ci([0.5, 0.6, 0.4])[1:])
+    assert ends.tolist() == pytest.approx(metrics.mean_ci([0.5, 0.6, 0.4])[1:])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["pretrained encoder", "training mean"]
     assert ax.get_title(loc="right") == "made, random split\nmean and 95 % interval of 3 splits"
 
@@ -88,7 +90,7 @@ def test_scores_show_means_and_intervals():
 def test_a_frozen_encoder_is_hollow_in_its_encoders_colour_and_baselines_are_grey():
     models = ["mean", "clip", "clip_frozen", "imagemol"]
     table = pd.concat([SCORES[SCORES["encoder"] == "pretrained"].assign(encoder=model) for model in models])
-    containers = figures.scores(stats.by_split(table)).axes[0].containers
+    containers = figures.scores(gridsearch.by_split(table)).axes[0].containers
     shown = [container.lines[0] for container in containers]
     assert [line.get_color() for line in shown] == ["C0", "C0", "C1", "0.3"]
     assert [line.get_markerfacecolor() for line in shown] == ["C0", "white", "C1", "0.3"]
@@ -110,7 +112,7 @@ def test_predictions_are_means_over_the_chosen_runs():
     molecule = {"part": "test", "row": 7, "smiles": "C", "target": "gap", "label": 2.5}
     run = {"dataset": "made", "encoder": "a", "stage": "grid", "head_lr": 1e-3, "augmentation": "none"}
     predictions = pd.DataFrame([{**molecule, **run, "repeat": r, "prediction": value} for r, _, value in rows])
-    found = stats.mean_predictions(predictions, scores)
+    found = gridsearch.mean_predictions(predictions, scores)
     assert found[["row", "label", "prediction", "runs"]].to_numpy().tolist() == [[7, 2.5, 2.0, 2]]
 
 
@@ -145,11 +147,11 @@ def test_a_tick_shows_what_choosing_by_test_would_print():
         {**PLACE, **CELL, "encoder": "a", "seed": 1, "head_lr": lr, "val": val, "test": test, "chosen": val == 1.0}
         for lr, val, test in ((1e-3, 1.0, 2.0), (1e-4, 2.0, 1.0))
     ]
-    (ax,) = figures.scores(stats.by_split(pd.DataFrame(rows))).axes
+    (ax,) = figures.scores(gridsearch.by_split(pd.DataFrame(rows))).axes
     ticks = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "|"]
     assert [1.0] in ticks
     assert ax.get_xlabel() == "test MAE (eV); tick: if test chose"
-    (ax,) = figures.scores(stats.by_split(SCORES)).axes
+    (ax,) = figures.scores(gridsearch.by_split(SCORES)).axes
     assert ax.get_xlabel() == "test MAE (eV)"
 
 
@@ -208,8 +210,8 @@ def test_loss_curves_show_chance():
 def test_contrasts_tell_splits_from_repeats():
     one_split = SCORES[SCORES["seed"] == 1]
     repeats = pd.concat([one_split.assign(set="one", repeat=n, test=one_split["test"] * n) for n in (1, 2)])
-    scores = stats.by_split(pd.concat([SCORES.assign(set="three"), repeats]))
-    table = stats.contrasts(scores, {"a pair": ["pretrained", "mean"]})
+    scores = gridsearch.by_split(pd.concat([SCORES.assign(set="three"), repeats]))
+    table = gridsearch.contrasts(scores, {"a pair": ["pretrained", "mean"]})
     ax = figures.contrasts(table).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["three (3 splits)", "one (2 repeats)"]
     shown = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() == "o"}

@@ -10,8 +10,10 @@ import pytest
 import torch
 from sklearn import metrics
 
-from moleclip import datasets, encoder, finetune, params, splits, stats
+from moleclip import datasets, encoder, finetune, gridsearch, splits
 from moleclip.finetune import Training
+from moleclip.io import files
+from moleclip.workflow import params
 
 SERIES = datasets.load("chembl2321810")
 ONE = Training("random", 1e-3, "none", 1, 1)
@@ -179,18 +181,18 @@ GRID = pd.DataFrame(
 
 
 def test_the_cell_is_chosen_on_validation():
-    assert stats.choose(GRID) == (1e-3, "default")  # the first of two that are equal
-    assert stats.choose(GRID, by="test") == (1e-3, "none")
-    assert stats.choose(GRID.assign(metric="ROC-AUC")) == (1e-4, "default")
+    assert gridsearch.choose(GRID) == (1e-3, "default")  # the first of two that are equal
+    assert gridsearch.choose(GRID, by="test") == (1e-3, "none")
+    assert gridsearch.choose(GRID.assign(metric="ROC-AUC")) == (1e-4, "default")
     final = GRID.assign(stage="final", val=0.0)
-    assert stats.choose(pd.concat([GRID, final])) == (1e-3, "default")
+    assert gridsearch.choose(pd.concat([GRID, final])) == (1e-3, "default")
 
 
 def test_a_cell_that_diverged_is_not_chosen():
     one_failed = GRID.assign(val=GRID["val"].where(GRID.index != 4, np.nan))
-    assert stats.choose(one_failed) == (1e-4, "none")
+    assert gridsearch.choose(one_failed) == (1e-4, "none")
     with pytest.raises(FloatingPointError, match="no training of the grid"):
-        stats.choose(GRID.assign(val=np.nan))
+        gridsearch.choose(GRID.assign(val=np.nan))
 
 
 def test_a_job_survives_a_learning_rate_that_diverges(own_set, finetune_params):
@@ -206,9 +208,9 @@ def test_a_job_survives_a_learning_rate_that_diverges(own_set, finetune_params):
 @pytest.mark.parametrize(("metric", "optimism"), [("MAE", 3.0), ("ROC-AUC", 0.0)])
 def test_optimism_is_what_choosing_on_test_would_win(metric, optimism):
     scores = GRID.assign(metric=metric, dataset="made", drawing="plain", split="random", encoder="a", seed=1, unit="")
-    cell = stats.choose(scores)
+    cell = gridsearch.choose(scores)
     scores["chosen"] = (scores["head_lr"] == cell[0]) & (scores["augmentation"] == cell[1])
-    row = stats.by_split(scores).iloc[0]
+    row = gridsearch.by_split(scores).iloc[0]
     assert (row["test"], row["runs"], row["optimism"]) == ({"MAE": 4.0, "ROC-AUC": 5.0}[metric], 3, optimism)
 
 
@@ -524,7 +526,7 @@ def test_sgd_is_imagemols():
 
 def test_the_adam_of_the_paper():
     layers = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
-    p = params.read("05_finetune_moleculenet", params.ROOT / "params/paper/finetune_moleculenet.yaml")
+    p = params.read("05_finetune_moleculenet", files.ROOT / "params/paper/finetune_moleculenet.yaml")
     adam = finetune.optimizer(*layers, p.lr, 1e-4, p.weight_decay, p.optimizer)
     found = [(group["lr"], group["betas"], group["eps"], group["weight_decay"]) for group in adam.param_groups]
     assert found == [(5e-6, (0.9, 0.98), 1e-6, 1e-5), (1e-4, (0.9, 0.999), 1e-8, 1e-5)]

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from moleclip import datasets, encoder, figures, latent
+from moleclip import datasets, encoder
+from moleclip.explain import latent
+from moleclip.plots import figures
 
 
 def test_purity_by_hand():

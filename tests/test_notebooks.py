@@ -15,9 +15,11 @@ import nbformat
 import pandas as pd
 import pytest
 
-from moleclip import notebooks, params, provenance
+from moleclip.io import files
+from moleclip.io.files import ROOT, relative, sha256, write_json, write_parquet
+from moleclip.workflow import notebooks
 
-NOTEBOOKS = sorted((params.ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
 
 
 def made(folder: Path, *sources: str) -> Path:
@@ -114,7 +116,7 @@ def test_exploration_of_the_walk(small):
 
 def test_domain_pretraining_by_itself(tmp_path):
     overrides = {"output": str(tmp_path / "domain"), "sample": 30, "epochs": [1, 2]}
-    path = notebooks.run(params.ROOT / "notebooks/06_pretrain_domain.ipynb", tmp_path / "out.ipynb", None, overrides)
+    path = notebooks.run(files.ROOT / "notebooks/06_pretrain_domain.ipynb", tmp_path / "out.ipynb", None, overrides)
     assert len(outputs(path, "image/png")) == 3
     assert "1017" in str(outputs(path, "text/html"))  # molecules of the set that overlaps
     record = json.loads((tmp_path / "domain/06_pretrain_domain.json").read_text())
@@ -129,13 +131,13 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
         job = tmp_path / f"finetune/made_{drawing}/{encoder}/split_{seed}"
         test = seed + 0.5 * (encoder == "random") + 0.2 * (drawing == "r_groups")
         row = {**place, **cell, "encoder": encoder, "drawing": drawing, "seed": seed, "test": test}
-        provenance.write_parquet(job / "scores.parquet", pd.DataFrame([row]))
-        provenance.write_parquet(job / "predictions.parquet", pd.DataFrame({"prediction": [0.0]}))
+        write_parquet(job / "scores.parquet", pd.DataFrame([row]))
+        write_parquet(job / "predictions.parquet", pd.DataFrame({"prediction": [0.0]}))
         files = [job / f"{name}.parquet" for name in ("scores", "predictions")]
-        written = {params.relative(file): provenance.sha256(file) for file in files}
+        written = {relative(file): sha256(file) for file in files}
         content = {"parameters": {"split_seed": seed, "drawing": drawing}, "outputs": written}
-        provenance.write_json(job / "04_finetune_catalysis.json", content)
-    notebook, figure = params.ROOT / "notebooks/07_replace_r_groups.ipynb", tmp_path / "figure"
+        write_json(job / "04_finetune_catalysis.json", content)
+    notebook, figure = ROOT / "notebooks/07_replace_r_groups.ipynb", tmp_path / "figure"
     path = notebooks.run(notebook, tmp_path / "out.ipynb", None, {"runs": str(tmp_path), "output": str(figure)})
     assert len(outputs(path, "image/png")) == 2
     gaps = pd.read_csv(figure / "r_groups.csv").set_index("quantity")
@@ -188,7 +190,7 @@ def test_the_documented_papermill_command_refuses_a_misspelt_parameter(tmp_path)
     done = command(
         *("papermill", "notebooks/10_draw_figures.ipynb", str(tmp_path / "out.ipynb"), "-k", "python3"),
         *("-p", "missin", "fail", "-p", "output", str(tmp_path / "figures")),
-        cwd=params.ROOT,
+        cwd=files.ROOT,
     )
     assert done.returncode != 0
     assert "unknown parameter 'missin'; did you mean 'missing'?" in done.stderr
@@ -198,9 +200,9 @@ def test_the_documented_papermill_command_refuses_a_misspelt_parameter(tmp_path)
 def test_a_missing_input_ends_the_run(tmp_path):
     output = tmp_path / "03_pretrain.ipynb"
     done = command(
-        *(sys.executable, "-m", "moleclip.notebooks", "run", "notebooks/03_pretrain.ipynb", str(output)),
+        *(sys.executable, "-m", "moleclip.workflow.notebooks", "run", "notebooks/03_pretrain.ipynb", str(output)),
         *("-y", f"{{labels: nowhere.parquet, output: {tmp_path}/encoder}}"),
-        cwd=params.ROOT,
+        cwd=files.ROOT,
     )
     assert done.returncode == 1
     assert "03_pretrain, step 'What a batch looks like'" in done.stderr
@@ -214,13 +216,13 @@ def test_the_runner_refuses_a_misspelt_parameter_before_it_starts(tmp_path):
         *(
             sys.executable,
             "-m",
-            "moleclip.notebooks",
+            "moleclip.workflow.notebooks",
             "run",
             "notebooks/03_pretrain.ipynb",
             str(tmp_path / "out.ipynb"),
         ),
         *("-y", "{epoch: 1}"),
-        cwd=params.ROOT,
+        cwd=files.ROOT,
     )
     assert done.returncode == 1
     assert "unknown parameter 'epoch'; did you mean 'epochs'?" in done.stderr
@@ -233,9 +235,9 @@ def test_pretraining_with_drawings_of_another_size(tmp_path, labels_file):
     values |= {"image_size": 64, "epochs": 1, "batch_size": 16, "group_size": 4, "k": [4], "validation_fraction": 0.2}
     output = tmp_path / "03_pretrain.ipynb"
     done = command(
-        *(sys.executable, "-m", "moleclip.notebooks", "run", "notebooks/03_pretrain.ipynb", str(output)),
+        *(sys.executable, "-m", "moleclip.workflow.notebooks", "run", "notebooks/03_pretrain.ipynb", str(output)),
         *("-y", json.dumps(values)),
-        cwd=params.ROOT,
+        cwd=files.ROOT,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "encoder/03_pretrain.json").read_text())["parameters"]["image_size"] == 64

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from moleclip import own
+from moleclip.paper import own
 
 LINE = {
     "set": "esol",

@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from moleclip import params
+from moleclip.io import files
+from moleclip.workflow import params
 
 
 def refusal(notebook: str, **values) -> str:
@@ -58,12 +59,12 @@ def test_yaml_numbers_without_a_dot_work(tmp_path):
 
 @pytest.mark.parametrize("profile", params.profiles())
 def test_profiles_are_right_and_complete(profile):
-    parameters, _ = params.read_profile(params.ROOT / "params" / profile)
+    parameters, _ = params.read_profile(files.ROOT / "params" / profile)
     assert set(parameters) == set(params.MODELS)
 
 
 def test_a_file_of_no_notebook_is_refused(tmp_path):
-    (tmp_path / "profile.yaml").write_text((params.ROOT / "params/demo/profile.yaml").read_text())
+    (tmp_path / "profile.yaml").write_text((files.ROOT / "params/demo/profile.yaml").read_text())
     (tmp_path / "pretran.yaml").write_text("epochs: 1\n")
     with pytest.raises(params.ParameterError, match=r"did you mean 'pretrain\.yaml'"):
         params.read_profile(tmp_path)
@@ -71,7 +72,7 @@ def test_a_file_of_no_notebook_is_refused(tmp_path):
 
 def test_an_unknown_profile_is_refused():
     with pytest.raises(params.ParameterError, match="did you mean 'demo'"):
-        params.read_profile(params.ROOT / "params" / "dem")
+        params.read_profile(files.ROOT / "params" / "dem")
 
 
 def test_what_is_not_a_mapping_is_refused(tmp_path):
@@ -94,7 +95,7 @@ def test_names_that_papermill_injects_are_seen():
 
 def test_an_unknown_study_is_refused():
     with pytest.raises(params.ParameterError, match="profile 'paper' has no study 'baselin'; did you mean 'baseline'"):
-        params.read_profile(params.ROOT / "params" / "paper", "baselin")
+        params.read_profile(files.ROOT / "params" / "paper", "baselin")
 
 
 def test_jobs_are_sets_times_models_times_seeds():

@@ -16,7 +16,9 @@ import torch
 from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from moleclip import batches, datasets, encoder, objective, pretrain
+from moleclip import datasets, encoder, pretrain, views
+from moleclip.losses import Objective, backward, optimizer
+from moleclip.views import Views
 
 
 def test_retrieval_by_hand():
@@ -58,17 +60,17 @@ def test_a_cache_changes_nothing(pretrain_params, tmp_path):
 def test_it_overfits_a_handful_of_molecules(pretrain_params):
     """The same 16 views again and again: all losses must fall far below chance."""
     corpus = pretrain.read_corpus(pretrain_params())
-    views = batches.Views(corpus.molecules, np.arange(16), "none", seed=0)
+    views = Views(corpus.molecules, np.arange(16), "none", seed=0)
     plain, randomised, _ = (
         torch.stack(images) if i < 2 else None
         for i, images in enumerate(zip(*(views[0, j] for j in range(16)), strict=True))
     )
     classes = torch.from_numpy(corpus.classes[:16])
     model = encoder.load("small/random")
-    goal = objective.Objective(128, corpus.counts, 15.0, True)
-    adam = objective.optimizer(model, goal, pretrain_params(lr=1e-3, head_lr=1e-2))
+    goal = Objective(128, corpus.counts, 15.0, True)
+    adam = optimizer(model, goal, pretrain_params(lr=1e-3, head_lr=1e-2))
     for _ in range(150):
-        losses = objective.backward(model, goal, torch.cat([plain, randomised]), classes, Accelerator(cpu=True))
+        losses = backward(model, goal, torch.cat([plain, randomised]), classes, Accelerator(cpu=True))
         adam.step()
         adam.zero_grad()
     assert losses["contrastive"] < 0.2 * math.log(16)
@@ -153,14 +155,14 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(pretrain_params, monkey
 
 
 def test_a_drawing_process_that_dies_ends_the_run(pretrain_params, monkeypatch):
-    original = batches.pair
+    original = views.pair
 
     def die(*arguments):
-        if (batches.torch.utils.data.get_worker_info() is not None) and arguments[2].random() < 0.1:
+        if (views.torch.utils.data.get_worker_info() is not None) and arguments[2].random() < 0.1:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*arguments)
 
-    monkeypatch.setattr(batches, "pair", die)
+    monkeypatch.setattr(views, "pair", die)
     with pytest.raises(RuntimeError, match="a process that draws died"):
         pretrain.run(pretrain_params(workers=1))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moleclip import printed
+from moleclip.paper import printed
 
 # Tables of the paper, as text: set, variant, model, score; and what its runs give, to the printed digits.
 PRINTED = {

@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 from rdkit import rdBase
 
-from moleclip import params, provenance
+from moleclip.io import files
+from moleclip.workflow import params, provenance
 
 
 def test_checksum_agrees_with_the_shell(tmp_path):
     file = tmp_path / "data"
     file.write_bytes(b"molecules" * 1000)
     shell = subprocess.run(["sha256sum", file], capture_output=True, text=True, check=True).stdout.split()[0]
-    assert provenance.sha256(file) == shell
+    assert files.sha256(file) == shell
 
 
 def test_a_record_leads_back(tmp_path):
@@ -103,11 +104,11 @@ def test_a_run_that_reads_what_the_one_before_wrote_does_not_hide_it(tmp_path, m
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     file = tmp_path / "table.parquet"
-    provenance.write_parquet(file, pd.DataFrame({"a": [1]}))
+    files.write_parquet(file, pd.DataFrame({"a": [1]}))
     with pytest.raises(Exception, match="column names"):
-        provenance.write_parquet(file, pd.DataFrame([[1, 2]], columns=["a", "a"]))
+        files.write_parquet(file, pd.DataFrame([[1, 2]], columns=["a", "a"]))
     assert pd.read_parquet(file)["a"].tolist() == [1]
 
 
 def test_paths_in_records_are_relative_to_the_project():
-    assert params.relative(params.ROOT / "runs" / "demo") == "runs/demo"
+    assert files.relative(files.ROOT / "runs" / "demo") == "runs/demo"

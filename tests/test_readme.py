@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from moleclip import params
+from moleclip.io import files
 
-README = (params.ROOT / "README.md").read_text()
+README = (files.ROOT / "README.md").read_text()
 
 
 def blocks(section: str, language: str) -> list[str]:
@@ -55,6 +55,6 @@ def test_shell_lines_run(place):
 
 def test_files_and_targets_that_it_names_are_there():
     for name in set(re.findall(r"\]\(((?:notebooks|figures|benchmarks)/[^)#]*)\)", README)):
-        assert (params.ROOT / name).exists(), name
-    targets = re.findall(r"^([a-z]+):", (params.ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert (files.ROOT / name).exists(), name
+    targets = re.findall(r"^([a-z]+):", (files.ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"`make ([a-z]+)", README)) <= set(targets)

@@ -14,7 +14,8 @@ import pytest
 from openpyxl.utils.cell import coordinate_from_string
 from openpyxl.workbook import Workbook
 
-from moleclip import released, sources
+from moleclip.io import downloads
+from moleclip.paper import released
 
 needs_data = pytest.mark.skipif("MOLECLIP_DATA_DIR" not in os.environ, reason="needs MOLECLIP_DATA_DIR")
 pytestmark = needs_data
@@ -37,9 +38,9 @@ DIGEST = "3ff507635689b5bececfed27ea9cefdfc270023744586b45cb7d40a45c6652e6"
 
 @pytest.fixture(scope="module")
 def path() -> Path:
-    found = sources.mirrored("paper_results")
+    found = downloads.mirrored("paper_results")
     if found is None:
-        pytest.skip(f"needs {sources.FILES['paper_results'].path} in the folder MOLECLIP_DATA_DIR")
+        pytest.skip(f"needs {downloads.FILES['paper_results'].path} in the folder MOLECLIP_DATA_DIR")
     return found
 
 

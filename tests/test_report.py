@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moleclip import report
+from moleclip.workflow import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -57,7 +57,7 @@ class Links(HTMLParser):
 @pytest.fixture(scope="module")
 def site(small, tmp_path_factory):
     project = small.copy(tmp_path_factory.mktemp("report") / "project")
-    command = [sys.executable, "-m", "moleclip.report", "demo"]
+    command = [sys.executable, "-m", "moleclip.workflow.report", "demo"]
     done = subprocess.run(command, cwd=project.folder, env=project.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = project.folder / "runs" / "demo" / "report"

@@ -7,7 +7,10 @@ import torch
 from rdkit import Chem
 from torch import nn
 
-from moleclip import datasets, depict, encoder, params, provenance, robustness
+from moleclip import datasets, drawing, encoder
+from moleclip.explain import robustness
+from moleclip.io import files
+from moleclip.workflow import params
 
 SMILES = [*datasets.load("chembl2321810").smiles[:60:10], "C[C@H](N)C(=O)O", "C[C@@H](O)C(N)=O"]
 
@@ -45,9 +48,9 @@ def test_the_other_enantiomer(smiles):
 
 
 def test_enantiomers_are_drawn_at_the_same_place():
-    prepared = [depict.prepare(molecule) for molecule in (SMILES[-1], robustness.mirror(SMILES[-1]))]
-    assert np.allclose(*map(depict.atom_positions, prepared))
-    assert (depict.draw(prepared[0]) != depict.draw(prepared[1])).any()
+    prepared = [drawing.prepare(molecule) for molecule in (SMILES[-1], robustness.mirror(SMILES[-1]))]
+    assert np.allclose(*map(drawing.atom_positions, prepared))
+    assert (drawing.draw(prepared[0]) != drawing.draw(prepared[1])).any()
 
 
 @pytest.mark.parametrize("smiles", ["CCO", "CC(N)C(=O)O", "O[C@H](C(=O)O)[C@@H](O)C(=O)O"])
@@ -82,11 +85,11 @@ def test_numbers_by_a_second_way(card):
     tower = looking_at(16)
 
     def embedded(style):
-        images = np.stack([depict.draw(text, style) for text in SMILES])
+        images = np.stack([drawing.draw(text, style) for text in SMILES])
         rows = tower(torch.from_numpy(images)).detach().numpy().astype(np.float64)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-    plain, turned = embedded(depict.PLAIN), embedded(depict.Style(rotation=90.0))
+    plain, turned = embedded(drawing.PLAIN), embedded(drawing.Style(rotation=90.0))
     moved = [1 - a @ b for a, b in zip(plain, turned, strict=True)]
     pairs = [1 - plain[i] @ plain[j] for i in range(len(SMILES)) for j in range(len(SMILES)) if i != j]
     line = card.loc["rotated by 90 degrees"]
@@ -147,20 +150,20 @@ def test_the_error_of_a_job(tmp_path):
         for row, part in enumerate(("test", "val"))
     ]
     place = {"dataset": "made", "encoder": "x", "stage": "grid", "head_lr": 1e-3, "augmentation": "none"}
-    provenance.write_parquet(tmp_path / "scores.parquet", pd.concat([scores, scores.assign(encoder="baseline")]))
-    provenance.write_parquet(tmp_path / "predictions.parquet", pd.DataFrame(rows).assign(**place))
+    files.write_parquet(tmp_path / "scores.parquet", pd.concat([scores, scores.assign(encoder="baseline")]))
+    files.write_parquet(tmp_path / "predictions.parquet", pd.DataFrame(rows).assign(**place))
     (tmp_path / "model").mkdir()
-    provenance.write_json(tmp_path / "model" / "config.json", {"name": "x"})
+    files.write_json(tmp_path / "model" / "config.json", {"name": "x"})
     assert robustness.held_out_error(tmp_path, "y") == pytest.approx(3 - 1)
 
 
 def test_profiles_explore_what_they_make():
     """The model of each profile is one of its jobs, and keeps its weights."""
     for profile in params.profiles():
-        parameters, fan_out = params.read_profile(params.ROOT / "params" / profile)
+        parameters, fan_out = params.read_profile(files.ROOT / "params" / profile)
         chosen = parameters[params.EXPLORE]
         jobs = {job.overrides["output"]: job for job in params.jobs(fan_out, f"runs/{profile}/finetune")}
         job = jobs[chosen.model]
         assert job.dataset == chosen.dataset
-        file = params.ROOT / "params" / profile / params.parameter_file(job.notebook)
+        file = files.ROOT / "params" / profile / params.parameter_file(job.notebook)
         assert params.read(job.notebook, file, **job.overrides).keep_models

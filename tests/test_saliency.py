@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from moleclip import depict, encoder, saliency
+from moleclip import drawing, encoder
+from moleclip.explain import saliency
 
 SMILES = ["CC(=O)Nc1ccc(O)cc1", "C[C@H](N)C(=O)O", "Clc1ccccc1"]
 
@@ -60,7 +61,7 @@ def test_a_head_is_explained_in_its_own_unit(tower):
         (one,) = saliency.explain(tower, SMILES[:1], saliency.prediction(head, column), 64)
         blank, drawn = (
             head(tower(torch.from_numpy(image[None])))[0, column].item()
-            for image in (np.full((224, 224, 3), 255, np.uint8), depict.draw(SMILES[0]))
+            for image in (np.full((224, 224, 3), 255, np.uint8), drawing.draw(SMILES[0]))
         )
         assert (one.blank, one.value) == pytest.approx((blank, drawn), abs=1e-6)
         assert abs(one.atoms.sum() - (drawn - blank)) <= saliency.TOLERANCE * np.abs(one.pixels).sum()

@@ -3,7 +3,8 @@
 import openpyxl
 import pytest
 
-from moleclip import slips, sources
+from moleclip.io import downloads
+from moleclip.paper import slips
 
 
 @pytest.fixture(scope="module")
@@ -65,4 +66,4 @@ def test_a_slip_that_is_made_is_found(workbook_file, found, tmp_path, sheet, cel
 
 
 def test_the_workbook_is_the_pinned_one(workbook_file):
-    assert sources.FILES["paper_results"].path.endswith(workbook_file.name)
+    assert downloads.FILES["paper_results"].path.endswith(workbook_file.name)

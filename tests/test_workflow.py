@@ -9,10 +9,11 @@ import time
 
 import pytest
 
-from moleclip import params
+from moleclip.io import files
+from moleclip.workflow import params
 
 FAN_OUTS = [
-    (name, study) for name in params.profiles() for study in (None, *params.studies(params.ROOT / "params" / name))
+    (name, study) for name in params.profiles() for study in (None, *params.studies(files.ROOT / "params" / name))
 ]
 
 
@@ -34,9 +35,9 @@ def test_dry_run_of_a_profile(profile, study):
         f"profile={profile}",
         *([f"study={study}"] if study else []),
     ]
-    done = subprocess.run(command, cwd=params.ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=files.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    _, fan_out = params.read_profile(params.ROOT / "params" / profile, study)
+    _, fan_out = params.read_profile(files.ROOT / "params" / profile, study)
     jobs = params.jobs(fan_out, "runs")
     assert done.stdout.count("rule catalysis:") == sum(job.notebook == params.CATALYSIS for job in jobs)
     assert done.stdout.count("rule moleculenet:") == sum(job.notebook == params.MOLECULENET for job in jobs)
@@ -191,7 +192,7 @@ def test_profiles_for_larger_machines_have_a_plan(small, profile):
 
 def test_the_papers_pretraining_is_the_published_one():
     """Numbers of the paper's Methods, and of its authors' code where the paper is silent."""
-    p = params.read("03_pretrain", params.ROOT / "params" / "paper" / "pretrain.yaml")
+    p = params.read("03_pretrain", files.ROOT / "params" / "paper" / "pretrain.yaml")
     published = {"epochs": 4, "batch_size": 256, "group_size": 32, "lr": 5e-6, "head_lr": 0.01, "weight_decay": 0.1}
     published |= {"logit_scale": 15.0, "k": [300, 3000], "augmentation": "default", "validation_fraction": 0.001}
     published |= {"encoder": "ViT-B-16-quickgelu/openai", "contrastive": True}

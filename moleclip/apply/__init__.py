@@ -1,0 +1,1 @@
+"""Your own molecules: readers, featurizer, predictor, learning curves, command line."""

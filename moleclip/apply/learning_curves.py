@@ -1,0 +1,496 @@
+"""Which method for your labels: learning curves on 30 to 200 molecules, and what follows from them in a sentence."""
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from moleclip import baselines, config, datasets, drawing, encoder, finetune, metrics
+from moleclip.datasets import Dataset, Task
+from moleclip.io import seeds
+from moleclip.io.seeds import Stream
+from moleclip.molecules import Features
+from moleclip.plots import figures
+from moleclip.splits import Indices, Split
+from moleclip.workflow import params
+
+log = logging.getLogger(__name__)
+
+# From simple to complex: of methods between which nothing is sure, the first is the one to use.
+METHODS = ("mean", "ecfp4_forest", "frozen + ridge", "finetuned")
+NAMES = dict(
+    zip(METHODS, ("the training mean", "the ECFP4 forest", "frozen embeddings + ridge", "finetuning"), strict=True)
+)
+
+LEAST, MOST = 30, 200  # molecules
+LEAST_GIVEN = 10  # labelled molecules: eight to train on and two to choose the epoch
+TEST = 0.25  # share of the molecules
+DRAWS = 1000  # of a random order, until all of its parts can be used
+LEVEL = 0.05  # p below which a difference is called sure
+
+# From the molecules given, those to test and a seed to predictions [N, T], of those to test at least.
+Fit = Callable[[Indices, Indices, int], NDArray[np.float64]]
+
+
+def curves(
+    dataset: Dataset,
+    source: str,
+    sizes: Sequence[int] | None = None,
+    repeats: int = 5,
+    seed: int = 0,
+    epochs: int = 20,
+    methods: Sequence[str] = METHODS,
+    sample: int | None = None,
+    **finetuning: Any,
+) -> pd.DataFrame:
+    """Measure learning curves of simple and less simple methods on one small set, all under the same splits.
+
+    In each repeat, a quarter of the molecules is set aside for the score and used for nothing else. The others are
+    put in random order, of which every method is given the first n: what is given at one size is at larger ones too.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Your own (`datasets.read_csv`) or one by name (`datasets.load`), with one label column or more. Molecules that
+        are unreadable, repeated or without any label are left out with a warning.
+    source : str
+        The encoder, as of `encoder.load`.
+    sizes : sequence of int, optional
+        How many labelled molecules the methods are given, to train and to choose with; by default three sizes, from a
+        third of what the test part leaves to all of it.
+    repeats : int
+        Random splits.
+    epochs : int
+        Of finetuning.
+    methods : sequence of str
+        Of "mean" (of the given labels, or the frequency of class 1: what a model must beat), "ecfp4_forest" (as of
+        `baselines`), "frozen + ridge" (`ridge` on the embeddings of the encoder as it is) and "finetuned" (encoder and
+        fresh head; every fifth of the given molecules chooses the epoch). Labels are scaled to mean 0 and SD 1 for
+        finetuning, which notebooks 04 and 05 do not: there, scale your own.
+    sample : int, optional
+        Use so many molecules of the set, drawn at random.
+    **finetuning
+        Parameters of notebook 04 to use in place of its defaults, such as lr=5e-6 for CLIP's weights. There is no
+        grid: the head's learning rate is 1e-3, images are not augmented, and a batch has 16 molecules.
+
+    Returns
+    -------
+    DataFrame
+        method, size, repeat, tested (molecules of the test part), metric, unit, score: the mean over label columns;
+        NaN where finetuning diverged.
+
+    Raises
+    ------
+    ValueError
+        There are fewer than 30 molecules, a size does not fit, a method is unknown, or labels are too few.
+    """
+    if unknown := set(methods) - set(METHODS):
+        raise ValueError(f"unknown methods {sorted(unknown)}: known are {', '.join(METHODS)}")
+    molecules = _molecules(dataset, sample, seed)
+    labels = molecules[list(dataset.label_names)].to_numpy(np.float64)
+    fits = _fits(dataset, molecules, _parameters(source, epochs, seed, finetuning))
+    tested = round(TEST * len(molecules))
+    sizes = _sizes(sizes, len(molecules) - tested)
+    orders = {n: split(labels, dataset.task, sizes[0], seed, n) for n in range(1, repeats + 1)}
+    todo = [(repeat, size, method) for repeat in orders for size in sizes for method in methods]
+    rows, seconds = [], dict.fromkeys(methods, (0.0, 0))  # time taken, and for how many molecules
+    for number, (repeat, size, method) in enumerate(todo, 1):
+        (test, pool), start = orders[repeat], time.monotonic()
+        own = int(seeds.generator(Stream.REPEAT, seed, repeat, size).integers(2**31))
+        found = fits[method](pool[:size], test, own)[test]
+        score = metrics.score(dataset.metric, labels[test], found) if np.isfinite(found).all() else np.nan
+        rows.append((method, size, repeat, tested, dataset.metric, dataset.unit, score))
+        seconds[method] = (seconds[method][0] + time.monotonic() - start, seconds[method][1] + size)
+        result = f"{dataset.metric} {score:.3g}" if np.isfinite(score) else "diverged; try a smaller lr"
+        left = _left(seconds, [(name, given) for _, given, name in todo[number:]])
+        log.info("%s, %d molecules, split %d of %d: %s; %s", method, size, repeat, repeats, result, left)
+    return pd.DataFrame(rows, columns=["method", "size", "repeat", "tested", "metric", "unit", "score"])
+
+
+def _left(seconds: dict[str, tuple[float, int]], todo: list[tuple[str, int]]) -> str:
+    """Estimate the time of what is to do, once each method has been timed."""
+    if not all(count for _, count in seconds.values()):
+        return "time left not known yet"
+    return f"about {sum(seconds[name][0] / seconds[name][1] * size for name, size in todo):.0f} s left"
+
+
+def _molecules(dataset: Dataset, sample: int | None, seed: int) -> pd.DataFrame:
+    """Readable, labelled molecules, each once: a repeated one might be given and tested."""
+    name, columns = dataset.name, list(dataset.label_names)
+    if not columns:
+        raise ValueError(f"{name}: has no labels to learn: no column of plain numbers")
+    readable = datasets.readable(dataset, None, seed)
+    labelled = readable[readable[columns].notna().any(axis=1)]
+    kept = labelled.drop_duplicates("canonical_smiles")
+    without, repeated = len(readable) - len(labelled), len(labelled) - len(kept)
+    if without or repeated:
+        log.warning("%s: left out, %d molecules without a label and %d that are repeated", name, without, repeated)
+    if len(kept) < LEAST:
+        raise ValueError(
+            f"{name}: {len(kept)} different readable molecules with a label; at least {LEAST} are needed, as a quarter "
+            f"of fewer cannot tell methods apart. Label more"
+        )
+    kept = kept.iloc[seeds.sample(len(kept), sample, seed)].reset_index(drop=True)
+    for column in columns:
+        if kept[column].nunique() < 2:
+            raise ValueError(f"{name}: all labels {column!r} are the same: there is nothing to learn; leave it out")
+    if len(kept) > MOST:
+        advice = "notebooks 04 and 05 serve so many better; or use a sample"
+        log.warning("%s: %d molecules; this is for at most about %d: %s", name, len(kept), MOST, advice)
+    return kept
+
+
+def _sizes(sizes: Sequence[int] | None, available: int) -> list[int]:
+    if sizes is None:
+        return [round(size) for size in np.linspace(max(LEAST_GIVEN, available / 3), available, 3)]
+    found = sorted({int(size) for size in sizes})
+    if not found or found[0] < LEAST_GIVEN or found[-1] > available:
+        raise ValueError(f"sizes {list(sizes)}: of this set, {LEAST_GIVEN} to {available} molecules can be given")
+    return found
+
+
+def _parameters(source: str, epochs: int, seed: int, finetuning: dict[str, Any]) -> config.Finetune:
+    values = {"head_lr": [1e-3], "augmentation": ["none"], "batch_size": 16, **finetuning}
+    fixed = {"encoder": source, "baselines": ["mean"], "epochs": epochs, "seed": seed, "keep_models": False}
+    p = params.read(params.CATALYSIS, None, **{**values, **fixed})
+    assert isinstance(p, config.Finetune)
+    if len(p.head_lr) * len(p.augmentation) > 1:
+        raise ValueError("head_lr and augmentation: give one of each; notebook 04 compares several")
+    return p
+
+
+def split(labels: NDArray[np.float64], task: Task, least: int, seed: int, repeat: int) -> tuple[Indices, Indices]:
+    """Set a quarter of the molecules aside and put the others in random order; classes are stratified in both.
+
+    Parameters
+    ----------
+    labels : ndarray of float64, shape [N, T]
+        NaN where missing.
+    least : int
+        How many of the others are given at the smallest size.
+
+    Returns
+    -------
+    test, pool : ndarray of int64
+        Positions of the molecules set aside, and of the others in the order in which they are given.
+
+    Raises
+    ------
+    ValueError
+        In no random order are there enough labels: of each column, one to test and five given at the smallest size,
+        or, for classification, one of each class to test and two given.
+
+    Examples
+    --------
+    >>> test, pool = split(np.arange(40.0)[:, None], "regression", 10, seed=0, repeat=1)
+    >>> len(test), len(pool), len({*test, *pool})
+    (10, 30, 40)
+    """
+    tested = round(TEST * len(labels))
+    for draw in range(DRAWS):
+        order = _order(labels, task, seeds.generator(Stream.HELD_OUT, seed, repeat, draw))
+        test, pool = order[:tested], order[tested:]
+        lack = _lack(labels[test], task, 1, 1, "set aside") or _lack(labels[pool[:least]], task, 5, 2, "given")
+        if not lack:
+            return test, pool
+    raise ValueError(f"{lack} (the last of {DRAWS} random orders): label more, or give only larger sizes")
+
+
+def _order(labels: NDArray[np.float64], task: Task, rng: np.random.Generator) -> Indices:
+    """Order molecules at random; each combination of classes has about its share of every stretch."""
+    patterns = np.nan_to_num(labels, nan=-1.0) if task == "classification" else np.zeros((len(labels), 1))
+    stratum = np.unique(patterns, axis=0, return_inverse=True)[1].reshape(-1)
+    places = np.empty(len(labels))
+    for number in range(stratum.max() + 1):
+        rows = rng.permutation(np.flatnonzero(stratum == number))
+        places[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
+    return np.argsort(places)
+
+
+def _lack(labels: NDArray[np.float64], task: Task, values: int, of_each_class: int, part: str) -> str:
+    """Say what labels lack to be scored or learnt from; "" if nothing."""
+    for column, known in enumerate(labels.T):
+        counts = {"of any value": (int(np.isfinite(known).sum()), values)}
+        if task == "classification":
+            counts = {f"of class {value}": (int((known == value).sum()), of_each_class) for value in (0, 1)}
+        for what, (count, needed) in counts.items():
+            if count < needed:
+                return (
+                    f"label column {column}: {count} labels {what} among {len(labels)} molecules {part}, not {needed}"
+                )
+    return ""
+
+
+def _fits(dataset: Dataset, molecules: pd.DataFrame, p: config.Finetune) -> dict[str, Fit]:
+    labels, smiles = molecules[list(dataset.label_names)].to_numpy(np.float64), list(molecules["smiles"])
+    features, here = Features(smiles), encoder.device()
+
+    @functools.cache  # once, when first needed
+    def images() -> NDArray[np.uint8]:
+        size = encoder.load(p.encoder, p.seed, p.image_size).preprocess.size
+        return drawing.draw_all(smiles, size, p.drawing, p.workers)
+
+    @functools.cache
+    def embeddings() -> NDArray[np.float64]:
+        image_encoder, rows = encoder.load(p.encoder, p.seed, p.image_size).to(here), np.arange(len(smiles))
+        outputs = finetune.predict(image_encoder, lambda part, _: torch.from_numpy(images()[part]), rows, 64, here)
+        return outputs.double().numpy()  # embeddings are so alike that fp32 would not do
+
+    def baseline(name: str, given: Indices, _: Indices, seed: int) -> NDArray[np.float64]:
+        return baselines.predict(name, features, labels, given, dataset.task, seed)
+
+    return {
+        "mean": functools.partial(baseline, "mean"),
+        "ecfp4_forest": functools.partial(baseline, "ecfp4_forest"),
+        "frozen + ridge": lambda given, *_: ridge(embeddings(), labels, given, dataset.task),
+        "finetuned": lambda given, test, seed: _finetuned(dataset, molecules, p, given, test, seed, images()),
+    }
+
+
+def ridge(inputs: NDArray[np.float64], labels: NDArray[np.float64], given: Indices, task: Task) -> NDArray[np.float64]:
+    """Fit ridge or logistic regression to standardised inputs; cross-validation on `given` chooses the penalty.
+
+    Returns
+    -------
+    ndarray of float64, shape [N, T]
+        Values, or the probability of class 1.
+    """
+    columns = []
+    for known in labels.T:
+        rows = given[~np.isnan(known[given])]
+        folds = 5
+        if task == "regression":
+            model, grid, loss = Ridge(), {"ridge__alpha": baselines.PENALTIES}, "neg_mean_absolute_error"
+        else:
+            model, grid = LogisticRegression(max_iter=5000), {"logisticregression__C": 1 / baselines.PENALTIES}
+            loss, folds = "neg_log_loss", min(5, *np.unique(known[rows], return_counts=True)[1])
+        # Folds are not shuffled: the molecules are in random order already.
+        search = GridSearchCV(make_pipeline(StandardScaler(), model), grid, scoring=loss, cv=int(folds))
+        search.fit(inputs[rows], known[rows])
+        columns.append(search.predict(inputs) if task == "regression" else search.predict_proba(inputs)[:, 1])
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _finetuned(
+    dataset: Dataset,
+    molecules: pd.DataFrame,
+    p: config.Finetune,
+    given: Indices,
+    test: Indices,
+    seed: int,
+    images: NDArray[np.uint8],
+) -> NDArray[np.float64]:
+    """Finetune on scaled labels: in a few dozen steps a head would not reach a mean that is far from zero."""
+    columns = list(dataset.label_names)
+    mean, sd = np.zeros(len(columns)), np.ones(len(columns))
+    if dataset.task == "regression":
+        known = molecules[columns].to_numpy(np.float64)[given]
+        mean, sd = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
+        sd[sd == 0] = 1.0
+    scaled = molecules.copy()
+    scaled[columns] = (molecules[columns] - mean) / sd
+    chooses = np.arange(len(given)) % 5 == 4  # nested too
+    job = finetune.Problem(dataset, scaled, Split(given[~chooses], given[chooses], test))
+    training = finetune.Training("finetuned", p.head_lr[0], p.augmentation[0], p.epochs, 1)
+    return finetune.train_encoder(job, p, training, seed, images).predictions * sd + mean
+
+
+def corrected(a_by_split: ArrayLike, b_by_split: ArrayLike, ratio: float) -> metrics.Paired:
+    """Compare two models on random splits of one set by Nadeau and Bengio's corrected resampled t-test.
+
+    Such splits share most of their molecules, so that their scores agree more than those of new molecules would: the
+    variance of the mean difference is not s^2 / J but about s^2 (1 / J + tested / given) (Machine Learning 2003, 52,
+    239). Also with many splits, this interval does not shrink to nothing. Where two ridge regressions are equally good
+    by construction (sets of 30, 60 and 120 molecules, a quarter tested), it calls a difference sure in 5 to 8 % of
+    sets, with 3, 5 or 10 splits; without the correction it is 10 to 12, 18 to 21, and 32 to 38 %.
+
+    Parameters
+    ----------
+    ratio : float
+        Molecules tested for each one given; 0 is the paired t-test without correction.
+
+    Examples
+    --------
+    >>> [round(x, 3) for x in corrected([1.0, 2.0, 4.0], [0.5, 1.0, 2.0], ratio=1 / 3)]
+    [1.167, -1.517, 3.85, 0.202]
+    """
+    differences = np.asarray(a_by_split, float) - np.asarray(b_by_split, float)
+    count, mean = len(differences), float(np.mean(differences))
+    error = float(np.sqrt((1 / count + ratio) * np.var(differences, ddof=1)))
+    half = float(student.ppf(1 - LEVEL / 2, count - 1)) * error
+    p = float(2 * student.sf(abs(mean) / error, count - 1)) if error else float(mean == 0)
+    return metrics.Paired(mean, mean - half, mean + half, p)
+
+
+class Advice(NamedTuple):
+    """What learning curves say.
+
+    Attributes
+    ----------
+    sentence : str
+    method : str
+        The one to use; "mean" where nothing is surely better.
+    table : DataFrame
+        A row per method at the largest size, the best first: method, score (mean over splits), sd, and how much worse
+        than the best (behind) and better than the mean (gain) it is, each with the ends of its 95 % interval and its
+        p (behind_low, behind_high, behind_p, gain_low, ...) by `corrected`.
+    """
+
+    sentence: str
+    method: str
+    table: pd.DataFrame
+
+
+def advise(curves: pd.DataFrame) -> Advice:
+    """Say which method to use, and how sure that is.
+
+    The method with the best mean score at the largest size is compared with each other one, and all with the mean, by
+    `corrected`, at p < 0.05. What is not surely better than the mean is not advised; of those that are, the simplest
+    that is not surely worse than the best. The p are of single comparisons; of methods that are as good as each other,
+    the best of a few splits is more often called better than they say.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        From `curves`, with "mean", another method and two repeats at least.
+    """
+    last = curves[curves["size"] == curves["size"].max()]
+    wide = last.set_index(["repeat", "method"])["score"].unstack()  # noqa: PD010 (nothing to aggregate)
+    diverged = list(wide.columns[wide.isna().any()])
+    wide = wide.drop(columns=diverged)
+    if "mean" not in wide or wide.shape[1] < 2 or len(wide) < 2:
+        raise ValueError("nothing to compare: curves of the mean, of another method, and two repeats are needed")
+    size, tested, metric = last[["size", "tested", "metric"]].iloc[0]
+    table, say = _compare(wide, metrics.higher_is_better(metric), tested / size), _Words.of(last)
+    sure = table.index[(table["gain"] > 0) & (table["gain_p"] < LEVEL)]
+    tied = table.index[(table["behind_p"] >= LEVEL) | (table.index == table.index[0])]
+    # Where any method is sure, one that is tied is: what is surely worse than the best makes the best sure too, as the
+    # SD of a sum of differences is at most the sum of their SDs.
+    chosen = next((name for name in METHODS if name in sure.intersection(tied)), "mean")
+    given = f"given {size} labelled molecules ({len(wide)} random splits, {tested} others tested in each)"
+    shown = chosen if len(sure) else next(name for name in table.index if name != "mean")
+    sentence = say.use(table, chosen, list(tied), given) if len(sure) else say.none(table, shown, given)
+    lost = f" Left out, as it diverged: {', '.join(map(say.name, diverged))}; try a smaller lr." if diverged else ""
+    return Advice(sentence + say.trend(curves, shown) + lost, chosen, table.reset_index())
+
+
+def _compare(wide: pd.DataFrame, higher: bool, ratio: float) -> pd.DataFrame:
+    """Make the table of `Advice` from scores by repeat (rows) and method (columns)."""
+    better = wide if higher else -wide
+    table = pd.DataFrame({"score": wide.mean(), "sd": wide.std()}).loc[better.mean().sort_values()[::-1].index]
+    for key, (a, b) in {"behind": (table.index[0], None), "gain": (None, "mean")}.items():
+        found = [corrected(better[a or name], better[b or name], ratio) for name in table.index]
+        table[[f"{key}{end}" for end in ("", "_low", "_high", "_p")]] = found
+    return table.rename_axis("method")
+
+
+class _Words(NamedTuple):
+    """How scores and differences are said."""
+
+    metric: str
+    unit: str
+    better: str
+    decimals: int
+
+    @classmethod
+    def of(cls, scores: pd.DataFrame) -> "_Words":
+        """Take as many decimals as give a typical score three digits."""
+        metric, unit = scores[["metric", "unit"]].iloc[0]
+        typical = scores["score"].abs().median() or 1.0
+        better = "higher" if metrics.higher_is_better(metric) else "lower"
+        return cls(metric, unit, better, max(0, 2 - int(np.floor(np.log10(typical)))))
+
+    def name(self, method: str) -> str:
+        return "chance" if (method, self.metric) == ("mean", "ROC-AUC") else NAMES[method]
+
+    def than(self, method: str) -> str:
+        return "chance" if self.name(method) == "chance" else f"that of {self.name(method)}"
+
+    def score(self, table: pd.DataFrame, method: str) -> str:
+        return f"{self.metric} of {float(table['score'][method]):.{self.decimals}f} {self.unit}".strip()
+
+    def interval(self, found: metrics.Paired) -> str:
+        mean, low, high = (f"{value:.{self.decimals}f}" for value in found[:3])
+        return f"{mean} (95 % {low} to {high}; corrected p {f'= {found.p:.2g}' if found.p >= 0.001 else '< 0.001'})"
+
+    def use(self, table: pd.DataFrame, chosen: str, tied: Sequence[str], given: str) -> str:
+        """Say what to use, where something is surely better than the mean."""
+        best = table.index[0]
+        rival = chosen if chosen != best else next((name for name in tied if name != best), table.index[1])
+        own, by = self.score(table, best), self.interval(metrics.Paired(*table.loc[rival, "behind":"behind_p"]))
+        if chosen != best:
+            return (
+                f"Use {self.name(chosen)}: {given}, the {own} of {self.name(best)} is the best, but it is not sure "
+                f"that the {self.score(table, chosen)} of the simpler method is worse; the difference is {by}."
+            )
+        if rival in tied:
+            ending = f"the best, though not surely {self.better} than {self.than(rival)}; the difference is {by}"
+        else:
+            ending = f"{by} {self.better} than {self.than(rival)}, the next best"
+        return f"Use {self.name(best)}: {given}, its {own} is {ending}."
+
+    def none(self, table: pd.DataFrame, best: str, given: str) -> str:
+        """Say that nothing is surely better than the mean."""
+        found, direction = metrics.Paired(*table.loc[best, "gain":"gain_p"]), self.better
+        if found.difference < 0:
+            found = metrics.Paired(-found.difference, -found.high, -found.low, found.p)
+            direction = "lower" if self.better == "higher" else "higher"
+        return (
+            f"None is surely better than {self.name('mean')}: {given}, the best other method is {self.name(best)}, "
+            f"whose {self.score(table, best)} is {self.interval(found)} {direction} than {self.than('mean')}. More "
+            f"labels are needed, or at least more splits."
+        )
+
+    def trend(self, curves: pd.DataFrame, method: str) -> str:
+        """Say whether the curve of a method still gets better from the second-largest to the largest size."""
+        scores = curves[curves["method"] == method].set_index(["repeat", "size"])["score"].unstack()  # noqa: PD010
+        less, more = scores.columns[[-2, -1]] if scores.shape[1] > 1 else (0, 0)
+        if not less or scores[[less, more]].isna().any(axis=None):
+            return ""
+        found = corrected(scores[more], scores[less], curves["tested"].iloc[0] / less)  # of the two ratios the larger
+        helps = found.p < LEVEL and (found.difference > 0) == (self.better == "higher")
+        verb = "rises" if self.better == "higher" else "falls"
+        sure = f"the curve still {verb}, so more labels should help"
+        change = f"the {self.metric} of {self.name(method)} changes by {self.interval(found)}"
+        return f" From {less} to {more}, {change}: {sure if helps else 'whether more labels help is not sure'}."
+
+
+def figure(curves: pd.DataFrame) -> Figure:
+    """Draw learning curves: each split a faint point, the mean over splits a line; in grey what a model must beat.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        From `curves`.
+    """
+    drawing, ax = plt.subplots(figsize=(1.5 * figures.COLUMN, 2.4))
+    metric, unit, tested = curves[["metric", "unit", "tested"]].iloc[0]
+    say, apart = _Words.of(curves), 0.008 * curves["size"].max()
+    for number, name in enumerate(METHODS):
+        rows = curves[curves["method"] == name]
+        colour, style = ("0.5", "--") if name == "mean" else (f"C{number - 1}", f"{'osD'[number - 1]}-")
+        at, means = apart * (number - 1.5), rows.groupby("size")["score"].mean()
+        if len(rows):
+            ax.plot(rows["size"] + at, rows["score"], "o", color=colour, markersize=3, markeredgewidth=0, alpha=0.35)
+            ax.plot(means.index + at, means, style, color=colour, markersize=4, linewidth=1.2, label=say.name(name))
+    ax.set(
+        xticks=sorted(set(curves["size"])),
+        xlabel="labelled molecules given",
+        ylabel=f"{figures.with_unit(f'test {metric}', unit)}\n{say.better} is better",
+        title=f"{curves['repeat'].nunique()} random splits, {tested} molecules tested in each",
+    )
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return drawing

@@ -1,0 +1,124 @@
+"""Image-level augmentation of molecule drawings (paper, Methods; ESI)."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from moleclip.drawing import Image
+
+
+@dataclass(frozen=True)
+class Level:
+    """Strength of each step; `p_` is the probability that a step is taken."""
+
+    p_shrink: float
+    shrink: float  # smallest share of the image that the shrunken drawing takes
+    p_dropout: float
+    dropout: float  # share of dropped pixels
+    p_blur: float
+    p_noise: float
+    p_grey: float = 0.25
+    p_rotate: float = 0.0
+    p_downscale: float = 0.0
+    downscale: tuple[float, float] = (1.0, 1.0)  # range of the factor
+
+
+LEVELS = {
+    "none": None,
+    "default": Level(0.5, 0.6, 0.3, 0.01, 0.3, 0.3, p_downscale=0.75, downscale=(0.7, 0.85)),
+    "intense": Level(0.75, 0.5, 0.5, 0.05, 0.5, 0.5, p_rotate=0.5),
+    # The form of the runs of 2024, before the authors removed the downscaling.
+    "intense_2024": Level(
+        0.75, 0.5, 0.5, 0.05, 0.5, 0.5, p_grey=0.5, p_rotate=0.5, p_downscale=0.75, downscale=(0.5, 0.75)
+    ),
+}
+
+
+def augment(image: Image, level: str, rng: np.random.Generator) -> Image:
+    """Augment one drawing.
+
+    DEVIATION: the shrunken size is drawn for every image; the authors' code draws it once per run.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape [H, W, 3]
+        Dark lines on white; not changed.
+    level : {"none", "default", "intense", "intense_2024"}
+    rng : Generator
+        The only source of randomness.
+
+    Returns
+    -------
+    ndarray of uint8, shape [H, W, 3]
+
+    Raises
+    ------
+    KeyError
+        The level is unknown.
+    """
+    if level not in LEVELS:
+        raise KeyError(f"unknown augmentation {level!r}: known are {', '.join(LEVELS)}")
+    step = LEVELS[level]
+    if step is None:
+        return image
+    if rng.random() < step.p_rotate:
+        image = rotate(image, rng.uniform(-180, 180))
+    if rng.random() < step.p_downscale:
+        image = coarsen(image, rng.uniform(*step.downscale))
+    # Inverted, so that padding and drop-out of the drawing's background leave it black, then white again.
+    image = 255 - image
+    if rng.random() < step.p_shrink:
+        image = shrink(image, rng.uniform(step.shrink, 1), rng)
+    if rng.random() < step.p_dropout:
+        image = drop_pixels(image, step.dropout, rng)
+    image = 255 - image
+    if rng.random() < step.p_dropout:
+        image = drop_pixels(image, step.dropout, rng)
+    if rng.random() < step.p_blur:
+        image = np.asarray(cv2.blur(image, (3, 3)), np.uint8)
+    if rng.random() < step.p_noise:
+        image = add_noise(image, rng.uniform(10, 50), rng)
+    if rng.random() < step.p_grey:
+        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.uint8, copy=False)
+    return image
+
+
+def rotate(image: Image, degrees: float) -> Image:
+    """Rotate about the centre; the border is replicated."""
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    return np.asarray(cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def coarsen(image: Image, factor: float) -> Image:
+    """Scale down by area, then up to the old size by nearest neighbour."""
+    height, width = image.shape[:2]
+    small = cv2.resize(image, (int(width * factor), int(height * factor)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def shrink(image: Image, share: float, rng: np.random.Generator) -> Image:
+    """Scale down to `share` of the size, and pad back at a random position, replicating the border."""
+    height, width = image.shape[:2]
+    new_height, new_width = int(height * share), int(width * share)
+    small = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA)
+    top = int(rng.integers(height - new_height + 1))
+    left = int(rng.integers(width - new_width + 1))
+    bottom, right = height - new_height - top, width - new_width - left
+    return np.asarray(cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def drop_pixels(image: Image, share: float, rng: np.random.Generator) -> Image:
+    """Set each pixel to 0, all channels together, with probability `share`."""
+    dropped = rng.random(image.shape[:2], np.float32) < share
+    return np.where(dropped[..., None], np.uint8(0), image)
+
+
+def add_noise(image: Image, variance: float, rng: np.random.Generator) -> Image:
+    """Add Gaussian noise; the variance is on the scale 0..255."""
+    noise = rng.standard_normal(image.shape, np.float32)
+    noise *= np.float32(np.sqrt(variance))
+    noise += image
+    # Rounds to nearest and saturates, in one pass.
+    return np.asarray(cv2.convertScaleAbs(np.maximum(noise, 0, out=noise)), np.uint8)

@@ -1,0 +1,226 @@
+"""Image towers out of other people's files, read strictly.
+
+They are open_clip's, OpenAI's, the paper's authors', ImageMol's, and those in the order of a tower that is known.
+Nothing is unpickled but tensors. Which tensors are missing, left over or misshapen is for `encoder.load` to say.
+"""
+
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import open_clip
+import torch
+from huggingface_hub import try_to_load_from_cache
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from safetensors.torch import load_file
+from torch import Tensor
+
+from moleclip.io import downloads
+from moleclip.io.downloads import File
+from moleclip.io.errors import DataError
+
+# Tensors of the authors' checkpoints are below this; their images came from OpenCV, with blue first.
+_AUTHORS = "model_image."
+# ImageMol's backbone is the sequence of a ResNet-18's children, of which these have tensors. Beside it are the heads
+# of its pretraining tasks: a normalisation that is never called, the jigsaw, and three sizes of structural clusters.
+_IMAGEMOL = "embedding_layer.0.weight"
+_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+_HEADS = ("bn.", "jigsaw_classifier.", "class_classifier1.", "class_classifier2.", "class_classifier3.")
+# By a tensor of this name a tower is found whose architecture the file tells.
+ANCHORS = ("class_embedding", _IMAGEMOL)
+_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+class Weights(NamedTuple):
+    """Tensors of an image tower, by their names in it, and whose they are."""
+
+    tensors: dict[str, Tensor]
+    owner: Literal["openai", "moleclip", "imagemol", "unknown"]
+
+
+def read(path: Path, anchors: Sequence[str] = ANCHORS) -> Weights:
+    """Find the one image tower in a file, wherever in it.
+
+    Parameters
+    ----------
+    path : Path
+        safetensors, a TorchScript archive (OpenAI's), or a file of `torch.save`, with or without optimiser states,
+        text tower and DataParallel's prefix.
+    anchors : sequence of str
+        Names of tensors of which every such tower has one.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be read, or holds no such tower, or several; or beside ImageMol's, something unknown.
+    """
+    content, archive = _open(path)
+    towers = [
+        (name.removesuffix(anchor), anchor, state)
+        for state in _states(content)
+        for name in state
+        for anchor in anchors
+        if name == anchor or name.endswith(f".{anchor}")
+    ]
+    # A name like "conv1.weight" occurs again inside a tower: the outermost counts.
+    towers = [
+        (prefix, anchor, state)
+        for prefix, anchor, state in towers
+        if not any(other is state and prefix != outer and prefix.startswith(outer) for outer, _, other in towers)
+    ]
+    if len(towers) != 1:
+        missing = f"no tensor named {' or '.join(map(repr, anchors))}"
+        found = ", ".join(repr(f"{prefix}{anchor}") for prefix, anchor, _ in towers) or missing
+        raise ValueError(f"{path}: expected the tensors of one image tower, found {found}")
+    prefix, anchor, state = towers[0]
+    if anchor == _IMAGEMOL:
+        return Weights(dict(_imagemol(path, state, prefix)), "imagemol")
+    tensors = {name.removeprefix(prefix): tensor.float() for name, tensor in state.items() if name.startswith(prefix)}
+    return Weights(tensors, "moleclip" if prefix.startswith(_AUTHORS) else "openai" if archive else "unknown")
+
+
+def _imagemol(path: Path, state: Mapping[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of ImageMol's backbone, by their names in timm's ResNet-18."""
+    for name, tensor in state.items():
+        part, _, inside = name.removeprefix(prefix).partition(".")
+        child, _, rest = inside.partition(".")
+        if part == "embedding_layer" and child in _CHILDREN:
+            yield f"trunk.{_CHILDREN[child]}.{rest}", tensor.float()
+        elif not name.removeprefix(prefix).startswith(_HEADS):
+            raise ValueError(f"{path}: {name!r} is neither of ImageMol's backbone nor of its pretraining heads")
+
+
+def in_order(path: Path, expected: Mapping[str, Tensor], left_over: tuple[str, ...]) -> dict[str, Tensor]:
+    """Read a file with other names, but the same tensors in the same order as a tower that is known.
+
+    Parameters
+    ----------
+    path : Path
+        A file of `torch.save`: others do not keep the order.
+    expected : mapping of str to Tensor
+        The tower's tensors.
+    left_over : tuple of str
+        What the names of the file's other tensors begin with.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be read, or there are more or fewer tensors, or one of another kind or shape: the first.
+    """
+    found = next(_states(_open(path)[0]), {})
+    found = {name: tensor for name, tensor in found.items() if not name.startswith(left_over)}
+    for here, there in zip_longest(found.items(), expected.items()):
+        if not here or not there or _kind(*here) != _kind(*there):
+            one, other = (f"{item[0]} {tuple(item[1].shape)}" if item else "nothing" for item in (here, there))
+            raise ValueError(f"{path}: the weights do not fit the architecture: {one} is in the place of {other}")
+    return {there: tensor.float() for there, tensor in zip(expected, found.values(), strict=True)}
+
+
+def _kind(name: str, tensor: Tensor) -> tuple[str, torch.Size]:
+    # A normalisation's weight, bias, mean and variance have one shape: the end of the name tells them apart.
+    return name.rpartition(".")[2], tensor.shape
+
+
+def _open(path: Path) -> tuple[Any, bool]:
+    """Content of a file, and whether it is a TorchScript archive."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path), False
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(Path(name).name == "constants.pkl" for name in archive.namelist()):
+                    return torch.jit.load(str(path), map_location="cpu").state_dict(), True  # type: ignore[no-untyped-call]
+        return torch.load(path, map_location="cpu", weights_only=True), False
+    except Exception as error:  # each library has its own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: cannot be read as weights ({reason}); only tensors are loaded, no objects") from None
+
+
+def _states(content: Any) -> Iterator[Mapping[str, Tensor]]:
+    """All dictionaries of named tensors in a checkpoint."""
+    if isinstance(content, Mapping):
+        state = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+        if state:
+            yield state
+        for value in content.values():
+            yield from _states(value)
+
+
+def architecture(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read open_clip's description of a plain vision transformer off its tensors; heads are 64 wide, as CLIP's."""
+    try:
+        width, _, patch, _ = tensors["conv1.weight"].shape
+        side = math.isqrt(len(tensors["positional_embedding"]) - 1)
+        layers = {name.split(".")[2] for name in tensors if name.startswith("transformer.resblocks.")}
+        hidden = len(tensors["transformer.resblocks.0.mlp.c_fc.weight"])
+        embed_dim = tensors["proj"].shape[1]
+    except KeyError as error:
+        raise ValueError(f"the tensor {error.args[0]!r} is missing") from None
+    vision = {"image_size": side * patch, "patch_size": patch, "width": width, "layers": len(layers)}
+    return {"embed_dim": embed_dim, "vision": {**vision, "head_width": 64, "mlp_ratio": hidden / width}}
+
+
+def pretrained(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
+    """Fetch weights that open_clip knows by name and tag.
+
+    Returns
+    -------
+    Path
+        From the cache of huggingface_hub, or as `downloads.fetch` finds it.
+    dict
+        open_clip's notes on them, as `known` gives them.
+
+    Raises
+    ------
+    ValueError
+        As for `known`.
+    DataError
+        The file is out of reach; the message says where to put it.
+    """
+    config = known(name, tag)
+    return _fetch(config), config
+
+
+def known(name: str, tag: str) -> dict[str, Any]:
+    """Look up open_clip's notes on weights (mean, std, address and more) without fetching them.
+
+    Raises
+    ------
+    ValueError
+        There is no such tag, or the weights were trained with another activation than the tower's.
+    """
+    config = get_pretrained_cfg(name, tag)
+    if not config:
+        tags = ", ".join(list_pretrained_tags_by_model(name))
+        raise ValueError(f"{name!r} has no weights {tag!r}; open_clip knows {tags or 'none'}")
+    model = open_clip.get_model_config(name)
+    if config.get("quick_gelu", False) and not model.get("quick_gelu", False) and "timm_model_name" not in model:
+        raise ValueError(
+            f"{name}/{tag}: these weights were trained with QuickGELU, and the tower {name!r} has GELU. The tensors "
+            f"fit, but the features would be others. Use {name}-quickgelu/{tag}"
+        )
+    return dict(config)
+
+
+def _fetch(config: Mapping[str, Any]) -> Path:
+    repository, _, named = str(config.get("hf_hub", "")).rpartition("/")
+    files = (named,) if named else _HUB_FILES
+    for file in files if repository else ():
+        cached = try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):
+            return Path(cached)
+    if url := config.get("url"):  # OpenAI's addresses hold the checksum
+        *_, digest, file = url.split("/")
+        sha256 = digest if len(digest) == 64 else None
+        return downloads.get(File(f"weights/openai/{file}", url, sha256, None, "MIT", "TorchScript"))
+    problem = DataError("open_clip has no address for these weights")
+    for file in files if repository else ():
+        url = f"https://huggingface.co/{repository}/resolve/main/{file}"
+        try:
+            return downloads.get(File(f"weights/{repository}/{file}", url, None, None, "see the address", "tensors"))
+        except DataError as error:
+            problem = error
+    raise problem

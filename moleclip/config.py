@@ -1,0 +1,184 @@
+"""Parameters of pretraining, domain-focused pretraining and finetuning: names, types and limits."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-4 as a string."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
+Positive = Annotated[Float, Field(gt=0)]
+
+
+Share = Annotated[Float, Field(gt=0, lt=1)]
+
+
+Count = Annotated[int, Field(gt=0)]
+
+
+Seed = Annotated[int, Field(ge=0)]
+
+
+# Relative to the project's folder, where `provenance.start` takes the kernel.
+PathText = Annotated[str, Field(min_length=1)]
+
+
+Workers = Annotated[int, Field(ge=0)]
+
+
+Augmentation = Literal["none", "default", "intense", "intense_2024"]
+
+
+class Parameters(BaseModel):
+    """What all notebooks' parameters share: no extra names, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Pretrain(Parameters):
+    """Of notebook 03."""
+
+    labels: PathText
+    sample: Count | None
+    output: PathText
+    encoder: str
+    image_size: Count | None
+    epochs: Count
+    batch_size: Count
+    group_size: Count
+    lr: Positive
+    head_lr: Positive
+    weight_decay: Annotated[Float, Field(ge=0)]
+    logit_scale: Positive
+    k: Annotated[list[Count], Field(max_length=4)]
+    contrastive: bool
+    augmentation: Augmentation
+    validation_fraction: Share
+    precision: Literal["no", "bf16", "fp16"]
+    processes: Count
+    chunk: Count | None
+    workers: Workers
+    cache: PathText | None
+    log_every: Count
+    evaluate_every: Count | None
+    checkpoint_every: Count
+    tensorboard: bool
+    keep_moments: bool
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _batches_are_whole(self) -> "Pretrain":
+        for name, number in (("group_size", self.group_size), ("processes", self.processes)):
+            if self.batch_size % number:
+                raise ValueError(f"batch_size {self.batch_size} is not a multiple of {name} {number}")
+        if len(set(self.k)) < len(self.k):
+            raise ValueError(f"k has a value twice: {self.k}")
+        if self.checkpoint_every % self.log_every:
+            raise ValueError(f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}")
+        if not self.contrastive and not self.k:
+            raise ValueError("contrastive is off and k is empty: nothing to train on")
+        return self
+
+
+FORESTS = ("ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest", "descriptor_extra_trees")
+
+
+def each_forest(names: list[Any]) -> list[Any]:
+    """Take "forests" for all four of them."""
+    return [model for name in names for model in (FORESTS if name == "forests" else [name])]
+
+
+Baseline = Literal[
+    "frozen",
+    "fingerprint_mlp",
+    "ecfp4_forest",
+    "ecfp4_extra_trees",
+    "descriptor_forest",
+    "descriptor_extra_trees",
+    "chemprop",
+    "mean",
+]
+
+
+class Finetune(Parameters):
+    """Of notebooks 04 and 05."""
+
+    dataset: str
+    smiles_column: str
+    label_columns: list[str] | None
+    sample: Count | None
+    drawing: Literal["plain", "r_groups"]
+    encoder: str
+    image_size: Count | None
+    name: Annotated[str, Field(min_length=1)]
+    baselines: list[Baseline]
+    output: PathText
+    split: Literal["random", "scaffold"] | None
+    split_seed: Seed
+    holdout: Annotated[Float, Field(gt=0, lt=0.5)] | None
+    metric: Literal["MAE", "RMSE", "ROC-AUC"] | None
+    head_lr: Annotated[list[Positive], Field(min_length=1)]
+    augmentation: Annotated[list[Augmentation], Field(min_length=1)]
+    epochs: Count
+    repeats: Count
+    final_epochs: Count | None
+    final_repeats: Count
+    lr: Positive | None
+    optimizer: Literal["adam", "sgd"]
+    moments: bool
+    weight_decay: Annotated[Float, Field(ge=0)]
+    batch_size: Count
+    precision: Literal["no", "bf16"]
+    keep_models: bool
+    workers: Workers
+    seed: Seed
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _all_forests(cls, names: Any) -> Any:
+        return each_forest(names) if isinstance(names, list) else names
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> "Finetune":
+        if not self.encoder and not self.baselines:
+            raise ValueError("encoder is empty and baselines too: nothing to train")
+        if self.moments and self.optimizer != "adam":
+            raise ValueError("moments are Adam's, and the optimizer is another")
+        if "frozen" in self.baselines and not self.encoder:
+            raise ValueError("the baseline 'frozen' needs an encoder")
+        if self.name in get_args(Baseline):
+            raise ValueError(f"name is {self.name!r}, which is a baseline's: give the encoder another")
+        return self
+
+
+class PretrainDomain(Parameters):
+    """Of notebook 06."""
+
+    dataset: str
+    descriptors: list[str]
+    sample: Count | None
+    encoder: str
+    output: PathText
+    epochs: Annotated[list[Count], Field(min_length=1)]
+    augmentation: Augmentation
+    scale_labels: bool
+    lr: Positive
+    head_lr: Positive
+    weight_decay: Annotated[Float, Field(ge=0)]
+    batch_size: Count
+    precision: Literal["no", "bf16"]
+    workers: Workers
+    checkpoint_every: Count
+    overlap: list[str]
+    seed: Seed

@@ -1,0 +1,1 @@
+"""What an encoder has learnt: maps and neighbours, saliency, robustness."""

@@ -1,0 +1,1 @@
+"""Files, downloads, chunks and seeds: what everything else stands on."""

@@ -1,0 +1,70 @@
+"""Whole files: written beside their place and moved there, so that none is ever half-written."""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def relative(path: str | Path) -> str:
+    """Path from the project's folder, for records that hold on any machine; a path outside it stays as it is."""
+    path = Path(path).resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write JSON so that the file is either the old one or the whole new one."""
+    write(path, lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> Path:
+    """Write a table of results as text, whole or not at all; six digits."""
+    return write(Path(path), functools.partial(table.to_csv, index=False, float_format="%.6g"))
+
+
+def write_parquet(path: str | Path, table: pd.DataFrame) -> Path:
+    """Write Parquet so that the file is either the old one or the whole new one."""
+    return write(path, lambda part: table.to_parquet(part, index=False))
+
+
+def write(path: str | Path, make: Callable[[Path], object]) -> Path:
+    """Write a file so that it is either the old one or the whole new one: `make` fills a file beside it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # of a process that was killed
+    try:
+        make(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse the checkpoint of a run with other settings.
+
+    Raises
+    ------
+    ValueError
+        What is different, and what to do.
+    """
+    changes = [f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
+    if changes:
+        raise ValueError(
+            f"{file}: of an unfinished run with other settings ({', '.join(changes)}). Delete it to start afresh, "
+            "or set them back to go on with it"
+        )

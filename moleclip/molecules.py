@@ -1,0 +1,76 @@
+"""SMILES -> molecule, with its limits; fingerprints and descriptors."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from rdkit import Chem, rdBase
+from rdkit.Chem import Descriptors, rdFingerprintGenerator
+
+# Beyond these, nothing in a drawing of 224 pixels can be told apart, and RDKit may take minutes.
+MAX_LENGTH = 5_000  # characters of a SMILES string
+
+
+MAX_ATOMS = 1_000
+
+
+def parse(smiles: str) -> Chem.Mol:
+    """Parse a SMILES string.
+
+    Raises
+    ------
+    ValueError
+        Nothing can be drawn from it; the message is RDKit's reason.
+
+    Examples
+    --------
+    >>> parse("CCO").GetNumAtoms()
+    3
+    >>> parse("F[Si](F)(F)(F)(F)F")
+    Traceback (most recent call last):
+    ValueError: Explicit valence for atom # 1 Si, 6, is greater than permitted
+    """
+    text = smiles.strip()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("has a blank, or another character that no SMILES string has")
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"{len(text)} characters: at most {MAX_LENGTH} are read")
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(text)
+        if molecule is None:
+            unsanitized = Chem.MolFromSmiles(text, sanitize=False)
+            problems = Chem.DetectChemistryProblems(unsanitized) if unsanitized else []
+            raise ValueError(problems[0].Message() if problems else "not a SMILES string")
+    return check_size(molecule)
+
+
+def check_size(molecule: Chem.Mol) -> Chem.Mol:
+    """Pass a molecule that can be drawn; ValueError for one without atoms or with more than `MAX_ATOMS`."""
+    atoms = molecule.GetNumAtoms()
+    if not 0 < atoms <= MAX_ATOMS:
+        raise ValueError(f"{atoms} atoms: at most {MAX_ATOMS} can be told apart" if atoms else "no atoms")
+    return molecule
+
+
+class Features:
+    """Fingerprints and descriptors of molecules, each computed when first asked for."""
+
+    def __init__(self, smiles: Sequence[str]) -> None:
+        self.smiles = list(smiles)
+
+    @cached_property
+    def morgan(self) -> NDArray[np.float32]:
+        """Morgan fingerprints of 0 and 1, float32 [N, 2048]: the paper's baseline; ECFP4, as the radius is 2."""
+        generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+        found = [generator.GetFingerprintAsNumPy(parse(text)) for text in self.smiles]
+        return np.stack(found).astype(np.float32)
+
+    @cached_property
+    def descriptors(self) -> NDArray[np.float32]:
+        """All of `rdkit.Chem.Descriptors`, float32 [N, D]; NaN where one is not defined or not finite."""
+        molecules = map(parse, self.smiles)
+        rows = [list(Descriptors.CalcMolDescriptors(molecule, missingVal=np.nan).values()) for molecule in molecules]
+        values = np.array(rows, np.float64)
+        values[~(np.abs(values) < np.finfo(np.float32).max)] = np.nan
+        return values.astype(np.float32)

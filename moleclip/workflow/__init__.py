@@ -1,0 +1,1 @@
+"""What notebooks and the workflow need: parameters, provenance, runs."""

@@ -1,0 +1,196 @@
+"""The widget: its picture is the project's drawing, bad input is explained, and where no widget can be, a picture is.
+
+A browser moves it in test_browser.py.
+"""
+
+import base64
+import dataclasses
+import io
+import re
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+from rdkit import Chem
+from rdkit.Chem import Draw
+
+from moleclip import augmentation, drawing
+from moleclip.apply import explorer
+from moleclip.workflow import notebooks, params, report
+
+ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
+PHENOL = "Oc1ccccc1"
+WIDGET, PNG = "application/vnd.jupyter.widget-view+json", "image/png"
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(png)))
+
+
+def picture(shown: explorer.Explorer) -> np.ndarray:
+    return pixels(shown.picture.value)
+
+
+def test_it_begins_with_the_plain_drawing():
+    shown = explorer.explore(ASPIRIN, size=160)
+    np.testing.assert_array_equal(picture(shown), drawing.draw(ASPIRIN, size=160))
+    # RDKit's own rasteriser has its ink in the same place.
+    mol = Chem.MolFromSmiles(ASPIRIN)
+    reference = np.array(Draw.MolToImage(mol, size=(160, 160)).convert("L"), float)
+    assert np.corrcoef(reference.ravel(), picture(shown).mean(axis=2).ravel())[0, 1] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("bond_width", 5),
+        ("font_size", 24),
+        ("bond_length", 20),
+        ("bond_offset", 0.4),
+        ("rotation", 90),
+        ("font", "cmr10"),
+        ("r_groups", True),
+    ],
+)
+def test_each_control_changes_the_picture_to_that_style(field, value):
+    shown = explorer.explore(ASPIRIN)
+    shown.controls[field].value = value
+    expected = drawing.draw(ASPIRIN, dataclasses.replace(drawing.PLAIN, **{field: value}))
+    np.testing.assert_array_equal(picture(shown), expected)
+    assert (expected != drawing.draw(ASPIRIN)).any()
+
+
+def test_controls_are_the_fields_of_a_style():
+    shown = explorer.explore()
+    assert set(shown.controls) == {field.name for field in dataclasses.fields(drawing.Style)}
+    assert shown.style_shown() == drawing.PLAIN
+
+
+def test_the_browser_can_take_a_slider_away_from_rdkits_choice_and_back():
+    """A front end sends the place of the slider, not its value."""
+    shown = explorer.explore(ASPIRIN)
+    for name in ("font_size", "bond_length", "font"):
+        shown.controls[name].set_state({"index": 1})
+        assert getattr(shown.style_shown(), name) is not None
+        shown.controls[name].set_state({"index": 0})
+    np.testing.assert_array_equal(picture(shown), drawing.draw(ASPIRIN))
+
+
+def test_sliders_reach_as_far_as_the_randomised_style():
+    rng = np.random.default_rng(0)
+    styles = [drawing.random_style(rng) for _ in range(2000)]
+    for field, (low, high, step) in explorer.RANGES.items():
+        values = [getattr(style, field) for style in styles]
+        assert low <= min(values) < low + step
+        assert high - step < max(values) <= high
+
+
+def test_another_smiles_keeps_the_settings():
+    shown = explorer.explore(ASPIRIN)
+    shown.controls["rotation"].value = 45
+    shown.smiles.value = PHENOL
+    np.testing.assert_array_equal(picture(shown), drawing.draw(PHENOL, drawing.Style(rotation=45)))
+
+
+@pytest.mark.parametrize(
+    ("smiles", "reason"),
+    [
+        ("c1ccccc", "not a SMILES string"),
+        ("", "no atoms"),
+        ("F[Si](F)(F)(F)(F)F", "Explicit valence for atom # 1 Si, 6, is greater than permitted"),
+        ("<b>", "not a SMILES string"),
+    ],
+)
+def test_what_cannot_be_read_is_explained(smiles, reason):
+    shown = explorer.explore(PHENOL)
+    shown.smiles.value = smiles
+    assert reason in shown.message.value
+    # The old picture is there, but pale: every pixel is nearer to white, and none is dark.
+    pale, before = picture(shown).astype(int), drawing.draw(PHENOL).astype(int)
+    assert pale.min() > 150
+    assert (pale[before < 255] > before[before < 255]).all()
+    shown.controls["bond_width"].value = 4  # of nothing to draw
+    assert reason in shown.message.value
+    shown.smiles.value = ASPIRIN
+    assert shown.message.value == ""
+    np.testing.assert_array_equal(picture(shown), drawing.draw(ASPIRIN, drawing.Style(bond_width=4)))
+
+
+def test_it_may_begin_with_what_cannot_be_read():
+    shown = explorer.explore("nonsense")
+    assert "not a SMILES string" in shown.message.value
+    assert (picture(shown) == 255).all()
+
+
+def test_no_message_is_taken_for_html():
+    shown = explorer.explore()
+    shown._explain(ValueError("<script>"))
+    assert "&lt;script&gt;" in shown.message.value
+    assert "<script" not in shown.message.value
+
+
+def test_the_seed_decides_on_the_augmentation():
+    first, second = explorer.explore(ASPIRIN, seed=3), explorer.explore(ASPIRIN)
+    first.level.value = second.level.value = "intense"
+    assert (picture(first) != picture(second)).any()
+    second.seed.value = 3
+    np.testing.assert_array_equal(picture(first), picture(second))
+    expected = augmentation.augment(drawing.draw(ASPIRIN), "intense", np.random.default_rng(3))
+    np.testing.assert_array_equal(picture(first), expected)
+    second.level.value = "none"
+    np.testing.assert_array_equal(picture(second), drawing.draw(ASPIRIN))
+
+
+def test_every_front_end_finds_what_it_can_show():
+    shown = explorer.explore(PHENOL)
+    shown.controls["bond_width"].value = 4
+    bundle = shown._repr_mimebundle_()
+    assert bundle[WIDGET]["model_id"] == shown.model_id
+    np.testing.assert_array_equal(
+        pixels(base64.b64decode(bundle[PNG])), drawing.draw(PHENOL, drawing.Style(bond_width=4))
+    )
+    assert bundle["text/plain"].startswith(f"{PHENOL}: Style(bond_width=4")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A notebook that shows the widget."""
+    cells = [
+        nbformat.v4.new_markdown_cell("# Made"),
+        nbformat.v4.new_code_cell(f"from moleclip import widgets\nwidgets.explore({PHENOL!r})"),
+        nbformat.v4.new_code_cell("import ipywidgets\nipywidgets.IntSlider()"),
+    ]
+    path = tmp_path_factory.mktemp("made") / "made.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": notebooks.KERNEL}), path)
+    return path
+
+
+def test_a_run_keeps_the_picture_and_widgets_that_have_none(made, tmp_path):
+    ran = nbformat.read(notebooks.run(made, tmp_path / "out.ipynb"), 4)
+    (first,), (second,) = (cell.outputs for cell in ran.cells[1:])
+    assert set(first.data) == {PNG, "text/plain"}
+    np.testing.assert_array_equal(pixels(base64.b64decode(first.data[PNG])), drawing.draw(PHENOL))
+    assert WIDGET in second.data
+    assert ran.metadata.widgets
+    del ran.cells[2]
+    nbformat.write(ran, tmp_path / "one.ipynb")
+    notebooks._keep_pictures(tmp_path / "one.ipynb")
+    assert "widgets" not in nbformat.read(tmp_path / "one.ipynb", 4).metadata
+
+
+def test_the_report_shows_the_picture_even_where_the_widget_is_kept(made, tmp_path, monkeypatch):
+    """As a notebook that was run and saved by hand has it."""
+    by_hand = nbformat.read(made, 4)
+    data = explorer.explore(PHENOL)._repr_mimebundle_()
+    by_hand.cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
+    del by_hand.cells[2]
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    (tmp_path / "runs/demo/notebooks").mkdir(parents=True)
+    nbformat.write(by_hand, tmp_path / "runs/demo/notebooks/made.ipynb")
+    site = report.build("demo").parent
+    page = (site / "walk" / "made.html").read_text()
+    assert "widget-view" not in page
+    (source,) = re.findall(r'<img[^>]* src="([^"]*_images/[^"]*\.png)"', page)
+    shown = (site / "walk" / source).resolve().read_bytes()
+    np.testing.assert_array_equal(pixels(shown), drawing.draw(PHENOL))

@@ -1,0 +1,169 @@
+"""Statistics by hand, from textbook formulas."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from moleclip import gridsearch, metrics
+from moleclip.io import downloads
+from moleclip.paper import released
+
+T_975 = {2: 4.302653, 4: 2.776445}  # two-sided 95 % quantiles of Student's t by degrees of freedom
+
+
+def test_interval_of_five_splits():
+    values = [0.9, 1.1, 1.0, 1.3, 0.7]
+    mean = sum(values) / 5
+    error = math.sqrt(sum((v - mean) ** 2 for v in values) / 4 / 5)
+    assert metrics.mean_ci(values) == pytest.approx((mean, mean - T_975[4] * error, mean + T_975[4] * error), rel=1e-6)
+
+
+def test_one_split_has_no_interval():
+    mean, low, high = metrics.mean_ci([0.5])
+    assert mean == 0.5
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_equal_splits_have_an_interval_without_width():
+    assert metrics.mean_ci([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5)
+
+
+def test_paired_is_the_interval_of_the_differences():
+    a, b = [1.0, 2.0, 4.0], [0.5, 1.9, 3.0]
+    found = metrics.paired(a, b)
+    assert found[:3] == metrics.mean_ci([0.5, 0.1, 1.0])
+    # p at t = 0.5333 / (sd / sqrt 3) with 2 degrees of freedom: 1 - t / sqrt(2 + t^2).
+    t = np.mean([0.5, 0.1, 1.0]) / (np.std([0.5, 0.1, 1.0], ddof=1) / math.sqrt(3))
+    assert found.p == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-6)
+
+
+def test_robustness_by_hand():
+    errors = {
+        ("a", "plain"): [1.0, 2.0],
+        ("a", "r_groups"): [1.5, 2.0],
+        ("b", "plain"): [2.0, 2.0],
+        ("b", "r_groups"): [3.0, 5.0],
+    }
+    table = pd.DataFrame(
+        [
+            {"dataset": "made", "encoder": encoder, "drawing": drawing, "seed": seed, "test": value}
+            for (encoder, drawing), values in errors.items()
+            for seed, value in enumerate(values)
+        ]
+    )
+    found = gridsearch.robustness(table, "a", "b").set_index("quantity")
+    # Differences on the two splits, and the mean error that they are shares of.
+    expected = {
+        "gap, plain": ([1, 0], 1.5),
+        "gap, R-groups": ([1.5, 3], 1.75),
+        "loss, a": ([0.5, 0], 1.5),
+        "loss, b": ([1, 3], 2),
+    }
+    for quantity, (differences, mean) in expected.items():
+        shares = [100 * value / mean for value in differences]
+        assert found.loc[quantity, ["percent", "low", "high"]].tolist() == pytest.approx(list(metrics.mean_ci(shares)))
+    alone = gridsearch.robustness(table[(table["encoder"] == "a") | (table["seed"] == 0)], "a", "b").set_index(
+        "quantity"
+    )
+    assert alone["splits"].to_dict() == {"gap, plain": 1, "gap, R-groups": 1, "loss, a": 2, "loss, b": 1}
+
+
+def test_neither_of_two_models_gains_by_being_named_first():
+    """Means of shares, split by split, would find each 25 % worse than the other."""
+    errors = {"a": [1.0, 2.0], "b": [2.0, 1.0]}
+    rows = [(name, seed, value) for name, values in errors.items() for seed, value in enumerate(values)]
+    table = pd.DataFrame(rows, columns=["encoder", "seed", "test"])
+    table = table.assign(set="made", dataset="made", drawing="plain", metric="MAE", split="random", sd=0.0, runs=1)
+    found = gridsearch.contrasts(table, {"a over b": ["a", "b"], "b over a": ["b", "a"]})
+    assert found["percent"].tolist() == [0.0, 0.0]
+    assert gridsearch.robustness(table, "a", "b").set_index("quantity").loc["gap, plain", "percent"] == 0.0
+
+
+@pytest.mark.parametrize("values", [([1.0, 2.0, 4.0], [0.5, 1.9, 3.0]), ([1.0, 1.5], [3.0, 3.5, 5.5, 4.0])])
+def test_repeats_on_one_split_are_compared_as_scipy_does(values):
+    a, b = values
+    rows = [
+        {"encoder": name, "seed": 1, "test": np.mean(x), "sd": np.std(x, ddof=1), "runs": len(x)}
+        for name, x in (("a", a), ("b", b))
+    ]
+    table = pd.DataFrame(rows).assign(set="made", metric="MAE", split="scaffold")
+    found = gridsearch.contrasts(table, {"a over b": ["a", "b"]}).iloc[0]
+    expected = scipy_stats.ttest_ind(b, a, equal_var=False)
+    interval = expected.confidence_interval()
+    shares = 100 * np.array([np.mean(b) - np.mean(a), interval.low, interval.high]) / np.mean(b)
+    assert found[["percent", "low", "high"]].tolist() == pytest.approx(list(shares))
+    assert found["p"] == pytest.approx(expected.pvalue)
+    assert (found["n"], found["over"]) == (min(len(a), len(b)), "repeats")
+
+
+def test_contrasts_by_hand():
+    made = {
+        ("random_split", "MAE", "a"): {(1, 1): 1.0, (2, 1): 1.5, (3, 1): 2.0},
+        ("random_split", "MAE", "b"): {(1, 1): 2.0, (2, 1): 2.0, (3, 1): 2.0, (4, 1): 9.0},  # a has no fourth
+        ("one_split", "ROC-AUC", "a"): {(1, 1): 0.9, (1, 2): 0.8},
+        ("one_split", "ROC-AUC", "b"): {(1, 1): 0.8, (1, 2): 0.8},
+        ("alone", "MAE", "a"): {(1, 1): 1.0},
+    }
+    place = {"dataset": "made", "drawing": "plain", "split": "random", "unit": "", "stage": "final", "chosen": True}
+    place |= {"val": 0.0, "head_lr": 1e-3, "augmentation": "none"}
+    table = pd.DataFrame(
+        [
+            {"set": name, "metric": metric, "encoder": model, "seed": seed, "repeat": repeat, "test": value, **place}
+            for (name, metric, model), values in made.items()
+            for (seed, repeat), value in values.items()
+        ]
+    )
+    worse = table.assign(chosen=False, test=99.0)  # cells that were not chosen
+    scores = gridsearch.by_split(pd.concat([table, worse]))
+    found = gridsearch.contrasts(scores, {"a over b": ["a", "b"]}).set_index("set")
+    assert list(found.index) == ["random_split", "one_split"]
+    splits, repeats = found.loc["random_split"], found.loc["one_split"]
+    assert (splits["n"], splits["over"]) == (3, "splits")
+    assert splits[["percent", "low", "high"]].tolist() == pytest.approx(list(metrics.mean_ci([50.0, 25.0, 0.0])))
+    assert splits["p"] == pytest.approx(scipy_stats.ttest_1samp([50.0, 25.0, 0.0], 0).pvalue)
+    assert (repeats["n"], repeats["over"]) == (2, "repeats")
+    assert repeats["percent"] == pytest.approx(6.25)
+
+
+@pytest.mark.parametrize(
+    ("runs", "printed"),
+    [
+        # Printed intervals, and the runs behind them (final runs of the released workbook, by split).
+        ("Phosphines_yield", (12.2e-2, 0.2e-2)),
+        ("Phosphines_selectivity", (1.20, 0.02)),
+        ("DHBDs", (0.275, 0.003)),
+    ],
+)
+def test_the_papers_interval_is_what_it_prints(runs, printed):
+    if downloads.mirrored("paper_results") is None:
+        pytest.skip("needs the released runs (MOLECLIP_DATA_DIR)")
+    table = released.baseline(runs)
+    final = table[table["stage"].str.startswith("final")]
+    found = metrics.paper_ci([list(part["value"]) for _, part in final.groupby("split")])
+    digits = 3 if printed[1] < 0.01 else 2
+    assert found.mean == pytest.approx(printed[0], abs=0.5 * 10**-digits)
+    assert found.high - found.mean == pytest.approx(printed[1], abs=0.6 * 10**-digits)
+
+
+def test_pairs_need_the_same_splits():
+    with pytest.raises(ValueError, match="3 and 2 splits"):
+        metrics.paired([1, 2, 3], [1, 2])
+
+
+def test_scores_by_hand():
+    y, z = np.array([[1.0, np.nan], [2.0, 0.0], [4.0, 3.0]]), np.array([[2.0, 9.0], [2.0, 1.0], [2.0, 1.0]])
+    assert metrics.score("MAE", y, z) == pytest.approx(((1 + 0 + 2) / 3 + (1 + 2) / 2) / 2)
+    assert metrics.score("RMSE", y, z) == pytest.approx((math.sqrt(5 / 3) + math.sqrt(5 / 2)) / 2)
+    ranked = metrics.score("ROC-AUC", [[0.0], [0.0], [1.0], [1.0]], [[0.1], [0.6], [0.5], [0.9]])
+    assert ranked == 0.75  # three of four (negative, positive) pairs are in order
+
+
+def test_what_cannot_be_scored():
+    with pytest.raises(ValueError, match="no labels"):
+        metrics.score("MAE", [[np.nan]], [[1.0]])
+    with pytest.raises(ValueError, match="one class only"):
+        metrics.score("ROC-AUC", [[1.0], [1.0]], [[0.2], [0.3]])
