@@ -55,7 +55,7 @@ page: run ## draw the page of a profile or a study again, from its runs (PROFILE
 
 figures: PROFILE = paper
 figures: STUDY = published
-figures: ARGS = --forcerun draw check_claims
+figures: ARGS = --forcerun draw reproduce_paper
 figures: whole run ## the paper's figures, tables and claims, from its released runs and ours (2 minutes; DIRTY=1: at any rate)
 
 report: .venv/installed ## one static site of a profile's executed notebooks, all figures and the ledger (PROFILE=demo)

@@ -24,7 +24,7 @@ try:
 except params.ParameterError as error:
     raise WorkflowError(str(error))
 
-QUICKSTART, DEPICT, CLUSTER, PRETRAIN, CATALYSIS, MOLECULENET, DOMAIN, *_ = params.MODELS
+QUICKSTART, DEPICT, CLUSTER, PRETRAIN, FINETUNE, DOMAIN, *_ = params.MODELS
 EXPLORE, CLAIMS = params.EXPLORE, params.CLAIMS
 PAGE = FAN_OUT.page
 RUNS = f"runs/{PROFILE}"
@@ -82,7 +82,7 @@ DRAWN = FAN_OUT.draw | ({"runs": OWN} if STUDY else {})
 try:  # refuse a bad fan-out before anything runs
     JOBS = params.jobs(FAN_OUT, f"{OWN}/finetune")
     for job in JOBS:
-        read(job.notebook, **job.overrides)
+        read(FINETUNE, **job.overrides)
     for values in PRETRAINED.values():
         read(PRETRAIN, **values)
     DRAWN["jobs"] = [job.overrides["output"] for job in JOBS]
@@ -212,30 +212,20 @@ rule pretrain_domain:
         RUN + OVERRIDES
 
 
-rule catalysis:
+rule finetune:
     input:
         unpack(trained_encoder),
-        **code(CATALYSIS),
+        **code(FINETUNE),
     output:
-        **outputs(CATALYSIS),
+        **outputs(FINETUNE),
     resources:
         gpu=lambda wildcards: int(bool(job_of(wildcards).overrides.get("encoder", ""))),
     wildcard_constraints:
-        dataset=only(FAN_OUT.finetune_catalysis),
+        dataset=only(FAN_OUT.finetune),
     params:
         overrides=lambda wildcards: json.dumps(job_of(wildcards).overrides),
     shell:
         RUN + OVERRIDES
-
-
-use rule catalysis as moleculenet with:
-    input:
-        unpack(trained_encoder),
-        **code(MOLECULENET),
-    output:
-        **outputs(MOLECULENET),
-    wildcard_constraints:
-        dataset=only(FAN_OUT.finetune_moleculenet),
 
 
 # The profile's own page shows its whole walk, a study's only its jobs.
@@ -243,7 +233,7 @@ WALK = [] if STUDY else [*rules.depict.output, *rules.cluster.output, *rules.pre
 FINETUNED = [
     path.format(dataset=job.dataset, model=job.model, seed=job.seed)
     for job in JOBS
-    for path in outputs(job.notebook).values()
+    for path in outputs(FINETUNE).values()
 ]
 
 FIGURES = getattr(DRAWING, "figures", ["r_groups"])
@@ -322,7 +312,7 @@ rule explore:
         RUN
 
 
-rule check_claims:
+rule reproduce_paper:
     input:
         **code(CLAIMS),
         ours=OURS,
@@ -345,4 +335,4 @@ rule all:
         rules.draw.output,
         [] if STUDY else rules.quickstart.output,
         [] if STUDY else rules.explore.output,
-        rules.check_claims.output if FAN_OUT.claims else [],
+        rules.reproduce_paper.output if FAN_OUT.claims else [],

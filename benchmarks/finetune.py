@@ -24,7 +24,7 @@ MOLECULES = 90
 def measure(tower: str, epochs: int, precision: str, batch_size: int, repeats: int) -> dict[str, Any]:
     """One case: drawings made beforehand, then some epochs, and as many of bare passes."""
     p = params.read(
-        "04_finetune_catalysis",
+        "04_finetune",
         dataset="chembl2321810",
         sample=MOLECULES,
         encoder=f"{tower}/random",

@@ -112,7 +112,7 @@ Baseline = Literal[
 
 
 class Finetune(Parameters):
-    """Of notebooks 04 and 05."""
+    """Of notebook 04."""
 
     dataset: str
     smiles_column: str
@@ -163,7 +163,7 @@ class Finetune(Parameters):
 
 
 class PretrainDomain(Parameters):
-    """Of notebook 06."""
+    """Of notebook 05."""
 
     dataset: str
     descriptors: list[str]

@@ -139,7 +139,7 @@ def run(p: config.PretrainDomain) -> list[Path]:
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"the loss is {losses[-1]} in epoch {epoch}; start again with a smaller lr")
         if epoch in p.epochs:
-            model.save(folder(p, epoch), provenance.collect("06_pretrain_domain", p, datasets.files(p.dataset)))
+            model.save(folder(p, epoch), provenance.collect("05_pretrain_domain", p, datasets.files(p.dataset)))
         if epoch % p.checkpoint_every == 0 or epoch == last:
             log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])
             states = {"encoder": model.state_dict(), "head": top.state_dict(), "steps": steps.state_dict()}

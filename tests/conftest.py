@@ -56,7 +56,7 @@ def pretrain_params(labels_file, tmp_path):
 def finetune_params(tmp_path):
     def make(**overrides):
         small = {"split": "random", "epochs": 1, "head_lr": [1e-3], "baselines": ["mean"]}
-        return params.read("05_finetune_moleculenet", None, **{"output": str(tmp_path / "job"), **small, **overrides})
+        return params.read("04_finetune", None, **{"output": str(tmp_path / "job"), **small, **overrides})
 
     return make
 
@@ -69,10 +69,9 @@ SMALL = {
         "k_labels": [5, 20],
     },
     "pretrain": {"k": [5, 20], "epochs": 1},
-    "finetune_catalysis": {"epochs": 1},
-    "finetune_moleculenet": {"epochs": 1},
+    "finetune": {"epochs": 1},
     "draw_figures": {},
-    "explore_embeddings": {
+    "explore_encoder": {
         "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",
         "sample": 40,
         "explained": 2,
@@ -86,7 +85,7 @@ SMALL = {
         "splits": 2,
         "advise": 0,
     },
-    "profile": {"finetune_catalysis.chembl2321810.split_seeds": [1], "models.baselines.epochs": 2},
+    "profile": {"finetune.chembl2321810.split_seeds": [1], "models.baselines.epochs": 2},
 }
 
 

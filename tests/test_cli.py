@@ -13,6 +13,7 @@ import pytest
 
 from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, datasets, finetune
 from moleclip.apply import cli, inference
+from moleclip.io import files
 from moleclip.workflow import params
 
 SMALL = "small/random"
@@ -32,7 +33,7 @@ def model(tmp_path_factory):
     pd.DataFrame({"smiles": SMILES, "size": range(12)}).to_csv(folder / "own.csv", index=False)
     given = {"dataset": str(folder / "own.csv"), "output": str(folder / "runs/job"), "holdout": 0.2, "encoder": SMALL}
     small = {"epochs": 1, "head_lr": [1e-3], "final_epochs": 1, "baselines": []}
-    return finetune.run(params.read("04_finetune_catalysis", None, **given, **small))
+    return finetune.run(params.read("04_finetune", None, **given, **small))
 
 
 def test_embeddings_stand_beside_the_columns_of_the_input(table, tmp_path, capsys):
@@ -143,7 +144,7 @@ def test_lists(model, monkeypatch, capsys):
     for command, expected in (("encoders", "moleclip/primary"), ("datasets", "chembl2321810")):
         assert cli.main([command]) == 0
         assert expected in capsys.readouterr().out
-    monkeypatch.setattr(params, "ROOT", model.parents[1])
+    monkeypatch.setattr(files, "ROOT", model.parents[1])
     assert cli.main(["models"]) == 0
     assert "on own: size" in capsys.readouterr().out
 

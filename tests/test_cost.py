@@ -49,15 +49,15 @@ def test_one_task_alone_sees_one_view():
 
 
 def test_a_set_of_ones_own(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(params, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     for name in ("params/demo", "notebooks"):
-        shutil.copytree(ROOT / name, tmp_path / name)
+        shutil.copytree(files.ROOT / name, tmp_path / name)
     (tmp_path / "own.csv").write_text("structure,y\n" + "".join(f"{'C' * n},{n}\n" for n in range(1, 41)))
     profile = tmp_path / "params" / "demo" / "profile.yaml"
     values = {"dataset": str(tmp_path / "own.csv"), "smiles_column": "structure", "split_seeds": [1], "holdout": 0.25}
-    profile.write_text(yaml.safe_dump(yaml.safe_load(profile.read_text()) | {"finetune_catalysis": {"mine": values}}))
+    profile.write_text(yaml.safe_dump(yaml.safe_load(profile.read_text()) | {"finetune": {"mine": values}}))
     found = cost.table("demo").set_index(["fan_out", "part"])
-    one = params.read("04_finetune_catalysis", tmp_path / "params" / "demo" / "finetune_catalysis.yaml")
+    one = params.read("04_finetune", tmp_path / "params" / "demo" / "finetune.yaml")
     assert found.loc[("demo", "mine"), "images"] * 1e6 == 2 * 20 * one.epochs  # two models with an encoder
     (tmp_path / "own.csv").write_text("smiles,y\nC,1\n")
     monkeypatch.setattr("sys.argv", ["cost", "demo"])

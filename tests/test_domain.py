@@ -16,7 +16,7 @@ from moleclip.workflow import params
 def domain_params(tmp_path):
     def make(**overrides):
         small = {"sample": 40, "epochs": [1, 3], "batch_size": 16, "checkpoint_every": 1, "overlap": []}
-        return params.read("06_pretrain_domain", None, **{"output": str(tmp_path / "domain"), **small, **overrides})
+        return params.read("05_pretrain_domain", None, **{"output": str(tmp_path / "domain"), **small, **overrides})
 
     return make
 

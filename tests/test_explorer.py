@@ -17,7 +17,8 @@ from rdkit.Chem import Draw
 
 from moleclip import augmentation, drawing
 from moleclip.apply import explorer
-from moleclip.workflow import notebooks, params, report
+from moleclip.io import files
+from moleclip.workflow import notebooks, report
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 PHENOL = "Oc1ccccc1"
@@ -185,7 +186,7 @@ def test_the_report_shows_the_picture_even_where_the_widget_is_kept(made, tmp_pa
     data = explorer.explore(PHENOL)._repr_mimebundle_()
     by_hand.cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
     del by_hand.cells[2]
-    monkeypatch.setattr(params, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     (tmp_path / "runs/demo/notebooks").mkdir(parents=True)
     nbformat.write(by_hand, tmp_path / "runs/demo/notebooks/made.ipynb")
     site = report.build("demo").parent

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("style")
 
 @pytest.fixture(scope="module")
 def record():
-    return provenance.collect("10_draw_figures", params.read("10_draw_figures"))
+    return provenance.collect("09_draw_figures", params.read("09_draw_figures"))
 
 
 def test_same_figure_same_bytes(tmp_path, record):
@@ -47,7 +47,7 @@ def test_provenance_is_in_the_metadata_and_beside_it(tmp_path, record):
 
 def test_footer_names_notebook_commit_and_versions(record):
     footer = figures.footer({**record, "commit": "0123456789abcdef", "dirty": True})
-    assert footer.startswith("10_draw_figures | 012345678+changes | rdkit ")
+    assert footer.startswith("09_draw_figures | 012345678+changes | rdkit ")
 
 
 def test_the_command_prints_what_a_figure_was_made_from(tmp_path, record, monkeypatch, capsys):
@@ -56,7 +56,7 @@ def test_the_command_prints_what_a_figure_was_made_from(tmp_path, record, monkey
     assert figures.main() == 0
     shown = json.loads(capsys.readouterr().out)
     assert {"commit", "parameters", "inputs", "versions", "command"} <= set(shown)
-    assert shown["command"].startswith("papermill notebooks/10_draw_figures.ipynb")
+    assert shown["command"].startswith("papermill notebooks/09_draw_figures.ipynb")
     monkeypatch.setattr("sys.argv", ["figures", "show", str(tmp_path / "missing.png")])
     assert figures.main() == 1
     assert "missing.png" in capsys.readouterr().err

@@ -526,7 +526,7 @@ def test_sgd_is_imagemols():
 
 def test_the_adam_of_the_paper():
     layers = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
-    p = params.read("05_finetune_moleculenet", files.ROOT / "params/paper/finetune_moleculenet.yaml")
+    p = params.read("04_finetune", files.ROOT / "params/paper/finetune.yaml")
     adam = finetune.optimizer(*layers, p.lr, 1e-4, p.weight_decay, p.optimizer)
     found = [(group["lr"], group["betas"], group["eps"], group["weight_decay"]) for group in adam.param_groups]
     assert found == [(5e-6, (0.9, 0.98), 1e-6, 1e-5), (1e-4, (0.9, 0.999), 1e-8, 1e-5)]

@@ -60,7 +60,7 @@ def test_executed_notebooks_show_pictures_and_tables(small, number, pictures):
 
 
 def test_executed_finetuning_shows_pictures_and_tables(small):
-    path = small.folder / "runs/demo/notebooks/04_finetune_catalysis/chembl2321810/pretrained/split_1.ipynb"
+    path = small.folder / "runs/demo/notebooks/04_finetune/chembl2321810/pretrained/split_1.ipynb"
     assert len(outputs(path, "image/png")) >= 4
     assert outputs(path, "text/html")
 
@@ -89,13 +89,13 @@ def test_recorded_values(small):
 def test_figures_of_the_walk_lead_back(small):
     for name in ("gallery", "knee", "loss", "scores", "parity"):
         record = json.loads((small.folder / f"figures/demo/{name}.json").read_text())
-        assert record["notebook"] == "10_draw_figures"
+        assert record["notebook"] == "09_draw_figures"
         assert all((small.folder / path).is_file() for path in record["inputs"])
     lineage = json.loads((small.folder / "figures/demo/scores.json").read_text())["lineage"]
     # Three jobs, and through the pretrained one the encoder, its labels and its molecules.
     assert sorted(run["notebook"][:2] for run in lineage.values()) == ["01", "02", "03", "04", "04", "04"]
     encoder = ["runs/demo/encoder/model.safetensors", "runs/demo/encoder/config.json"]
-    job = lineage["runs/demo/finetune/chembl2321810/pretrained/split_1/04_finetune_catalysis.json"]
+    job = lineage["runs/demo/finetune/chembl2321810/pretrained/split_1/04_finetune.json"]
     assert job["inputs"] == {file: hashlib.sha256((small.folder / file).read_bytes()).hexdigest() for file in encoder}
 
 
@@ -107,19 +107,19 @@ def test_exploration_of_the_walk(small):
     card = pd.read_csv(folder / "robustness.csv").set_index("encoder")
     assert card.loc["finetuned", "shift"].notna().all()
     assert card.loc[["random", "pretrained"], "shift"].isna().all()
-    path = small.folder / "runs/demo/notebooks/08_explore_embeddings.ipynb"
+    path = small.folder / "runs/demo/notebooks/07_explore_encoder.ipynb"
     (page,) = [part for part in outputs(path, "text/html") if "<svg" in part]
     assert page.count("data:image/png;base64,") == 40
     lineage = json.loads((folder / "saliency.json").read_text())["lineage"]
-    assert "runs/demo/finetune/chembl2321810/pretrained/split_1/04_finetune_catalysis.json" in lineage
+    assert "runs/demo/finetune/chembl2321810/pretrained/split_1/04_finetune.json" in lineage
 
 
 def test_domain_pretraining_by_itself(tmp_path):
     overrides = {"output": str(tmp_path / "domain"), "sample": 30, "epochs": [1, 2]}
-    path = notebooks.run(files.ROOT / "notebooks/06_pretrain_domain.ipynb", tmp_path / "out.ipynb", None, overrides)
+    path = notebooks.run(files.ROOT / "notebooks/05_pretrain_domain.ipynb", tmp_path / "out.ipynb", None, overrides)
     assert len(outputs(path, "image/png")) == 3
     assert "1017" in str(outputs(path, "text/html"))  # molecules of the set that overlaps
-    record = json.loads((tmp_path / "domain/06_pretrain_domain.json").read_text())
+    record = json.loads((tmp_path / "domain/05_pretrain_domain.json").read_text())
     assert len(record["outputs"]) == 6
 
 
@@ -136,8 +136,8 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
         files = [job / f"{name}.parquet" for name in ("scores", "predictions")]
         written = {relative(file): sha256(file) for file in files}
         content = {"parameters": {"split_seed": seed, "drawing": drawing}, "outputs": written}
-        write_json(job / "04_finetune_catalysis.json", content)
-    notebook, figure = ROOT / "notebooks/07_replace_r_groups.ipynb", tmp_path / "figure"
+        write_json(job / "04_finetune.json", content)
+    notebook, figure = ROOT / "notebooks/06_replace_r_groups.ipynb", tmp_path / "figure"
     path = notebooks.run(notebook, tmp_path / "out.ipynb", None, {"runs": str(tmp_path), "output": str(figure)})
     assert len(outputs(path, "image/png")) == 2
     gaps = pd.read_csv(figure / "r_groups.csv").set_index("quantity")
@@ -150,7 +150,7 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
     nothing = {"runs": str(tmp_path / "nothing"), "output": str(tmp_path / "empty")}
     path = notebooks.run(notebook, tmp_path / "skipped.ipynb", None, nothing)
     assert "no finished finetuning job" in path.read_text()
-    with pytest.raises(notebooks.NotebookError, match="run notebook 04 or 05 first"):
+    with pytest.raises(notebooks.NotebookError, match="run notebook 04 first"):
         notebooks.run(notebook, tmp_path / "failed.ipynb", None, {**nothing, "missing": "fail"})
 
 
@@ -188,7 +188,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 
 def test_the_documented_papermill_command_refuses_a_misspelt_parameter(tmp_path):
     done = command(
-        *("papermill", "notebooks/10_draw_figures.ipynb", str(tmp_path / "out.ipynb"), "-k", "python3"),
+        *("papermill", "notebooks/09_draw_figures.ipynb", str(tmp_path / "out.ipynb"), "-k", "python3"),
         *("-p", "missin", "fail", "-p", "output", str(tmp_path / "figures")),
         cwd=files.ROOT,
     )

@@ -86,11 +86,11 @@ def test_what_is_not_a_mapping_is_refused(tmp_path):
 
 
 def test_names_that_papermill_injects_are_seen():
-    namespace = params.defaults("10_draw_figures")
-    params.from_notebook("10_draw_figures", namespace)
+    namespace = params.defaults("09_draw_figures")
+    params.from_notebook("09_draw_figures", namespace)
     cells = ["", "# Parameters\nrunz = 'runs/demo'\nseed = 1\n"]
     with pytest.raises(params.ParameterError, match="did you mean 'runs'"):
-        params.from_notebook("10_draw_figures", {**namespace, "runz": "runs/demo", "In": cells})
+        params.from_notebook("09_draw_figures", {**namespace, "runz": "runs/demo", "In": cells})
 
 
 def test_an_unknown_study_is_refused():
@@ -101,14 +101,16 @@ def test_an_unknown_study_is_refused():
 def test_jobs_are_sets_times_models_times_seeds():
     fan_out = params.Profile(
         models={"a": {"encoder": "small/random", "epochs": 9}, "b": {}},
-        finetune_catalysis={"NHCs": {"split_seeds": [1, 2], "epochs": 3}},
-        finetune_moleculenet={"esol_r": {"dataset": "esol", "drawing": "r_groups"}},
+        finetune={
+            "NHCs": {"split_seeds": [1, 2], "epochs": 3},
+            "esol_r": {"dataset": "esol", "drawing": "r_groups"},
+        },
     )
     jobs = params.jobs(fan_out, "runs/x")
-    assert [(job.notebook[:2], job.dataset, job.model, job.seed) for job in jobs] == [
-        *(("04", "NHCs", "a", seed) for seed in (1, 2)),
-        *(("04", "NHCs", "b", seed) for seed in (1, 2)),
-        *(("05", "esol_r", model, 1) for model in "ab"),
+    assert [(job.dataset, job.model, job.seed) for job in jobs] == [
+        *(("NHCs", "a", seed) for seed in (1, 2)),
+        *(("NHCs", "b", seed) for seed in (1, 2)),
+        *(("esol_r", model, 1) for model in "ab"),
     ]
     place = {"name": "a", "split_seed": 2, "output": "runs/x/NHCs/a/split_2"}
     # What a model sets for itself wins over what a set has for all models.

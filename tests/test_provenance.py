@@ -20,18 +20,18 @@ def test_checksum_agrees_with_the_shell(tmp_path):
 
 
 def test_a_record_leads_back(tmp_path):
-    p = params.read("10_draw_figures")
+    p = params.read("09_draw_figures")
     source, written = tmp_path / "in.txt", tmp_path / "out.txt"
     source.write_text("in")
     written.write_text("out")
-    table = provenance.Run("10_draw_figures", p).finish(tmp_path, [written], [source])
-    record = json.loads((tmp_path / "10_draw_figures.json").read_text())
+    table = provenance.Run("09_draw_figures", p).finish(tmp_path, [written], [source])
+    record = json.loads((tmp_path / "09_draw_figures.json").read_text())
     assert record["parameters"] == p.model_dump()
     assert record["versions"]["rdkit"].split(".")[:2] == [str(int(x)) for x in rdBase.rdkitVersion.split(".")[:2]]
     assert record["inputs"] == {str(source): hashlib.sha256(b"in").hexdigest()}
     assert record["outputs"] == {str(written): hashlib.sha256(b"out").hexdigest()}
     assert table["file"].tolist() == [str(written)]
-    assert record["command"].startswith("papermill notebooks/10_draw_figures.ipynb")
+    assert record["command"].startswith("papermill notebooks/09_draw_figures.ipynb")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def repository(tmp_path, monkeypatch):
         )
         return done.stdout.strip()
 
-    monkeypatch.setattr(params, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     git("init", "-q")
     for name in ("moleclip/code.py", "figures/figure.png"):
         (tmp_path / name).parent.mkdir()
@@ -76,24 +76,24 @@ def test_uncommitted_code_is_not_to_draw_committed_figures(repository, tmp_path,
 @pytest.mark.parametrize(("place", "expected"), [("figures/studies/one", ["10"]), ("runs/demo/one", ["02", "10"])])
 def test_the_way_back_ends_at_what_is_kept_with_the_code(tmp_path, monkeypatch, place, expected):
     """Else a figure's bytes would depend on which runs are at hand."""
-    monkeypatch.setattr(params, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     source, table = tmp_path / "runs" / "labels" / "sweep.parquet", tmp_path / place / "knee.csv"
-    for file, notebook, inputs in ((source, "02_cluster_structures", []), (table, "10_draw_figures", [source])):
+    for file, notebook, inputs in ((source, "02_cluster_structures", []), (table, "09_draw_figures", [source])):
         file.parent.mkdir(parents=True)
         file.write_text(notebook)
-        provenance.Run(notebook, params.check("09_check_claims", {"output": "o", "seed": 0})).finish(
+        provenance.Run(notebook, params.check("10_reproduce_paper", {"output": "o", "seed": 0})).finish(
             file.parent, [file], inputs
         )
     assert sorted(run["notebook"][:2] for run in provenance.lineage([table]).values()) == expected
 
 
 def test_a_run_that_reads_what_the_one_before_wrote_does_not_hide_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(params, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     source, table, figure = (tmp_path / name for name in ("runs.csv", "figures/scores.csv", "figures/contrasts.csv"))
     table.parent.mkdir()
     for file in (source, table, figure):
         file.write_text(file.name)
-    run = provenance.Run("09_check_claims", params.check("09_check_claims", {"output": "o", "seed": 0}))
+    run = provenance.Run("10_reproduce_paper", params.check("10_reproduce_paper", {"output": "o", "seed": 0}))
     run.finish(table.parent, [table, figure], [source])
     for text in ("drawn again", "and again"):
         figure.write_text(text)

@@ -44,7 +44,7 @@ def drawn(released_runs, printed_scores, ours):
 
 @pytest.mark.parametrize("name", redraw.FIGURES)
 def test_every_figure_is_drawn_twice_with_the_same_bytes(drawn, tmp_path, name):
-    record = provenance.collect("10_draw_figures", params.read("10_draw_figures"))
+    record = provenance.collect("09_draw_figures", params.read("09_draw_figures"))
     for folder in ("first", "second"):
         table, figure = redraw.FIGURES[name](drawn)
         assert len(table)

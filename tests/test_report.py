@@ -69,7 +69,7 @@ def test_every_part_is_there(site):
     index = (site / "index.html").read_text()
     for title in ("Pretrain", "Draw the figures", "Finetune on a catalysis set", "Figures: figures/demo", "encoder"):
         assert title in index
-    assert "data:image/png" in (site / "walk" / "10_draw_figures.html").read_text() or list(site.glob("_images/*.png"))
+    assert "data:image/png" in (site / "walk" / "09_draw_figures.html").read_text() or list(site.glob("_images/*.png"))
 
 
 def test_no_link_is_broken_and_nothing_comes_from_elsewhere(site):
@@ -112,7 +112,7 @@ def test_pages_load_and_figures_show_in_a_browser(site):
     assert sorted(found) == sorted(pages)
     assert [page for page, state in found.items() if state["broken"] or not state["title"]] == []
     assert found["figures/demo.html"]["images"] == 5
-    assert found["walk/10_draw_figures.html"]["images"] >= 5
+    assert found["walk/09_draw_figures.html"]["images"] >= 5
 
 
 def test_a_profile_that_has_not_run_is_named():

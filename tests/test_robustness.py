@@ -165,5 +165,5 @@ def test_profiles_explore_what_they_make():
         jobs = {job.overrides["output"]: job for job in params.jobs(fan_out, f"runs/{profile}/finetune")}
         job = jobs[chosen.model]
         assert job.dataset == chosen.dataset
-        file = files.ROOT / "params" / profile / params.parameter_file(job.notebook)
-        assert params.read(job.notebook, file, **job.overrides).keep_models
+        file = files.ROOT / "params" / profile / params.parameter_file(params.FINETUNE)
+        assert params.read(params.FINETUNE, file, **job.overrides).keep_models

@@ -17,7 +17,7 @@ def root(tmp_path, monkeypatch):
     """A project's parameters and notebooks, to be changed."""
     for name in ("params", "notebooks"):
         shutil.copytree(files.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("rehearsal_*", ".ipynb_*"))
-    monkeypatch.setattr(params, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -34,7 +34,7 @@ def test_it_is_short_small_and_apart(root, profile):
     parameters, fan_out = params.read_profile(smoke_test.write(profile))
     assert set(parameters) == set(params.MODELS)
     pretraining = parameters["03_pretrain"]
-    assert (pretraining.epochs, pretraining.encoder, parameters["05_finetune_moleculenet"].epochs) == (
+    assert (pretraining.epochs, pretraining.encoder, parameters["04_finetune"].epochs) == (
         1,
         "small/random",
         1,
@@ -80,8 +80,8 @@ def test_a_map_is_of_small_towers_that_exist(root):
 
 def test_the_cell_is_chosen_from_two(root):
     parameters, fan_out = params.read_profile(smoke_test.write("paper"))
-    assert len(parameters["04_finetune_catalysis"].head_lr) == len(fan_out.models["imagemol"]["head_lr"]) == 2
-    assert parameters["04_finetune_catalysis"].final_epochs == 1
+    assert len(parameters["04_finetune"].head_lr) == len(fan_out.models["imagemol"]["head_lr"]) == 2
+    assert parameters["04_finetune"].final_epochs == 1
 
 
 def test_weights_that_are_not_there_are_named(root, monkeypatch, capsys):
@@ -110,7 +110,7 @@ def test_written_again_it_is_left_as_it_is(root):
         ("depict_molecules", {"datasets": ["chembl25"]}, "did you mean 'chembl_25'"),
         (
             "profile",
-            {"finetune_moleculenet": {"base": {}}},
+            {"finetune": {"base": {}}},
             "did you mean 'bace'",
         ),
     ],

@@ -39,8 +39,7 @@ def test_dry_run_of_a_profile(profile, study):
     assert done.returncode == 0, done.stderr
     _, fan_out = params.read_profile(files.ROOT / "params" / profile, study)
     jobs = params.jobs(fan_out, "runs")
-    assert done.stdout.count("rule catalysis:") == sum(job.notebook == params.CATALYSIS for job in jobs)
-    assert done.stdout.count("rule moleculenet:") == sum(job.notebook == params.MOLECULENET for job in jobs)
+    assert done.stdout.count("rule finetune:") == len(jobs)
 
 
 def test_a_second_run_does_nothing(small):
@@ -54,18 +53,18 @@ def test_a_second_run_does_nothing(small):
         (
             "depict_molecules",
             {"examples": 3},
-            ["catalysis", "cluster", "depict", "draw", "explore", "pretrain", "quickstart"],
+            ["cluster", "depict", "draw", "explore", "finetune", "pretrain", "quickstart"],
         ),
-        ("cluster_structures", {"seed": 1}, ["catalysis", "cluster", "draw", "explore", "pretrain", "quickstart"]),
-        ("pretrain", {"lr": "1e-3"}, ["catalysis", "draw", "explore", "pretrain", "quickstart"]),
-        ("finetune_catalysis", {"epochs": 2}, ["catalysis", "catalysis", "catalysis", "draw", "explore", "quickstart"]),
+        ("cluster_structures", {"seed": 1}, ["cluster", "draw", "explore", "finetune", "pretrain", "quickstart"]),
+        ("pretrain", {"lr": "1e-3"}, ["draw", "explore", "finetune", "pretrain", "quickstart"]),
+        ("finetune", {"epochs": 2}, ["draw", "explore", "finetune", "finetune", "finetune", "quickstart"]),
         ("draw_figures", {"seed": 1}, ["draw"]),
-        ("explore_embeddings", {"clusters": 3}, ["explore"]),
-        ("profile", {"models.random.seed": 3}, ["catalysis", "draw"]),
+        ("explore_encoder", {"clusters": 3}, ["explore"]),
+        ("profile", {"models.random.seed": 3}, ["draw", "finetune"]),
         (
             "profile",
-            {"finetune_catalysis.chembl2321810.split_seeds": [1, 2]},
-            ["catalysis", "catalysis", "catalysis", "draw"],
+            {"finetune.chembl2321810.split_seeds": [1, 2]},
+            ["draw", "finetune", "finetune", "finetune"],
         ),
     ],
 )
@@ -78,8 +77,8 @@ def test_one_value_reruns_its_notebook_and_what_follows(project, file, change, r
     ("module", "rerun"),
     [
         ("params.py", []),
-        ("cluster.py", ["catalysis", "cluster", "draw", "explore", "pretrain", "quickstart"]),
-        ("finetune.py", ["catalysis", "catalysis", "catalysis", "draw", "explore", "quickstart"]),
+        ("cluster.py", ["cluster", "draw", "explore", "finetune", "pretrain", "quickstart"]),
+        ("finetune.py", ["draw", "explore", "finetune", "finetune", "finetune", "quickstart"]),
         ("saliency.py", ["explore"]),
         ("featurizer.py", ["explore", "quickstart"]),
     ],
@@ -110,7 +109,7 @@ def test_a_bad_fan_out_is_refused(project):
     project.edit("profile", **{"models.random.encodr": "small/random"})
     done = project.snakemake()
     assert done.returncode != 0
-    assert "profile.yaml, 04_finetune_catalysis: unknown parameter 'encodr'; did you mean 'encoder'?" in done.stderr
+    assert "profile.yaml, 04_finetune: unknown parameter 'encodr'; did you mean 'encoder'?" in done.stderr
 
 
 def test_an_encoder_that_nothing_writes_is_refused(project):
@@ -140,7 +139,7 @@ def test_a_pretraining_follows_the_one_that_it_starts_from(project):
 
 
 def test_a_finetuned_encoder_that_nothing_writes_is_refused(project):
-    project.edit("explore_embeddings", model="runs/demo/finetune/chembl2321810/pretraind/split_1")
+    project.edit("explore_encoder", model="runs/demo/finetune/chembl2321810/pretraind/split_1")
     done = project.snakemake("--dry-run")
     assert done.returncode != 0
     message = "did you mean 'runs/demo/finetune/chembl2321810/pretrained/split_1'?"
@@ -157,7 +156,7 @@ def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project
     assert not list(encoder.glob("config.json")) + list(encoder.glob("*.safetensors"))
     assert (project.folder / "runs/demo/notebooks/03_pretrain.failed.ipynb").exists()
     assert not (project.folder / "runs/demo/notebooks/03_pretrain.ipynb").exists()
-    assert project.planned() == ["catalysis", "draw", "explore", "pretrain", "quickstart"]
+    assert project.planned() == ["draw", "explore", "finetune", "pretrain", "quickstart"]
     project.edit("pretrain", lr=5e-4, head_lr=1e-3)
     done = project.snakemake("--until", "pretrain")
     assert done.returncode == 0, done.stderr
@@ -179,7 +178,7 @@ def test_a_killed_run_goes_on(project):
         time.sleep(0.1)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    assert project.planned() == ["catalysis", "draw", "explore", "pretrain", "quickstart"]
+    assert project.planned() == ["draw", "explore", "finetune", "pretrain", "quickstart"]
 
 
 @pytest.mark.parametrize("profile", ["paper", "hour"])

@@ -23,8 +23,8 @@ from moleclip.workflow import params
 _EXAMPLES = """examples:
   moleclip embed molecules.csv --encoder runs/demo/encoder --out embeddings.parquet
   moleclip embed library.smi.gz --encoder moleclip/primary --out library.parquet --jobs 8
-  moleclip predict molecules.csv --smiles structure --model runs/lab/04_finetune_catalysis --out predictions.csv
-  echo "CC(=O)Oc1ccccc1C(=O)O aspirin" | moleclip predict - --model runs/lab/04_finetune_catalysis
+  moleclip predict molecules.csv --smiles structure --model runs/lab/04_finetune --out predictions.csv
+  echo "CC(=O)Oc1ccccc1C(=O)O aspirin" | moleclip predict - --model runs/lab/04_finetune
   moleclip encoders
 
 Interrupted, the same command goes on where it stopped, if it writes to a file. Molecules that cannot be read stay in

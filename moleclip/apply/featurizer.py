@@ -228,7 +228,7 @@ class MoleCLIPPredictor:
     Parameters
     ----------
     model : str or Path
-        Folder of a finetuning job that ran with `keep_models` (notebooks 04 and 05).
+        Folder of a finetuning job that ran with `keep_models` (notebook 04).
     views : int
         Randomised drawings (`drawing.random_style`) of each molecule, besides the plain one; 0 for none. The same ones
         for every molecule.
@@ -385,7 +385,7 @@ def _card(folder: Path) -> tuple[Path, dict[str, Any]]:
         if (place / encoder.CARD).is_file() and (place / MOLECULES).is_file():
             return place, json.loads((place / encoder.CARD).read_text())
     raise FileNotFoundError(
-        f"{folder}: holds no finetuned models; notebooks 04 and 05 keep those of a job, in a folder 'model' below its "
+        f"{folder}: holds no finetuned models; notebook 04 keeps those of a job, in a folder 'model' below its "
         "own, with `keep_models`"
     )
 

@@ -79,7 +79,7 @@ def curves(
         Of "mean" (of the given labels, or the frequency of class 1: what a model must beat), "ecfp4_forest" (as of
         `baselines`), "frozen + ridge" (`ridge` on the embeddings of the encoder as it is) and "finetuned" (encoder and
         fresh head; every fifth of the given molecules chooses the epoch). Labels are scaled to mean 0 and SD 1 for
-        finetuning, which notebooks 04 and 05 do not: there, scale your own.
+        finetuning, which notebook 04 does not: there, scale your own.
     sample : int, optional
         Use so many molecules of the set, drawn at random.
     **finetuning
@@ -148,7 +148,7 @@ def _molecules(dataset: Dataset, sample: int | None, seed: int) -> pd.DataFrame:
         if kept[column].nunique() < 2:
             raise ValueError(f"{name}: all labels {column!r} are the same: there is nothing to learn; leave it out")
     if len(kept) > MOST:
-        advice = "notebooks 04 and 05 serve so many better; or use a sample"
+        advice = "notebook 04 serves so many better; or use a sample"
         log.warning("%s: %d molecules; this is for at most about %d: %s", name, len(kept), MOST, advice)
     return kept
 
@@ -165,7 +165,7 @@ def _sizes(sizes: Sequence[int] | None, available: int) -> list[int]:
 def _parameters(source: str, epochs: int, seed: int, finetuning: dict[str, Any]) -> config.Finetune:
     values = {"head_lr": [1e-3], "augmentation": ["none"], "batch_size": 16, **finetuning}
     fixed = {"encoder": source, "baselines": ["mean"], "epochs": epochs, "seed": seed, "keep_models": False}
-    p = params.read(params.CATALYSIS, None, **{**values, **fixed})
+    p = params.read(params.FINETUNE, None, **{**values, **fixed})
     assert isinstance(p, config.Finetune)
     if len(p.head_lr) * len(p.augmentation) > 1:
         raise ValueError("head_lr and augmentation: give one of each; notebook 04 compares several")

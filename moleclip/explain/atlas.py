@@ -59,7 +59,7 @@ class Atlas(NamedTuple):
         return colors.Normalize(low, high, clip=True)
 
 
-def choose(p: params.ExploreEmbeddings, predictor: MoleCLIPPredictor | None = None) -> Atlas:
+def choose(p: params.ExploreEncoder, predictor: MoleCLIPPredictor | None = None) -> Atlas:
     """Choose molecules of a set, and cluster them by their MACCS keys.
 
     Of a finetuned encoder, only its test molecules: near those that it was trained on, it knows the labels.

@@ -73,13 +73,13 @@ def _pretraining(folder: Path, own: dict[str, config.Parameters], values: dict[s
 
 
 def _domain(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
-    p = _read(folder, "06_pretrain_domain", values)
+    p = _read(folder, "05_pretrain_domain", values)
     count, epochs = _count(p.dataset, [p.sample]), max(p.epochs)
     return {"jobs": 1, "trainings": 1, "images": epochs * count, "steps": epochs * -(-count // p.batch_size)}
 
 
 def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) -> dict[str, Any]:
-    p = _read(folder, job.notebook, job.overrides)
+    p = _read(folder, params.FINETUNE, job.overrides)
     if not p.encoder:
         return {"jobs": 1, "trainings": 0, "images": 0, "steps": 0}
     cells = len(p.head_lr) * len(p.augmentation)

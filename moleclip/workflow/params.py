@@ -14,9 +14,9 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from moleclip.config import Count, Finetune, Parameters, PathText, Pretrain, PretrainDomain, Seed, Workers
+from moleclip.io import files
 from moleclip.io.errors import ParameterError as ParameterError
 from moleclip.io.errors import nearest
-from moleclip.io.files import ROOT
 
 Ks = Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
 
@@ -78,7 +78,7 @@ class ClusterStructures(Parameters):
 
 
 class ReplaceRGroups(Parameters):
-    """Of notebook 07."""
+    """Of notebook 06."""
 
     runs: PathText
     jobs: list[str] | None
@@ -89,8 +89,8 @@ class ReplaceRGroups(Parameters):
     seed: Seed
 
 
-class ExploreEmbeddings(Parameters):
-    """Of notebook 08."""
+class ExploreEncoder(Parameters):
+    """Of notebook 07."""
 
     dataset: PathText
     label: str
@@ -134,15 +134,15 @@ PageFigure = Literal[
 ]
 
 
-class CheckClaims(Parameters):
-    """Of notebook 09."""
+class ReproducePaper(Parameters):
+    """Of notebook 10."""
 
     output: PathText
     seed: Seed
 
 
 class DrawFigures(Parameters):
-    """Of notebook 10."""
+    """Of notebook 09."""
 
     runs: PathText
     jobs: list[str] | None
@@ -156,22 +156,21 @@ class DrawFigures(Parameters):
     seed: Seed
 
 
-CATALYSIS, MOLECULENET = "04_finetune_catalysis", "05_finetune_moleculenet"
-EXPLORE = "08_explore_embeddings"
-CLAIMS = "09_check_claims"
+FINETUNE = "04_finetune"
+EXPLORE = "07_explore_encoder"
+CLAIMS = "10_reproduce_paper"
 
 MODELS: dict[str, type[Parameters]] = {
     "00_quickstart": Quickstart,
     "01_depict_molecules": DepictMolecules,
     "02_cluster_structures": ClusterStructures,
     "03_pretrain": Pretrain,
-    CATALYSIS: Finetune,
-    MOLECULENET: Finetune,
-    "06_pretrain_domain": PretrainDomain,
-    "07_replace_r_groups": ReplaceRGroups,
-    EXPLORE: ExploreEmbeddings,
-    CLAIMS: CheckClaims,
-    "10_draw_figures": DrawFigures,
+    FINETUNE: Finetune,
+    "05_pretrain_domain": PretrainDomain,
+    "06_replace_r_groups": ReplaceRGroups,
+    EXPLORE: ExploreEncoder,
+    CLAIMS: ReproducePaper,
+    "09_draw_figures": DrawFigures,
 }
 
 
@@ -189,24 +188,16 @@ class Profile(Parameters):
     pretrain: dict[str, dict[str, Any]] = Field(
         default={}
     )  # encoders beside the profile's own, by name: parameters of notebook 03
-    pretrain_domain: dict[str, dict[str, Any]] = Field(default={})  # and of notebook 06
-    finetune_catalysis: Sets = Field(default={})
-    finetune_moleculenet: Sets = Field(default={})
-    page: Literal["07_replace_r_groups", "10_draw_figures"] = "10_draw_figures"
+    pretrain_domain: dict[str, dict[str, Any]] = Field(default={})  # and of notebook 05
+    finetune: Sets = Field(default={})
+    page: Literal["06_replace_r_groups", "09_draw_figures"] = "09_draw_figures"
     draw: dict[str, Any] = Field(default={})  # parameters of the page
-    claims: bool = False  # whether notebook 09 is run too
-
-    @model_validator(mode="after")
-    def _each_set_has_one_notebook(self) -> "Profile":
-        if twice := sorted(set(self.finetune_catalysis) & set(self.finetune_moleculenet)):
-            raise ValueError(f"{', '.join(twice)}: in finetune_catalysis and in finetune_moleculenet")
-        return self
+    claims: bool = False  # whether notebook 10 is run too
 
 
 class Job(NamedTuple):
-    """One finetuning job of a fan-out: its notebook, its place (set, model, split seed), and its own parameters."""
+    """One finetuning job of a fan-out: its place (set, model, split seed), and its own parameters."""
 
-    notebook: str
     dataset: str
     model: str
     seed: int
@@ -222,16 +213,15 @@ def jobs(profile: Profile, folder: str) -> list[Job]:
         Below it each job has a folder of its own, `<set>/<model>/split_<seed>`.
     """
     found = []
-    for notebook, sets in ((CATALYSIS, profile.finetune_catalysis), (MOLECULENET, profile.finetune_moleculenet)):
-        for name, values in sets.items():
-            shared = {"dataset": name} | {key: v for key, v in values.items() if key not in ("split_seeds", "models")}
-            wanted = values.get("models", list(profile.models))
-            for model, seed in itertools.product(wanted, values.get("split_seeds", [1])):
-                if model not in profile.models:
-                    raise ParameterError(f"{name}: unknown model {model!r}{nearest(model, list(profile.models))}")
-                own = profile.models[model]
-                place = {"name": model, "split_seed": seed, "output": f"{folder}/{name}/{model}/split_{seed}"}
-                found.append(Job(notebook, name, model, seed, shared | own | place))
+    for name, values in profile.finetune.items():
+        shared = {"dataset": name} | {key: v for key, v in values.items() if key not in ("split_seeds", "models")}
+        wanted = values.get("models", list(profile.models))
+        for model, seed in itertools.product(wanted, values.get("split_seeds", [1])):
+            if model not in profile.models:
+                raise ParameterError(f"{name}: unknown model {model!r}{nearest(model, list(profile.models))}")
+            own = profile.models[model]
+            place = {"name": model, "split_seed": seed, "output": f"{folder}/{name}/{model}/split_{seed}"}
+            found.append(Job(name, model, seed, shared | own | place))
     return found
 
 
@@ -245,9 +235,9 @@ def check(notebook: str, values: Mapping[str, Any]) -> Parameters:
 
     Examples
     --------
-    >>> check("10_draw_figures", {"runz": "runs/demo"})  # doctest: +ELLIPSIS
+    >>> check("09_draw_figures", {"runz": "runs/demo"})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    moleclip.workflow.params.ParameterError: 10_draw_figures: unknown parameter 'runz'; did you mean 'runs'?
+    moleclip.workflow.params.ParameterError: 09_draw_figures: unknown parameter 'runz'; did you mean 'runs'?
     ...
     """
     checked: Parameters = _check(notebook, MODELS[notebook], values)
@@ -277,7 +267,7 @@ def _explain(problem: dict[str, Any], known: list[str]) -> str:
 
 def defaults(notebook: str) -> dict[str, Any]:
     """Read the literals of a notebook's `parameters` cell."""
-    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+    cells = json.loads((files.ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise ParameterError(f"{notebook}: {len(tagged)} cells are tagged 'parameters', expected one")
@@ -367,7 +357,7 @@ def read_profile(folder: str | Path, study: str | None = None) -> tuple[dict[str
 
 def profiles() -> list[str]:
     """Names of the project's profiles; rehearsals, which are made from them, are none."""
-    names = sorted(path.parent.name for path in (ROOT / "params").glob("*/profile.yaml"))
+    names = sorted(path.parent.name for path in (files.ROOT / "params").glob("*/profile.yaml"))
     return [name for name in names if not name.startswith("rehearsal_")]
 
 

@@ -17,7 +17,6 @@ from IPython.display import display
 
 from moleclip import config
 from moleclip.io import downloads, files
-from moleclip.io.files import ROOT, relative, sha256, write_json
 
 PACKAGES = (
     "moleclip",
@@ -52,18 +51,18 @@ class Run:
         DataFrame
             file, kB, sha256 (first 12 digits) of each output.
         """
-        files, place = [Path(path) for path in outputs], Path(folder) / f"{self.notebook}.json"
+        written, place = [Path(path) for path in outputs], Path(folder) / f"{self.notebook}.json"
         record = {**collect(self.notebook, self.parameters, inputs), **facts}
-        record["outputs"] = {relative(path): sha256(path) for path in files}
+        record["outputs"] = {files.relative(path): files.sha256(path) for path in written}
         earlier = json.loads(place.read_text()) if place.is_file() else {}
         # What was read may have been written by the run whose record this one takes the place of.
         before = [_writer(earlier, file, digest) for file, digest in record["inputs"].items()]
         record |= {"before": found} if (found := next(filter(None, before), None)) else {}
-        write_json(place, record)
+        files.write_json(place, record)
         return pd.DataFrame(
             {
                 "file": list(record["outputs"]),
-                "kB": [round(path.stat().st_size / 1000) for path in files],
+                "kB": [round(path.stat().st_size / 1000) for path in written],
                 "sha256": [digest[:12] for digest in record["outputs"].values()],
             }
         )
@@ -94,12 +93,12 @@ def collect(notebook: str, parameters: config.Parameters, inputs: Iterable[str |
         "command": f"papermill notebooks/{notebook}.ipynb {notebook}.ipynb -k python3 -y '{values}'",
         **git_state(),
         "parameters": parameters.model_dump(),
-        "inputs": {downloads.address(Path(path)) or files.relative(path): sha256(path) for path in inputs},
+        "inputs": {downloads.address(Path(path)) or files.relative(path): files.sha256(path) for path in inputs},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 
 
-def lineage(files: Iterable[str | Path]) -> dict[str, Any]:
+def lineage(paths: Iterable[str | Path]) -> dict[str, Any]:
     """Find the runs that wrote these files, and those that wrote what they read, back to the start.
 
     Returns
@@ -110,17 +109,17 @@ def lineage(files: Iterable[str | Path]) -> dict[str, Any]:
         JSON files of the figures there go on, and what is drawn does not depend on which runs are at hand.
     """
     found: dict[str, Any] = {}
-    queue = [Path(file) for file in files]
+    queue = [Path(file) for file in paths]
     while queue:
         file = queue.pop(0)
         for path in sorted(file.parent.glob("[0-9][0-9]_*.json")):
-            if relative(path) in found or not file.is_file():
+            if files.relative(path) in found or not file.is_file():
                 continue
-            if record := _writer(json.loads(path.read_text()), relative(file), sha256(file)):
+            if record := _writer(json.loads(path.read_text()), files.relative(file), files.sha256(file)):
                 keys = ("notebook", "commit", "dirty", "parameters", "inputs")
-                found[relative(path)] = {key: record[key] for key in keys}
-                if not relative(path).startswith("figures/"):
-                    queue += [ROOT / source for source in record["inputs"]]
+                found[files.relative(path)] = {key: record[key] for key in keys}
+                if not files.relative(path).startswith("figures/"):
+                    queue += [files.ROOT / source for source in record["inputs"]]
     return found
 
 

@@ -104,7 +104,7 @@ def _pages(profile: str, runs: Path, source: Path) -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {"The walk": [], "One job": [], "Studies": [], "The paper": [], "Module": []}
     for notebook in sorted(runs.glob("notebooks/*.ipynb")):
         parts["The walk"].append(_copy(notebook, source / "walk"))
-    for kind in ("04_finetune_catalysis", "05_finetune_moleculenet"):  # one of each: there may be hundreds
+    for kind in ("04_finetune",):  # one of each: there may be hundreds
         for notebook in sorted(runs.glob(f"notebooks/{kind}/*/*/*.ipynb"))[:1]:
             parts["One job"].append(_copy(notebook, source / "jobs" / kind))
     for notebook in sorted(runs.glob("*/notebooks/*.ipynb")):

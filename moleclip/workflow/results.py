@@ -53,7 +53,7 @@ def read_jobs(folder: str | Path, only: Sequence[str] | None = None) -> tuple[pd
     wanted = {path.parent.resolve() for path in found} if only is None else {Path(job).resolve() for job in only}
     records = [path for path in found if path.parent.resolve() in wanted and _vouched(path)]
     if not records:
-        raise FileNotFoundError(f"{folder}: no finished finetuning job below it; run notebook 04 or 05 first")
+        raise FileNotFoundError(f"{folder}: no finished finetuning job below it; run notebook 04 first")
     score_tables, prediction_tables, files = [], [], []
     for record in records:
         content = json.loads(record.read_text())

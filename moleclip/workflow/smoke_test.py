@@ -83,7 +83,7 @@ def _check_sets(fan_out: params.Profile) -> None:
 
 def _thin(fan_out: dict[str, Any]) -> None:
     """Leave all models on one set of each drawing, one by turns on each other, and several processes to one encoder."""
-    sets = [*fan_out["finetune_catalysis"].values(), *fan_out["finetune_moleculenet"].values()]
+    sets = [*fan_out["finetune"].values()]
     models = [values.get("models", list(fan_out["models"])) for values in sets]
     whole: dict[str, int] = {}  # the set with most models, of each drawing; of equal ones the first
     for number, values in sorted(enumerate(sets), key=lambda item: -len(models[item[0]])):
