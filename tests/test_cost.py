@@ -49,9 +49,10 @@ def test_one_task_alone_sees_one_view():
 
 
 def test_a_set_of_ones_own(tmp_path, monkeypatch, capsys):
+    root = files.ROOT
     monkeypatch.setattr(files, "ROOT", tmp_path)
     for name in ("params/demo", "notebooks"):
-        shutil.copytree(files.ROOT / name, tmp_path / name)
+        shutil.copytree(root / name, tmp_path / name)
     (tmp_path / "own.csv").write_text("structure,y\n" + "".join(f"{'C' * n},{n}\n" for n in range(1, 41)))
     profile = tmp_path / "params" / "demo" / "profile.yaml"
     values = {"dataset": str(tmp_path / "own.csv"), "smiles_column": "structure", "split_seeds": [1], "holdout": 0.25}
