@@ -85,7 +85,7 @@ def test_the_cell_is_chosen_from_two(root):
 
 
 def test_weights_that_are_not_there_are_named(root, monkeypatch, capsys):
-    monkeypatch.setattr(smoke_test.sources, "present", lambda name: False)
+    monkeypatch.setattr(smoke_test.downloads, "present", lambda name: False)
     smoke_test.write("paper")
     assert "imagemol/pretrained is not on this machine yet" in capsys.readouterr().out
 
