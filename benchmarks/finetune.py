@@ -15,7 +15,8 @@ from common import report
 from torch import nn
 from train_step import matmul_peak, wait
 
-from moleclip import config, encoder, finetune
+from moleclip import config, encoder, finetune, gridsearch
+from moleclip.estimator import Molecules
 from moleclip.workflow import params
 
 MOLECULES = 90
@@ -32,16 +33,23 @@ def measure(tower: str, epochs: int, precision: str, batch_size: int, repeats: i
         batch_size=batch_size,
         workers=0,
     )
-    job = finetune.problem(p)
-    images = finetune.draw(job, p)
-    training = finetune.Training(tower, 1e-3, "none", epochs, 1)
-    finetune.train_encoder(job, p, finetune.Training(tower, 1e-3, "none", 1, 1), 0, images)  # warms up
+    job = gridsearch.problem(p)
+    molecules, split = Molecules(job.smiles), job.split
+    images = molecules.drawings(encoder.load(f"{tower}/random").preprocess.size)
+
+    def train(epochs: int) -> None:
+        training = gridsearch.Training(p.name, 1e-3, "none", epochs, 1)
+        model = gridsearch.estimator(training, p, job.dataset.task, 0)
+        model.fit(molecules[split.train], job.labels[split.train], (molecules[split.val], job.labels[split.val]))
+        model.predict(molecules[split.test])
+
+    train(1)  # warms up
     whole = passes = np.inf
     for _ in range(repeats):
         started = time.perf_counter()
-        finetune.train_encoder(job, p, training, 0, images)
+        train(epochs)
         whole = min(whole, time.perf_counter() - started)
-        passes = min(passes, bare(tower, images[job.split.train], p, epochs))
+        passes = min(passes, bare(tower, images[split.train], p, epochs))
     count = epochs * len(job.split.train)
     return {
         "tower": tower,

@@ -1,4 +1,4 @@
-"""Baselines: fingerprints, descriptors, forests, a linear head, and the mean. A score without them says little."""
+"""The other estimators: forests, a fingerprint MLP, a linear head, chemprop, the mean. No score without them."""
 
 import json
 import os
@@ -6,69 +6,247 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from sklearn import ensemble
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, mean_absolute_error
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from moleclip import config, molecules
+from moleclip import encoder as encoders
 from moleclip.datasets import Task
-from moleclip.splits import Split
+from moleclip.encoder import head
+from moleclip.estimator import Labels, MoleculeEstimator, Molecules, by_label, values_of
+from moleclip.finetune import Inputs, NetworkEstimator
 
-TREES = 500
-SEEDED = (*config.FORESTS, "chemprop")
 # Of the linear head, from strong to weak.
 PENALTIES = 10.0 ** np.arange(5, -4, -1)
 
 
-def predict(
-    name: str,
-    features: molecules.Features,
-    labels: NDArray[np.float64],
-    train: NDArray[np.int64],
-    task: Task,
-    seed: int,
-) -> NDArray[np.float64]:
-    """Fit a baseline that is not trained in epochs, one model per label column, on the labelled training molecules.
+class Mean(MoleculeEstimator):
+    """Predict the mean of the training labels, or for classification the frequency of class 1."""
+
+    def __init__(self, *, task: Task = "regression", seed: int = 0) -> None:
+        self.task, self.seed = task, seed
+
+    def _fit(self, given: Molecules, labels: Labels, *_: Any) -> None:
+        self.mean_ = np.nanmean(labels, axis=0)
+
+    def _values(self, given: Molecules) -> Labels:
+        return np.tile(self.mean_, (len(given), 1))
+
+
+class Forest(MoleculeEstimator):
+    """An untuned forest on fingerprints or descriptors, one per label.
 
     Parameters
     ----------
-    name : str
-        "mean", or an untuned forest: "ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest",
-        "descriptor_extra_trees".
-
-    Returns
-    -------
-    ndarray of float64, shape [N, T]
-        Predictions for all molecules: values, or the probability of class 1.
+    features : {"ecfp4", "descriptors"}
+    kind : {"forest", "extra_trees"}
+        Breiman's random forest, or extremely randomised trees.
+    trees : int
     """
-    if name == "mean":
-        return np.broadcast_to(np.nanmean(labels[train], axis=0), labels.shape).copy()
-    kind, _, model = name.partition("_")
-    inputs = features.morgan if kind == "ecfp4" else features.descriptors
-    forest = _forest(model, task, seed)
-    return _by_column(lambda: make_pipeline(SimpleImputer(strategy="median"), forest), inputs, labels, train, task)
+
+    def __init__(
+        self,
+        features: Literal["ecfp4", "descriptors"] = "ecfp4",
+        kind: Literal["forest", "extra_trees"] = "forest",
+        *,
+        trees: int = 500,
+        task: Task = "regression",
+        seed: int = 0,
+    ) -> None:
+        self.features, self.kind, self.trees, self.task, self.seed = features, kind, trees, task, seed
+
+    def _fit(self, given: Molecules, labels: Labels, *_: Any) -> None:
+        classes = {
+            ("forest", "regression"): ensemble.RandomForestRegressor,
+            ("forest", "classification"): ensemble.RandomForestClassifier,
+            ("extra_trees", "regression"): ensemble.ExtraTreesRegressor,
+            ("extra_trees", "classification"): ensemble.ExtraTreesClassifier,
+        }
+        # A third of the features a split, as Breiman has it for regression; scikit-learn's default is all of them.
+        features = 1 / 3 if self.task == "regression" else "sqrt"
+
+        def make() -> Any:
+            forest = classes[self.kind, self.task](self.trees, max_features=features, random_state=self.seed)
+            return make_pipeline(SimpleImputer(strategy="median"), forest)
+
+        self.models_ = by_label(make, self._inputs(given), labels)
+
+    def _values(self, given: Molecules) -> Labels:
+        return values_of(self.models_, self._inputs(given), self.task)
+
+    def _inputs(self, given: Molecules) -> NDArray[np.float32]:
+        return given.morgan() if self.features == "ecfp4" else given.descriptors()
 
 
-def _forest(model: str, task: Task, seed: int) -> Any:
-    forests = {
-        ("forest", "regression"): ensemble.RandomForestRegressor,
-        ("forest", "classification"): ensemble.RandomForestClassifier,
-        ("extra_trees", "regression"): ensemble.ExtraTreesRegressor,
-        ("extra_trees", "classification"): ensemble.ExtraTreesClassifier,
-    }
-    # A third of the features a split, as Breiman has it for regression; scikit-learn's default is all of them.
-    features = 1 / 3 if task == "regression" else "sqrt"
-    return forests[model, task](TREES, max_features=features, random_state=seed)
+class FingerprintMLP(NetworkEstimator):
+    """The paper's baseline: Morgan fingerprints and the head of the finetuned encoder, trained by Adam.
+
+    Parameters
+    ----------
+    lr : float
+    epochs : int
+        The one with the lowest validation loss counts; of equal ones the last.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 1e-3,
+        epochs: int = 60,
+        batch_size: int = 64,
+        task: Task = "regression",
+        scale_labels: bool = False,
+        validation_fraction: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        self.lr, self.epochs, self.batch_size, self.task = lr, epochs, batch_size, task
+        self.scale_labels, self.validation_fraction, self.seed = scale_labels, validation_fraction, seed
+
+    def _fit(
+        self, given: Molecules, labels: Labels, validation: tuple[Molecules, Labels] | None, _: NDArray[np.int64]
+    ) -> None:
+        if validation is None:
+            raise ValueError("no validation molecules: give some, or a validation_fraction above 0")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = head(given.morgan().shape[1], self.n_labels_)
+        network.to(encoders.device())
+        adam = torch.optim.Adam(network.parameters(), self.lr, fused=True)
+        self._train(network, adam, _bits(given), labels, (_bits(validation[0]), validation[1]))
+
+    def _values(self, given: Molecules) -> Labels:
+        return self._predict(_bits(given), len(given))
+
+
+def _bits(given: Molecules) -> Inputs:
+    fingerprints = torch.from_numpy(given.morgan())
+    return lambda positions, _: fingerprints[positions]
+
+
+class FrozenEncoder(MoleculeEstimator):
+    """Ridge or logistic regression on the embeddings of an encoder as it is.
+
+    The penalty is chosen on the validation molecules, or without any by cross-validation on five parts.
+
+    Parameters
+    ----------
+    encoder : str or Path
+        As of `encoder.load`.
+    drawing, image_size, workers
+        As of `FinetunedEncoder`.
+    """
+
+    def __init__(
+        self,
+        encoder: str | Path,
+        *,
+        task: Task = "regression",
+        drawing: str = "plain",
+        image_size: int | None = None,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.encoder, self.task, self.drawing, self.image_size = encoder, task, drawing, image_size
+        self.workers, self.seed = workers, seed
+
+    def _fit(self, given: Molecules, labels: Labels, validation: tuple[Molecules, Labels] | None, *_: Any) -> None:
+        inputs = self._embeddings(given)
+        if validation is None:
+            rows = [np.flatnonzero(~np.isnan(known)) for known in labels.T]
+            self.models_ = [self._search(inputs[r], known[r]) for r, known in zip(rows, labels.T, strict=True)]
+            return
+        val_inputs, found = self._embeddings(validation[0]), []
+        for penalty in PENALTIES:
+            models = by_label(partial(self._linear, penalty), inputs, labels)
+            values = values_of(models, val_inputs, self.task)
+            found.append((_loss(validation[1], values, self.task), models))
+        self.models_ = min(found, key=lambda pair: pair[0])[1]
+
+    def _values(self, given: Molecules) -> Labels:
+        return values_of(self.models_, self._embeddings(given), self.task)
+
+    def _linear(self, penalty: float = 1.0) -> Any:
+        regression = self.task == "regression"
+        model = Ridge(alpha=penalty) if regression else LogisticRegression(C=1 / penalty, max_iter=5000)
+        return make_pipeline(StandardScaler(), model)
+
+    def _search(self, inputs: NDArray[np.float64], known: NDArray[np.float64]) -> Any:
+        grid: dict[str, Any] = {"ridge__alpha": PENALTIES}
+        loss, folds = "neg_mean_absolute_error", 5
+        if self.task == "classification":
+            grid, loss = {"logisticregression__C": 1 / PENALTIES}, "neg_log_loss"
+            folds = min(5, *np.unique(known, return_counts=True)[1].tolist())
+        return GridSearchCV(self._linear(), grid, scoring=loss, cv=folds).fit(inputs, known)
+
+    def _embeddings(self, given: Molecules) -> NDArray[np.float64]:
+        def embed(everything: Molecules) -> NDArray[np.float64]:
+            image_encoder = encoders.load(self.encoder, self.seed, self.image_size).to(encoders.device()).eval()
+            images = everything.drawings(image_encoder.preprocess.size, self.drawing, self.workers)
+            # Embeddings are so alike that fp32 would not do.
+            found: NDArray[np.float64] = encoders.embed_drawings(image_encoder, images).cpu().double().numpy()
+            return found
+
+        return given.made(("embeddings", str(self.encoder), self.seed, self.image_size, self.drawing), embed)
+
+
+def _loss(labels: Labels, values: Labels, task: Task) -> float:
+    present = ~np.isnan(labels)
+    if task == "regression":
+        return float(mean_absolute_error(labels[present], values[present]))
+    return float(log_loss(labels[present], values[present], labels=[0, 1]))
+
+
+class Chemprop(MoleculeEstimator):
+    """chemprop's D-MPNN (J. Chem. Inf. Model. 2024, 64, 9), trained by its own command line, with its own defaults.
+
+    The validation molecules choose the epoch, as chemprop does. See `chemprop_command` for what must be installed.
+    """
+
+    def __init__(self, *, task: Task = "regression", validation_fraction: float = 0.1, seed: int = 0) -> None:
+        self.task, self.validation_fraction, self.seed = task, validation_fraction, seed
+
+    def _fit(self, given: Molecules, labels: Labels, validation: tuple[Molecules, Labels] | None, *_: Any) -> None:
+        if validation is None:
+            raise ValueError("no validation molecules: give some, or a validation_fraction above 0")
+        command, targets = chemprop_command(), [f"y{number}" for number in range(self.n_labels_)]
+        table = pd.DataFrame(np.concatenate([labels, validation[1]]), columns=targets)
+        table.insert(0, "smiles", [*given, *validation[0]])
+        train, val = np.split(np.arange(len(table)), [len(given)])
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            table.to_csv(folder / "molecules.csv", index=False)
+            # chemprop wants molecules to test; none are shown to it.
+            parts = {"train": train.tolist(), "val": val.tolist(), "test": val.tolist()}
+            (folder / "splits.json").write_text(json.dumps([parts]))
+            training = ["--data-path", "molecules.csv", "--splits-file", "splits.json", "--task-type", self.task]
+            training += ["--target-columns", *targets, "--pytorch-seed", str(self.seed), "--output-dir", "model"]
+            _run([*command, "train", *training], "train", folder)
+            self.model_ = next(folder.glob("model/**/best.pt")).read_bytes()
+
+    def _values(self, given: Molecules) -> Labels:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "best.pt").write_bytes(self.model_)
+            pd.DataFrame({"smiles": list(given)}).to_csv(folder / "asked.csv", index=False)
+            asking = ["-i", "asked.csv", "--model-paths", str(folder / "best.pt"), "-o", "predictions.csv"]
+            _run([*chemprop_command(), "predict", *asking], "predict", folder)
+            found = pd.read_csv(folder / "predictions.csv")
+        if list(found["smiles"]) != list(given):
+            raise RuntimeError(f"chemprop: {len(found)} molecules came back, not the {len(given)} that went in")
+        return found.drop(columns="smiles").to_numpy(np.float64)[:, -self.n_labels_ :]
 
 
 def chemprop_command() -> list[str]:
@@ -89,103 +267,18 @@ def chemprop_command() -> list[str]:
     return [os.path.abspath(command), *arguments]
 
 
-def chemprop(
-    smiles: Sequence[str], labels: NDArray[np.float64], split: Split, task: Task, seed: int
-) -> NDArray[np.float64]:
-    """Train chemprop's D-MPNN (J. Chem. Inf. Model. 2024, 64, 9) by its own command line, with its own defaults.
-
-    Parameters
-    ----------
-    split : Split
-        Its validation part chooses the epoch, as chemprop does.
-
-    Returns
-    -------
-    ndarray of float64, shape [N, T]
-        As `predict` gives them.
-
-    Raises
-    ------
-    FileNotFoundError
-        See `chemprop_command`.
-    RuntimeError
-        The command failed; the message ends as its output does.
-    """
-    command = chemprop_command()
-    targets = [f"y{number}" for number in range(labels.shape[1])]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        table = pd.DataFrame(labels, columns=targets)
-        table.insert(0, "smiles", list(smiles))
-        table.to_csv(folder / "molecules.csv", index=False)
-        parts = {part: getattr(split, part).tolist() for part in ("train", "val", "test")}
-        (folder / "splits.json").write_text(json.dumps([parts]))
-        training = ["--data-path", "molecules.csv", "--splits-file", "splits.json", "--task-type", task]
-        training += ["--target-columns", *targets, "--pytorch-seed", str(seed), "--output-dir", "model"]
-        _run([*command, "train", *training], "train", folder)
-        model = str(next(folder.glob("model/**/best.pt")))
-        # Without labels, which could be read for predictions.
-        table[["smiles"]].to_csv(folder / "asked.csv", index=False)
-        asking = ["-i", "asked.csv", "--model-paths", model, "-o", "predictions.csv"]
-        _run([*command, "predict", *asking], "predict", folder)
-        found = pd.read_csv(folder / "predictions.csv")
-    if list(found["smiles"]) != list(smiles):
-        raise RuntimeError(f"chemprop: {len(found)} molecules came back, not the {len(smiles)} that went in, in order")
-    return found.drop(columns="smiles").to_numpy(np.float64)[:, -len(targets) :]
-
-
 def _run(command: list[str], what: str, folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"chemprop {what} failed:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
-def linear(
-    inputs: NDArray[np.float32],
-    labels: NDArray[np.float64],
-    train: NDArray[np.int64],
-    val: NDArray[np.int64],
-    task: Task,
-) -> NDArray[np.float64]:
-    """Ridge or logistic regression, its penalty chosen on validation.
-
-    Parameters
-    ----------
-    inputs : ndarray of float32, shape [N, D]
-        Embeddings.
-
-    Returns
-    -------
-    ndarray of float64, shape [N, T]
-        As `predict` gives them.
-    """
-    regression = task == "regression"
-    exact = inputs.astype(np.float64)  # embeddings are so alike that fp32 would not do
-    found = []
-    for penalty in PENALTIES:
-        model = Ridge(alpha=penalty) if regression else LogisticRegression(C=1 / penalty, max_iter=5000)
-        predictions = _by_column(lambda m=model: make_pipeline(StandardScaler(), m), exact, labels, train, task)  # type: ignore[misc]
-        found.append((_loss(labels[val], predictions[val], task), predictions))
-    return min(found, key=lambda pair: pair[0])[1]
-
-
-def _loss(labels: NDArray[np.float64], predictions: NDArray[np.float64], task: Task) -> float:
-    present = ~np.isnan(labels)
-    if task == "regression":
-        return float(mean_absolute_error(labels[present], predictions[present]))
-    return float(log_loss(labels[present], predictions[present], labels=[0, 1]))
-
-
-def _by_column(
-    make: Callable[[], Any],
-    inputs: NDArray[Any],
-    labels: NDArray[np.float64],
-    train: NDArray[np.int64],
-    task: Task,
-) -> NDArray[np.float64]:
-    columns = []
-    for known in labels.T:
-        rows = train[~np.isnan(known[train])]
-        model = make().fit(inputs[rows], known[rows])
-        columns.append(model.predict(inputs) if task == "regression" else model.predict_proba(inputs)[:, 1])
-    return np.stack(columns, axis=1).astype(np.float64)
+# Estimators without settings to choose from, by the names that they have in parameters and tables.
+BY_NAME: dict[str, Callable[..., MoleculeEstimator]] = {
+    "ecfp4_forest": partial(Forest, "ecfp4", "forest"),
+    "ecfp4_extra_trees": partial(Forest, "ecfp4", "extra_trees"),
+    "descriptor_forest": partial(Forest, "descriptors", "forest"),
+    "descriptor_extra_trees": partial(Forest, "descriptors", "extra_trees"),
+    "chemprop": Chemprop,
+    "mean": Mean,
+}

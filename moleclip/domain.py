@@ -18,7 +18,6 @@ from moleclip import config, datasets, drawing, encoder, finetune, molecules
 from moleclip.datasets import Dataset
 from moleclip.encoder import Encoder
 from moleclip.io import errors, files
-from moleclip.workflow import provenance
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -105,10 +104,16 @@ def folder(p: config.PretrainDomain, epochs: int) -> Path:
     return Path(p.output) / f"epochs_{epochs}"
 
 
-def run(p: config.PretrainDomain) -> list[Path]:
+def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[Path]:
     """Train encoder and head on all molecules; keep the encoder at each number of epochs in `epochs`.
 
     An interrupted run goes on from its last checkpoint, to the same weights on a CPU.
+
+    Parameters
+    ----------
+    p : config.PretrainDomain
+    record : dict, optional
+        What the encoders were made from, for their cards.
 
     Returns
     -------
@@ -121,31 +126,31 @@ def run(p: config.PretrainDomain) -> list[Path]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(p.seed)
         model = encoder.load(p.encoder, p.seed)
-        top = encoder.head(model.tower.embed_dim, len(domain.names))
+        head = encoder.head(model.tower.embed_dim, len(domain.names))
     images = drawing.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
     device = encoder.device()
     model.to(device)
-    top.to(device)
-    steps = finetune.optimizer(model, top, p.lr, p.head_lr, p.weight_decay)
+    head.to(device)
+    steps = finetune.make_optimizer(model, head, p.lr, p.head_lr, p.weight_decay)
     file, identity = output / CHECKPOINT, _identity(p, domain, model)
-    losses = _resume(file, identity, model, top, steps)
+    losses = _resume(file, identity, model, head, steps)
     scaled = torch.from_numpy((domain.labels - domain.shift) / domain.scale).float()
     inputs = finetune.image_inputs(images, p.augmentation, p.seed)
     rows = np.arange(len(images))
     schedule = finetune.Schedule(inputs, rows, range(len(losses) + 1, last + 1), p.batch_size, p.seed)
-    whole = nn.Sequential(model, top)
+    network = nn.Sequential(model, head)
     for epoch, batches_of_epoch in schedule.load(p.workers):
-        losses.append(finetune.train_epoch(whole, steps, batches_of_epoch, scaled, "regression", p.precision))
+        losses.append(finetune.train_epoch(network, steps, batches_of_epoch, scaled, "regression", p.precision))
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"the loss is {losses[-1]} in epoch {epoch}; start again with a smaller lr")
         if epoch in p.epochs:
-            model.save(folder(p, epoch), provenance.collect("05_pretrain_domain", p, datasets.files(p.dataset)))
+            model.save(folder(p, epoch), record)
         if epoch % p.checkpoint_every == 0 or epoch == last:
             log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])
-            states = {"encoder": model.state_dict(), "head": top.state_dict(), "steps": steps.state_dict()}
+            states = {"encoder": model.state_dict(), "head": head.state_dict(), "steps": steps.state_dict()}
             content = {"identity": identity, "losses": losses, **states}
             files.write(file, lambda part, content=content: torch.save(content, part))  # type: ignore[misc]
-    outputs = finetune.predict(whole, inputs, rows, p.batch_size, device, p.precision).double().numpy()
+    outputs = finetune.predict(network, inputs, rows, p.batch_size, p.precision).double().numpy()
     _write_tables(output, domain, losses, outputs * domain.scale + domain.shift)
     file.unlink(missing_ok=True)
     return [folder(p, epochs) for epochs in p.epochs]
@@ -158,14 +163,14 @@ def _identity(p: config.PretrainDomain, domain: Domain, model: Encoder) -> dict[
 
 
 def _resume(
-    file: Path, identity: dict[str, Any], model: nn.Module, top: nn.Module, steps: torch.optim.Optimizer
+    file: Path, identity: dict[str, Any], model: nn.Module, head: nn.Module, steps: torch.optim.Optimizer
 ) -> list[float]:
     """Load the last checkpoint, if there is one; return the losses of the finished epochs."""
     if not file.is_file():
         return []
     state = torch.load(file, map_location="cpu", weights_only=True)
     files.refuse_another(file, state["identity"], identity)
-    for part, name in ((model, "encoder"), (top, "head"), (steps, "steps")):
+    for part, name in ((model, "encoder"), (head, "head"), (steps, "steps")):
         part.load_state_dict(state[name])
     log.info("going on after epoch %d", len(state["losses"]))
     return list(state["losses"])

@@ -1,7 +1,6 @@
 """SMILES -> molecule, with its limits; fingerprints and descriptors."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,24 +52,16 @@ def check_size(molecule: Chem.Mol) -> Chem.Mol:
     return molecule
 
 
-class Features:
-    """Fingerprints and descriptors of molecules, each computed when first asked for."""
+def morgan(smiles: Sequence[str]) -> NDArray[np.float32]:
+    """Morgan fingerprints of 0 and 1, float32 [N, 2048]: the paper's baseline; ECFP4, as the radius is 2."""
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    found = [generator.GetFingerprintAsNumPy(parse(text)) for text in smiles]
+    return np.stack(found).astype(np.float32)
 
-    def __init__(self, smiles: Sequence[str]) -> None:
-        self.smiles = list(smiles)
 
-    @cached_property
-    def morgan(self) -> NDArray[np.float32]:
-        """Morgan fingerprints of 0 and 1, float32 [N, 2048]: the paper's baseline; ECFP4, as the radius is 2."""
-        generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-        found = [generator.GetFingerprintAsNumPy(parse(text)) for text in self.smiles]
-        return np.stack(found).astype(np.float32)
-
-    @cached_property
-    def descriptors(self) -> NDArray[np.float32]:
-        """All of `rdkit.Chem.Descriptors`, float32 [N, D]; NaN where one is not defined or not finite."""
-        molecules = map(parse, self.smiles)
-        rows = [list(Descriptors.CalcMolDescriptors(molecule, missingVal=np.nan).values()) for molecule in molecules]
-        values = np.array(rows, np.float64)
-        values[~(np.abs(values) < np.finfo(np.float32).max)] = np.nan
-        return values.astype(np.float32)
+def descriptors(smiles: Sequence[str]) -> NDArray[np.float32]:
+    """All of `rdkit.Chem.Descriptors`, float32 [N, D]; NaN where one is not defined or not finite."""
+    rows = [list(Descriptors.CalcMolDescriptors(parse(text), missingVal=np.nan).values()) for text in smiles]
+    values = np.array(rows, np.float64)
+    values[~(np.abs(values) < np.finfo(np.float32).max)] = np.nan
+    return values.astype(np.float32)

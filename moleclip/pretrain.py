@@ -1,27 +1,12 @@
-"""Pretraining: structural classification at several K, and contrastive learning of two views (paper, Methods).
+"""Pretraining: structural classification at several K, and contrastive learning of two views (paper, Methods)."""
 
-From a shell, alone or on several GPUs:
-
-    python -m moleclip.pretrain params/demo/pretrain.yaml
-    torchrun --standalone --nproc-per-node 4 -m moleclip.pretrain params/paper/pretrain.yaml --processes 4
-"""
-
-import argparse
-import ctypes
-import fcntl
 import hashlib
 import json
 import logging
 import math
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -45,7 +30,6 @@ from moleclip.io.files import sha256
 from moleclip.io.seeds import Stream
 from moleclip.losses import Objective, backward
 from moleclip.views import Views, grouped_order
-from moleclip.workflow import params, provenance
 
 POOL = 256  # molecules among which retrieval looks for the right one
 NEIGHBOURS = 10  # that vote in the check by nearest neighbours
@@ -53,9 +37,6 @@ REFERENCE = 1024  # training molecules among which they are looked for
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
 WATCH = 20.0  # seconds between two looks at a run
-
-# Loaded here, as little is safe between fork and exec.
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 Watch = Callable[[pd.DataFrame], None]
 
@@ -123,7 +104,12 @@ def read_corpus(p: config.Pretrain) -> Corpus:
     )
 
 
-def run(p: config.Pretrain, watch: Watch | None = None, keep_checkpoint: bool = False) -> Path:
+def run(
+    p: config.Pretrain,
+    record: dict[str, Any] | None = None,
+    watch: Watch | None = None,
+    keep_checkpoint: bool = False,
+) -> Path:
     """Pretrain an encoder; an interrupted run goes on from its last checkpoint (bit for bit, on a CPU).
 
     More than one process is started as a subprocess of this very function, whose log is shown and kept in
@@ -135,8 +121,8 @@ def run(p: config.Pretrain, watch: Watch | None = None, keep_checkpoint: bool = 
     watch : callable, optional
         Is given the metrics so far every `WATCH` seconds or so, and at the end.
     keep_checkpoint : bool
-        Leave the last one, from which the very same run is at its end at once: whoever calls deletes it when nothing
-        can fail any more.
+        Keep the last checkpoint, so that rerunning finishes immediately: the caller deletes it when nothing can fail
+        any more.
 
     Returns
     -------
@@ -151,17 +137,15 @@ def run(p: config.Pretrain, watch: Watch | None = None, keep_checkpoint: bool = 
     FloatingPointError
         The loss is not finite.
     RuntimeError
-        Another number of processes runs than was asked for, or one of them failed.
+        Another number of processes runs than was asked for.
     """
-    if p.processes > 1 and "WORLD_SIZE" not in os.environ:
-        return _launch(p, watch, keep_checkpoint)
     encoder.check_precision(p.precision)
     threads = torch.get_num_threads()
     # Drawing takes the cores of its workers: computing on them too would only make both wait.
     torch.set_num_threads(max(1, threads - p.workers))
     try:
-        with torch.random.fork_rng(), _alone(Path(p.output)):
-            return _Training(p, watch).run(keep_checkpoint)
+        with torch.random.fork_rng(), files.alone(Path(p.output)):
+            return _Training(p, record or {}, watch).run(keep_checkpoint)
     except RuntimeError as error:
         if not re.search("DataLoader worker.*(exited unexpectedly|killed by signal)", str(error)):
             raise
@@ -173,48 +157,14 @@ def run(p: config.Pretrain, watch: Watch | None = None, keep_checkpoint: bool = 
         torch.set_num_threads(threads)
 
 
-def _launch(p: config.Pretrain, watch: Watch | None, keep_checkpoint: bool) -> Path:
-    output = Path(p.output)
-    watched = _Watched(output, watch)
-    files.write_json(output / "parameters.json", p.model_dump())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={p.processes}"]
-    command += ["-m", "moleclip.pretrain", str(output / "parameters.json")]
-    command += ["--keep-checkpoint"] * keep_checkpoint
-    with (
-        open(output / "train.log", "a") as kept,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=_end_with_parent
-        ) as child,
-    ):
-        assert child.stdout is not None
-        try:
-            for line in child.stdout:
-                kept.write(line)
-                kept.flush()
-                log.info(line.rstrip())
-                watched.look()
-        except BaseException:
-            child.terminate()
-            raise
-    if child.returncode:
-        raise RuntimeError(f"pretraining ended with status {child.returncode}: see {output / 'train.log'}")
-    watched.look(at_once=True)
-    return output
-
-
-def _end_with_parent() -> None:
-    """Let this process be killed when the one that started it is, so that no orphan trains on."""
-    if _LIBC is not None:
-        _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-class _Watched:
+class Watched:
     """Shows the metrics in a folder to whoever watches, not too often."""
 
     def __init__(self, folder: Path, watch: Watch | None) -> None:
         self.folder, self.watch, self.last = folder, watch, time.monotonic()
 
     def look(self, at_once: bool = False) -> None:
+        """Show the metrics, if there are any and it is time to."""
         due = at_once or time.monotonic() - self.last > WATCH
         if self.watch and due and (self.folder / METRICS).is_file():
             self.watch(read_metrics(self.folder))
@@ -224,8 +174,9 @@ class _Watched:
 class _Training:
     """One process of a run: what it holds, and its steps."""
 
-    def __init__(self, p: config.Pretrain, watch: Watch | None) -> None:
-        self.p, self.output, self.watched = p, Path(p.output), _Watched(Path(p.output), watch)
+    def __init__(self, p: config.Pretrain, record: dict[str, Any], watch: Watch | None) -> None:
+        self.record = record
+        self.p, self.output, self.watched = p, Path(p.output), Watched(Path(p.output), watch)
         AcceleratorState._reset_state()  # of an earlier run in this process, with another precision
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
@@ -269,10 +220,9 @@ class _Training:
             self._epoch(epoch, max(0, done - epoch * per_epoch))
         self._check_finite()
         if self.accelerator.is_main_process:
-            record = provenance.collect("03_pretrain", self.p, datasets.files(self.p.labels))
             if self.p.keep_moments:
                 encoder.save_moments(self.output, self.encoder, self.adam)
-            self.encoder.save(self.output, record)
+            self.encoder.save(self.output, self.record)
             if not keep_checkpoint:
                 (self.output / CHECKPOINT).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
@@ -382,19 +332,6 @@ class _Training:
         for name, parameter in self.encoder.named_parameters():
             if not torch.isfinite(parameter).all():
                 raise FloatingPointError(f"{name} is not finite any more; start again with a smaller lr")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder: one may have survived the notebook that started it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            if os.environ.get("RANK", "0") == "0":  # the process that writes
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RuntimeError(f"{folder}: another run is writing here; wait for it, or end it") from None
-        yield
 
 
 def _refuse_batch_norm(module: nn.Module) -> None:
@@ -587,24 +524,3 @@ def _identity(p: config.Pretrain, corpus: Corpus, accelerator: Accelerator) -> d
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def main() -> None:
-    """Run, or be one of the processes of a run, from a shell."""
-    if "WORLD_SIZE" in os.environ:
-        _end_with_parent()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("file", help="parameters of notebook 03, as YAML or JSON")
-    parser.add_argument("--processes", type=int, help="instead of the file's")
-    parser.add_argument("--keep-checkpoint", action="store_true", help="leave the last one when the run is finished")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    log.setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", ".*all_gather is deprecated", FutureWarning)  # in open_clip, for each process
-    overrides = {} if arguments.processes is None else {"processes": arguments.processes}
-    p = params.read("03_pretrain", arguments.file, **overrides)
-    run(p, keep_checkpoint=arguments.keep_checkpoint)  # type: ignore[arg-type]
-
-
-if __name__ == "__main__":
-    main()

@@ -156,18 +156,18 @@ def one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def augmented(images: NDArray[np.uint8], indices: NDArray[np.int64], level: str, seed: int, epoch: int) -> Image:
-    """Augment the images at `indices`, each with its own generator.
+def augmented(images: Image, numbers: NDArray[np.int64], level: str, seed: int, epoch: int) -> Image:
+    """Augment drawings, each with a generator of its own.
 
     Parameters
     ----------
-    images : ndarray of uint8, shape [N, H, W, 3]
-    indices : ndarray of int64, shape [B]
+    images : ndarray of uint8, shape [B, H, W, 3]
+    numbers : ndarray of int64, shape [B]
+        Of the molecules; they seed the generators.
 
     Returns
     -------
     ndarray of uint8, shape [B, H, W, 3]
     """
-    return np.stack(
-        [augmentation.augment(images[i], level, generator(Stream.FINETUNE, seed, epoch, int(i))) for i in indices]
-    )
+    rngs = (generator(Stream.FINETUNE, seed, epoch, int(number)) for number in numbers)
+    return np.stack([augmentation.augment(image, level, rng) for image, rng in zip(images, rngs, strict=True)])

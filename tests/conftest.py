@@ -56,6 +56,7 @@ def pretrain_params(labels_file, tmp_path):
 def finetune_params(tmp_path):
     def make(**overrides):
         small = {"split": "random", "epochs": 1, "head_lr": [1e-3], "baselines": ["mean"]}
+        small |= {"final_epochs": None, "final_repeats": 1}
         return params.read("04_finetune", None, **{"output": str(tmp_path / "job"), **small, **overrides})
 
     return make

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, datasets, finetune
+from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, datasets, gridsearch
 from moleclip.apply import cli, inference
 from moleclip.io import files
 from moleclip.workflow import params
@@ -33,7 +33,7 @@ def model(tmp_path_factory):
     pd.DataFrame({"smiles": SMILES, "size": range(12)}).to_csv(folder / "own.csv", index=False)
     given = {"dataset": str(folder / "own.csv"), "output": str(folder / "runs/job"), "holdout": 0.2, "encoder": SMALL}
     small = {"epochs": 1, "head_lr": [1e-3], "final_epochs": 1, "baselines": []}
-    return finetune.run(params.read("04_finetune", None, **given, **small))
+    return gridsearch.run(params.read("04_finetune", None, **given, **small))
 
 
 def test_embeddings_stand_beside_the_columns_of_the_input(table, tmp_path, capsys):

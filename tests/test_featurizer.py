@@ -269,7 +269,7 @@ def job(request, tmp_path_factory):
     given = {"dataset": str(folder / "own.csv"), "output": str(folder / "job"), "split": "random", "holdout": 0.2}
     small = {"epochs": 2, "repeats": 2, "head_lr": [1e-3, 1e-6], "final_epochs": None, "baselines": ["mean"]}
     p = params.read("04_finetune", None, **given, **small, batch_size=8, encoder=SMALL, name="model")
-    return p, finetune.run(p)
+    return p, gridsearch.run(p)
 
 
 def test_predictions_are_those_of_the_job(job):
@@ -342,7 +342,7 @@ def test_only_the_weights_that_make_the_score_are_kept_and_a_second_run_trains_n
     assert len(files) == p.repeats
     before = [file.stat().st_mtime_ns for file in files]
     monkeypatch.setattr(finetune, "fit", None)
-    finetune.run(p)
+    gridsearch.run(p)
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
@@ -356,7 +356,7 @@ def test_missing_weights_are_trained_again(job):
     file.unlink()
     with pytest.raises(ValueError, match="sha256 is missing"):
         MoleCLIPPredictor(folder)
-    finetune.run(p)
+    gridsearch.run(p)
     assert file.read_bytes() == expected
     MoleCLIPPredictor(folder)
 

@@ -8,14 +8,16 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from matplotlib.colors import same_color
 from scipy import stats as scipy_stats
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error
 
-from moleclip import baselines, datasets, drawing, encoder, finetune, metrics, molecules
+from moleclip import baselines, datasets, drawing, encoder, metrics, molecules
 from moleclip.apply import learning_curves
+from moleclip.baselines import Forest, FrozenEncoder, Mean
+from moleclip.estimator import MoleculeEstimator, Molecules
+from moleclip.finetune import FinetunedEncoder
 
 SERIES = datasets.load("chembl2321810")
 CHEAP = ("mean", "ecfp4_forest")
@@ -24,7 +26,7 @@ FORESTS = 60  # trees, where their number does not matter
 
 @pytest.fixture
 def few_trees(monkeypatch):
-    monkeypatch.setattr(baselines, "TREES", FORESTS)
+    monkeypatch.setitem(Forest.__init__.__kwdefaults__, "trees", FORESTS)
 
 
 def own(labels=None, count=60, task="regression", step=16):
@@ -42,25 +44,23 @@ def random(count=60):
 
 def test_all_methods_get_the_same_molecules_and_never_those_tested(monkeypatch):
     seen = []
-    labels = np.full((60, 1), np.nan)
+    names = {Mean: "mean", Forest: "ecfp4_forest", FrozenEncoder: "frozen + ridge", FinetunedEncoder: "finetuned"}
 
-    def predicted(name, features, labels, given, task, seed):
-        seen.append((name, list(given), None))
-        return np.zeros_like(labels)
+    def fit(model, some, labels, validation, numbers):
+        assert np.array_equal(some.rows, numbers)
+        chosen = [] if validation is None else list(validation[0].rows)
+        assert not {*some.rows} & {*chosen}
+        if isinstance(model, FinetunedEncoder):
+            assert len(chosen) == (len(some) + len(chosen)) // 5
+        seen.append([names[type(model)], [*some.rows, *chosen], None])
+        return model
 
-    def ridge(inputs, labels, given, task):
-        seen.append(("frozen + ridge", list(given), None))
-        return np.zeros_like(labels)
+    def predict_values(model, some):
+        seen[-1][2] = list(some.rows)
+        return np.zeros((len(some), 1))
 
-    def trained(job, p, training, seed, images):
-        assert not set(job.split.train) & set(job.split.val)
-        assert len(job.split.val) == (len(job.split.train) + len(job.split.val)) // 5
-        seen.append(("finetuned", [*job.split.train, *job.split.val], list(job.split.test)))
-        return finetune.Result(np.zeros_like(labels))
-
-    monkeypatch.setattr(baselines, "predict", predicted)
-    monkeypatch.setattr(learning_curves, "ridge", ridge)
-    monkeypatch.setattr(finetune, "train_encoder", trained)
+    monkeypatch.setattr(MoleculeEstimator, "fit", fit)
+    monkeypatch.setattr(MoleculeEstimator, "predict_values", predict_values)
     table = learning_curves.curves(own(), "small/random", repeats=3, seed=4)
     assert list(zip(table["method"], table["size"], strict=True)) == [(name, len(rows)) for name, rows, _ in seen]
     assert sorted(set(table["size"])) == [15, 30, 45]
@@ -100,7 +100,14 @@ def test_classes_are_in_every_part():
         assert counts[2] == 6 - counts[0]
 
 
-def test_ridge_is_that_of_the_best_penalty_and_sees_what_is_given_only():
+def frozen(inputs, labels, given, task, monkeypatch):
+    """Predictions of a linear model on given embeddings."""
+    monkeypatch.setattr(FrozenEncoder, "_embeddings", lambda _, some: inputs[some.rows])
+    some = Molecules(["C"] * len(inputs))
+    return FrozenEncoder("any", task=task).fit(some[given], labels[given]).predict_values(some)[:, 0]
+
+
+def test_ridge_is_that_of_the_best_penalty(monkeypatch):
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(60, 8)) * 10.0 ** np.arange(-4, 4)
     labels = (inputs / inputs.std(axis=0)) @ rng.normal(size=(8, 1)) + rng.normal(size=(60, 1))
@@ -118,19 +125,15 @@ def test_ridge_is_that_of_the_best_penalty_and_sees_what_is_given_only():
         fits.append(
             Ridge(alpha=penalty).fit((inputs[given] - mean) / sd, labels[given, 0]).predict((inputs - mean) / sd)
         )
-    found = learning_curves.ridge(inputs, labels, given, "regression")
-    assert found[:, 0] == pytest.approx(fits[int(np.argmin(losses))])
-    hidden = labels.copy()
-    hidden[np.setdiff1d(np.arange(60), given)] = 1e6
-    assert np.array_equal(learning_curves.ridge(inputs, hidden, given, "regression"), found)
+    assert frozen(inputs, labels, given, "regression", monkeypatch) == pytest.approx(fits[int(np.argmin(losses))])
 
 
-def test_logistic_regression_tells_classes_apart_even_if_one_is_rare():
+def test_logistic_regression_tells_classes_apart_even_if_one_is_rare(monkeypatch):
     rng = np.random.default_rng(0)
     classes = np.array([1.0] * 5 + [0.0] * 35)[rng.permutation(40)]
     inputs = rng.normal(size=(40, 3)) + 3 * classes[:, None]
     given = np.concatenate([np.flatnonzero(classes == 1)[:2], np.flatnonzero(classes == 0)[:20]])
-    found = learning_curves.ridge(inputs, classes[:, None], given, "classification")[:, 0]
+    found = frozen(inputs, classes[:, None], given, "classification", monkeypatch)
     assert ((found >= 0) & (found <= 1)).all()
     rest = np.setdiff1d(np.arange(40), given)
     assert found[rest][classes[rest] == 1].min() > found[rest][classes[rest] == 0].max()
@@ -178,7 +181,7 @@ def test_of_methods_that_are_as_good_the_corrected_test_is_seldom_sure():
 
 
 def test_what_fingerprints_explain_the_forest_is_advised_for(few_trees):
-    bits = molecules.Features(own().smiles).morgan
+    bits = molecules.morgan(own().smiles)
     even = np.argsort(np.abs(bits.mean(axis=0) - 0.5), kind="stable")[:2]
     table = learning_curves.curves(
         own(bits[:, even] @ [1.0, 2.0]), "small/random", sizes=[20, 45], methods=learning_curves.METHODS[:3]
@@ -193,12 +196,9 @@ def test_what_fingerprints_explain_the_forest_is_advised_for(few_trees):
 def test_what_embeddings_explain_ridge_is_advised_for(few_trees):
     smiles = own().smiles
     images = drawing.draw_all(list(smiles), 224, "plain", 0)
-    network = encoder.load("small/random", seed=3)
-    rows = np.arange(60)
-    embeddings = finetune.predict(
-        network, lambda part, _: torch.from_numpy(images[part]), rows, 64, torch.device("cpu")
-    )
-    centred = embeddings.double().numpy() - embeddings.double().numpy().mean(axis=0)
+    network = encoder.load("small/random", seed=3).eval()
+    embeddings = encoder.embed_drawings(network, images).double().numpy()
+    centred = embeddings - embeddings.mean(axis=0)
     label = np.linalg.svd(centred)[0][:, 0] * 100  # along the widest direction
     advice = learning_curves.advise(
         learning_curves.curves(own(label), "small/random", sizes=[45], seed=3, methods=learning_curves.METHODS[:3])
@@ -245,7 +245,7 @@ def test_the_same_seed_gives_the_same_scores(few_trees, caplog):
 
 
 def test_a_training_that_diverges_is_left_out_of_the_advice(few_trees):
-    wild = {"lr": 1e30, "head_lr": [1e30]}
+    wild = {"lr": 1e30, "head_lr": 1e30}
     table = learning_curves.curves(
         own(), "small/random", sizes=[45], repeats=2, epochs=1, methods=(*CHEAP, "finetuned"), **wild
     )
@@ -380,13 +380,16 @@ def test_figure_shows_every_split_and_the_mean(style):
         (own(), {"sizes": [5, 45]}, "10 to 45 molecules can be given"),
         (own(), {"sizes": [46]}, "10 to 45 molecules can be given"),
         (own(), {"methods": ["mean", "forest"]}, "unknown methods .'forest'.: known are mean, ecfp4_forest"),
-        (own(), {"head_lr": [1e-3, 1e-4]}, "give one of each"),
-        (own(), {"learning_rate": 1e-3}, "unknown parameter 'learning_rate'"),
     ],
 )
 def test_what_cannot_be_compared_says_why(dataset, options, message):
     with pytest.raises(ValueError, match=message):
         learning_curves.curves(dataset, "small/random", **options)
+
+
+def test_an_unknown_parameter_of_finetuning():
+    with pytest.raises(TypeError, match="learning_rate"):
+        learning_curves.curves(own(), "small/random", learning_rate=1e-3)
 
 
 def test_large_sets_and_repeated_molecules_are_warned_of(caplog):

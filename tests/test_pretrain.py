@@ -17,8 +17,10 @@ from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from moleclip import datasets, encoder, pretrain, views
+from moleclip.io import files
 from moleclip.losses import Objective, backward, optimizer
 from moleclip.views import Views
+from moleclip.workflow import launcher
 
 
 def test_retrieval_by_hand():
@@ -170,7 +172,7 @@ def test_a_drawing_process_that_dies_ends_the_run(pretrain_params, monkeypatch):
 def test_two_processes_train_like_one(pretrain_params, tmp_path):
     """The same losses at every step, within float noise; their log is kept."""
     one = pretrain.run(pretrain_params(output=str(tmp_path / "one"), log_every=1))
-    two = pretrain.run(pretrain_params(output=str(tmp_path / "two"), log_every=1, processes=2))
+    two = launcher.run(pretrain_params(output=str(tmp_path / "two"), log_every=1, processes=2))
     columns = ["step", "class_4", "class_12", "contrastive", "loss"]
     a, b = (pretrain.read_metrics(folder)[columns].dropna() for folder in (one, two))
     assert len(a) == 8
@@ -195,11 +197,11 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(pretrain_params,
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "killed").items())
 
 
-def shell(p, folder, after_lines, then=0.0, launcher=()):
+def shell(p, folder, after_lines, then=0.0, torchrun=()):
     """Run the documented command; kill it some seconds after a number of lines about its steps."""
     file = folder / "parameters.json"
     file.write_text(p.model_dump_json())
-    command = [sys.executable, "-u", *launcher, "-m", "moleclip.pretrain", str(file)]
+    command = [sys.executable, "-u", *torchrun, "-m", "moleclip.workflow.launcher", str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         number = 0
         for line in child.stdout:
@@ -212,17 +214,17 @@ def shell(p, folder, after_lines, then=0.0, launcher=()):
     return Path(p.output)
 
 
-@pytest.mark.parametrize("launcher", [(), ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")])
-def test_two_processes_killed_go_on_like_one(pretrain_params, tmp_path, launcher):
+@pytest.mark.parametrize("torchrun", [(), ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")])
+def test_two_processes_killed_go_on_like_one(pretrain_params, tmp_path, torchrun):
     """Started by us or by torchrun: with the process that was started, those that train are gone too."""
     often = {"log_every": 1, "checkpoint_every": 1, "processes": 2}
     straight = weights(pretrain.run(pretrain_params(output=str(tmp_path / "straight"), **often | {"processes": 1})))
     p = pretrain_params(output=str(tmp_path / "killed"), **often)
-    assert shell(p, tmp_path, after_lines=4, launcher=launcher) is None
+    assert shell(p, tmp_path, after_lines=4, torchrun=torchrun) is None
     assert (tmp_path / "killed" / pretrain.CHECKPOINT).is_file()
     while locked(tmp_path / "killed"):
         time.sleep(0.1)
-    found = weights(shell(p, tmp_path, None, launcher=launcher))
+    found = weights(shell(p, tmp_path, None, torchrun=torchrun))
     steps = pretrain.read_metrics(tmp_path / "killed").dropna(subset="loss")["step"]
     assert steps.tolist() == list(range(1, 9))
     assert all(torch.allclose(tensor, straight[name], atol=5e-3) for name, tensor in found.items())
@@ -230,7 +232,7 @@ def test_two_processes_killed_go_on_like_one(pretrain_params, tmp_path, launcher
 
 def locked(folder):
     try:
-        with pretrain._alone(folder):
+        with files.alone(folder):
             return False
     except RuntimeError:
         return True
@@ -244,11 +246,26 @@ def test_the_number_of_processes_is_not_taken_on_trust(pretrain_params, monkeypa
         pretrain.run(pretrain_params(processes=2))
 
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from moleclip.io import files
+with files.alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
 def test_two_runs_do_not_share_a_folder(pretrain_params):
-    p = pretrain_params()
-    with pretrain._alone(Path(p.output)), pytest.raises(RuntimeError, match="another run is writing here"):
-        pretrain.run(p)
-    assert (pretrain.run(pretrain_params(epochs=1)) / encoder.CARD).is_file()
+    """Until the other is killed, whatever it has started: then the folder is free at once."""
+    p = pretrain_params(epochs=1)
+    with subprocess.Popen([sys.executable, "-c", HOLD, p.output], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RuntimeError, match="another run is writing here"):
+            pretrain.run(p)
+        other.kill()
+        other.wait()
+        assert (pretrain.run(p) / encoder.CARD).is_file()
 
 
 def test_weights_that_are_not_finite_are_not_kept(pretrain_params, monkeypatch):
@@ -285,7 +302,7 @@ def test_half_precisions_and_chunks_train_too(pretrain_params):
 def test_a_run_can_be_watched(pretrain_params, monkeypatch, processes):
     monkeypatch.setattr(pretrain, "WATCH", 0.0)
     seen: list[int] = []
-    folder = pretrain.run(
+    folder = launcher.run(
         pretrain_params(epochs=1, log_every=1, processes=processes), watch=lambda metrics: seen.append(len(metrics))
     )
     assert len(seen) > 2

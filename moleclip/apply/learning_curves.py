@@ -1,31 +1,27 @@
 """Which method for your labels: learning curves on 30 to 200 molecules, and what follows from them in a sentence."""
 
-import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.base import clone
 
-from moleclip import baselines, config, datasets, drawing, encoder, finetune, metrics
+from moleclip import datasets, metrics
+from moleclip.baselines import Forest, FrozenEncoder, Mean
 from moleclip.datasets import Dataset, Task
+from moleclip.estimator import Labels, MoleculeEstimator, Molecules
+from moleclip.finetune import FinetunedEncoder
 from moleclip.io import seeds
 from moleclip.io.seeds import Stream
-from moleclip.molecules import Features
 from moleclip.plots import figures
-from moleclip.splits import Indices, Split
-from moleclip.workflow import params
+from moleclip.splits import Indices
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +36,6 @@ LEAST_GIVEN = 10  # labelled molecules: eight to train on and two to choose the 
 TEST = 0.25  # share of the molecules
 DRAWS = 1000  # of a random order, until all of its parts can be used
 LEVEL = 0.05  # p below which a difference is called sure
-
-# From the molecules given, those to test and a seed to predictions [N, T], of those to test at least.
-Fit = Callable[[Indices, Indices, int], NDArray[np.float64]]
 
 
 def curves(
@@ -76,15 +69,14 @@ def curves(
     epochs : int
         Of finetuning.
     methods : sequence of str
-        Of "mean" (of the given labels, or the frequency of class 1: what a model must beat), "ecfp4_forest" (as of
-        `baselines`), "frozen + ridge" (`ridge` on the embeddings of the encoder as it is) and "finetuned" (encoder and
-        fresh head; every fifth of the given molecules chooses the epoch). Labels are scaled to mean 0 and SD 1 for
-        finetuning, which notebook 04 does not: there, scale your own.
+        Of "mean" (of the given labels, or the frequency of class 1: what a model must beat), "ecfp4_forest", "frozen +
+        ridge" (on the embeddings of the encoder as it is) and "finetuned" (encoder and fresh head; every fifth of the
+        given molecules chooses the epoch).
     sample : int, optional
         Use so many molecules of the set, drawn at random.
     **finetuning
-        Parameters of notebook 04 to use in place of its defaults, such as lr=5e-6 for CLIP's weights. There is no
-        grid: the head's learning rate is 1e-3, images are not augmented, and a batch has 16 molecules.
+        Parameters of `FinetunedEncoder` to use in place of its defaults, such as lr=5e-6 for CLIP's weights. A batch
+        has 16 molecules, and labels are scaled.
 
     Returns
     -------
@@ -101,7 +93,7 @@ def curves(
         raise ValueError(f"unknown methods {sorted(unknown)}: known are {', '.join(METHODS)}")
     molecules = _molecules(dataset, sample, seed)
     labels = molecules[list(dataset.label_names)].to_numpy(np.float64)
-    fits = _fits(dataset, molecules, _parameters(source, epochs, seed, finetuning))
+    models, some = estimators(dataset.task, source, seed, epochs, **finetuning), Molecules(molecules["smiles"])
     tested = round(TEST * len(molecules))
     sizes = _sizes(sizes, len(molecules) - tested)
     orders = {n: split(labels, dataset.task, sizes[0], seed, n) for n in range(1, repeats + 1)}
@@ -110,7 +102,7 @@ def curves(
     for number, (repeat, size, method) in enumerate(todo, 1):
         (test, pool), start = orders[repeat], time.monotonic()
         own = int(seeds.generator(Stream.REPEAT, seed, repeat, size).integers(2**31))
-        found = fits[method](pool[:size], test, own)[test]
+        found = _predicted(method, models[method], some, labels, pool[:size], test, own)
         score = metrics.score(dataset.metric, labels[test], found) if np.isfinite(found).all() else np.nan
         rows.append((method, size, repeat, tested, dataset.metric, dataset.unit, score))
         seconds[method] = (seconds[method][0] + time.monotonic() - start, seconds[method][1] + size)
@@ -162,14 +154,36 @@ def _sizes(sizes: Sequence[int] | None, available: int) -> list[int]:
     return found
 
 
-def _parameters(source: str, epochs: int, seed: int, finetuning: dict[str, Any]) -> config.Finetune:
-    values = {"head_lr": [1e-3], "augmentation": ["none"], "batch_size": 16, **finetuning}
-    fixed = {"encoder": source, "baselines": ["mean"], "epochs": epochs, "seed": seed, "keep_models": False}
-    p = params.read(params.FINETUNE, None, **{**values, **fixed})
-    assert isinstance(p, config.Finetune)
-    if len(p.head_lr) * len(p.augmentation) > 1:
-        raise ValueError("head_lr and augmentation: give one of each; notebook 04 compares several")
-    return p
+def estimators(task: Task, source: str, seed: int, epochs: int, **finetuning: Any) -> dict[str, MoleculeEstimator]:
+    """Make the estimator of each method; labels are scaled for finetuning.
+
+    In a few dozen steps a head would not reach a mean that is far from zero.
+    """
+    shared: dict[str, Any] = {"task": task, "seed": seed}
+    chosen = {"batch_size": 16, "scale_labels": True, **finetuning}
+    return {
+        "mean": Mean(**shared),
+        "ecfp4_forest": Forest(**shared),
+        "frozen + ridge": FrozenEncoder(source, **shared),
+        "finetuned": FinetunedEncoder(source, epochs=epochs, **shared, **chosen),
+    }
+
+
+def _predicted(
+    method: str, model: MoleculeEstimator, some: Molecules, labels: Labels, given: Indices, test: Indices, seed: int
+) -> Labels:
+    """Fit a method on the molecules given, and predict those to test; NaN if it diverged."""
+    if method != "frozen + ridge":  # whose encoder is the same in all repeats
+        model = clone(model).set_params(seed=seed)
+    train, validation = given, None
+    if method == "finetuned":
+        chooses = np.arange(len(given)) % 5 == 4  # nested too
+        train, held_out = given[~chooses], given[chooses]
+        validation = some[held_out], labels[held_out]
+    try:
+        return model.fit(some[train], labels[train], validation, train).predict_values(some[test])
+    except FloatingPointError:
+        return np.full((len(test), labels.shape[1]), np.nan)
 
 
 def split(labels: NDArray[np.float64], task: Task, least: int, seed: int, repeat: int) -> tuple[Indices, Indices]:
@@ -232,80 +246,6 @@ def _lack(labels: NDArray[np.float64], task: Task, values: int, of_each_class: i
                     f"label column {column}: {count} labels {what} among {len(labels)} molecules {part}, not {needed}"
                 )
     return ""
-
-
-def _fits(dataset: Dataset, molecules: pd.DataFrame, p: config.Finetune) -> dict[str, Fit]:
-    labels, smiles = molecules[list(dataset.label_names)].to_numpy(np.float64), list(molecules["smiles"])
-    features, here = Features(smiles), encoder.device()
-
-    @functools.cache  # once, when first needed
-    def images() -> NDArray[np.uint8]:
-        size = encoder.load(p.encoder, p.seed, p.image_size).preprocess.size
-        return drawing.draw_all(smiles, size, p.drawing, p.workers)
-
-    @functools.cache
-    def embeddings() -> NDArray[np.float64]:
-        image_encoder, rows = encoder.load(p.encoder, p.seed, p.image_size).to(here), np.arange(len(smiles))
-        outputs = finetune.predict(image_encoder, lambda part, _: torch.from_numpy(images()[part]), rows, 64, here)
-        return outputs.double().numpy()  # embeddings are so alike that fp32 would not do
-
-    def baseline(name: str, given: Indices, _: Indices, seed: int) -> NDArray[np.float64]:
-        return baselines.predict(name, features, labels, given, dataset.task, seed)
-
-    return {
-        "mean": functools.partial(baseline, "mean"),
-        "ecfp4_forest": functools.partial(baseline, "ecfp4_forest"),
-        "frozen + ridge": lambda given, *_: ridge(embeddings(), labels, given, dataset.task),
-        "finetuned": lambda given, test, seed: _finetuned(dataset, molecules, p, given, test, seed, images()),
-    }
-
-
-def ridge(inputs: NDArray[np.float64], labels: NDArray[np.float64], given: Indices, task: Task) -> NDArray[np.float64]:
-    """Fit ridge or logistic regression to standardised inputs; cross-validation on `given` chooses the penalty.
-
-    Returns
-    -------
-    ndarray of float64, shape [N, T]
-        Values, or the probability of class 1.
-    """
-    columns = []
-    for known in labels.T:
-        rows = given[~np.isnan(known[given])]
-        folds = 5
-        if task == "regression":
-            model, grid, loss = Ridge(), {"ridge__alpha": baselines.PENALTIES}, "neg_mean_absolute_error"
-        else:
-            model, grid = LogisticRegression(max_iter=5000), {"logisticregression__C": 1 / baselines.PENALTIES}
-            loss, folds = "neg_log_loss", min(5, *np.unique(known[rows], return_counts=True)[1])
-        # Folds are not shuffled: the molecules are in random order already.
-        search = GridSearchCV(make_pipeline(StandardScaler(), model), grid, scoring=loss, cv=int(folds))
-        search.fit(inputs[rows], known[rows])
-        columns.append(search.predict(inputs) if task == "regression" else search.predict_proba(inputs)[:, 1])
-    return np.stack(columns, axis=1).astype(np.float64)
-
-
-def _finetuned(
-    dataset: Dataset,
-    molecules: pd.DataFrame,
-    p: config.Finetune,
-    given: Indices,
-    test: Indices,
-    seed: int,
-    images: NDArray[np.uint8],
-) -> NDArray[np.float64]:
-    """Finetune on scaled labels: in a few dozen steps a head would not reach a mean that is far from zero."""
-    columns = list(dataset.label_names)
-    mean, sd = np.zeros(len(columns)), np.ones(len(columns))
-    if dataset.task == "regression":
-        known = molecules[columns].to_numpy(np.float64)[given]
-        mean, sd = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
-        sd[sd == 0] = 1.0
-    scaled = molecules.copy()
-    scaled[columns] = (molecules[columns] - mean) / sd
-    chooses = np.arange(len(given)) % 5 == 4  # nested too
-    job = finetune.Problem(dataset, scaled, Split(given[~chooses], given[chooses], test))
-    training = finetune.Training("finetuned", p.head_lr[0], p.augmentation[0], p.epochs, 1)
-    return finetune.train_encoder(job, p, training, seed, images).predictions * sd + mean
 
 
 def corrected(a_by_split: ArrayLike, b_by_split: ArrayLike, ratio: float) -> metrics.Paired:

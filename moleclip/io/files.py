@@ -1,10 +1,12 @@
 """Whole files: written beside their place and moved there, so that none is ever half-written."""
 
+import fcntl
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,24 @@ def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]
             f"{file}: of an unfinished run with other settings ({', '.join(changes)}). Delete it to start afresh, "
             "or set them back to go on with it"
         )
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder: one may have survived the notebook that started it.
+
+    The lock belongs to this process and not to those that it starts, so that it is gone when this one is killed.
+
+    Raises
+    ------
+    RuntimeError
+        Another process has the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            if os.environ.get("RANK", "0") == "0":  # the process that writes
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RuntimeError(f"{folder}: another run is writing here; wait for it, or end it") from None
+        yield

@@ -1,0 +1,183 @@
+"""Tables of scores: the setting that validation chose, scores by split, differences between models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moleclip.metrics import _in_percent, _welch, higher_is_better, mean_ci, paired
+
+SETTING = ("head_lr", "augmentation")  # what a grid varies
+
+
+# Columns that name a model of a job in tables of scores; "set" only in those of several jobs.
+JOB = ["set", "dataset", "drawing", "split", "encoder", "seed"]
+
+
+def by_split(scores: pd.DataFrame) -> pd.DataFrame:
+    """Score of each model on each split: the mean over the repeats of the cell chosen on validation.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Rows of `scores.parquet` of any number of jobs.
+
+    Returns
+    -------
+    DataFrame
+        dataset, drawing, split, encoder, seed, metric, unit, head_lr, augmentation, val, test, sd (over repeats),
+        runs, optimism: how much better the test score of the grid would look if its cell were chosen by it.
+    """
+    rows = []
+    names = [name for name in JOB if name in scores]
+    for key, job in scores.groupby(names, sort=False):
+        chosen = job[job["chosen"]]
+        first = chosen.iloc[0]
+        rows.append(
+            {
+                **dict(zip(names, key, strict=True)),
+                **{name: first[name] for name in ("metric", "unit", *SETTING)},
+                # A run without a score makes a mean without one, rather than a mean of fewer runs.
+                "val": chosen["val"].mean(skipna=False),
+                "test": chosen["test"].mean(skipna=False),
+                "sd": chosen["test"].std(skipna=False),
+                "runs": len(chosen),
+                "optimism": _optimism(job),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _optimism(job: pd.DataFrame) -> float:
+    if cells(job[job["stage"] == "grid"]).nunique() < 2:  # of one cell nothing was chosen
+        return np.nan
+    means = _cell_means(job, "test")
+    return float(abs(means[choose(job, by="test")] - means[cells(job[job["chosen"]]).iloc[0]]))
+
+
+def choose(scores: pd.DataFrame, by: str = "val") -> tuple[float, str]:
+    """Cell (head_lr, augmentation) of one model's grid with the best mean over repeats; of equal ones the first.
+
+    A cell of which one repeat diverged (its scores are NaN) is not chosen. DEVIATION: by validation, in
+    each split anew; the paper's MoleculeNet scores are the best test means of its grid, and its final runs have one
+    cell for all splits of a set.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Rows of `scores.parquet` of one model of one job.
+    by : {"val", "test"}
+        The score of a study is that of the cell chosen by "val". "test" is only for the optimism of `by_split`.
+    """
+    means = _cell_means(scores, by).dropna()
+    if means.empty:
+        raise FloatingPointError("no training of the grid had a finite validation loss; try a smaller learning rate")
+    best = means.idxmax() if higher_is_better(scores["metric"].iloc[0]) else means.idxmin()
+    return best  # type: ignore[return-value]
+
+
+def _cell_means(scores: pd.DataFrame, by: str) -> "pd.Series[float]":
+    grid = scores[scores["stage"] == "grid"]
+    return grid.groupby(cells(grid), sort=False)[by].agg(lambda values: values.mean(skipna=False))
+
+
+def cells(scores: pd.DataFrame) -> "pd.Series[Any]":
+    """Cell of the grid that each row is of."""
+    return pd.Series(list(zip(scores["head_lr"].fillna(0.0), scores["augmentation"], strict=True)), scores.index)
+
+
+def contrasts(table: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """How much better one model is than another, in percent of the other's mean test score.
+
+    Of the mean, and not split by split: the mean of such shares leans to one side, as a split on which the other does
+    well counts more than one on which it does badly.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `by_split`, with the column set.
+    pairs : mapping of str to (str, str)
+        Name of the contrast, to the model and the other.
+
+    Returns
+    -------
+    DataFrame
+        set, metric, split, contrast, model, other, percent (above zero: the model is better), low, high (95 %
+        t-interval of the differences, paired by split), p (paired t-test), n and over: how many of what, "splits". On
+        one split, "repeats": of these the smaller number, by Welch's test; its interval says nothing of other splits.
+    """
+    rows = []
+    for name, part in table.groupby("set", sort=False):
+        sign = 1 if higher_is_better(part["metric"].iloc[0]) else -1
+        by_model = dict(list(part.set_index("seed").groupby("encoder")))
+        for contrast, (model, other) in pairs.items():
+            if not {model, other} <= set(by_model):
+                continue
+            a, b = by_model[model].align(by_model[other], join="inner", axis=0)
+            if a.empty:
+                continue
+            if len(a) > 1:
+                found = paired(list(sign * a["test"]), list(sign * b["test"]))
+                counted = {"n": len(a), "over": "splits"}
+            else:
+                found = _welch(a.iloc[0], b.iloc[0], sign)
+                counted = {"n": min(a["runs"].iloc[0], b["runs"].iloc[0]), "over": "repeats"}
+            place = {"set": name, "metric": part["metric"].iloc[0], "split": part["split"].iloc[0]}
+            interval = _in_percent(found, b["test"].mean()) | {"p": found.p}
+            rows.append({**place, "contrast": contrast, "model": model, "other": other, **interval, **counted})
+    return pd.DataFrame(rows)
+
+
+def mean_predictions(predictions: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean prediction for each molecule over the repeats that make a model's score, and their number (`runs`).
+
+    The error of the mean is smaller than the score, which is the mean of the errors.
+
+    Parameters
+    ----------
+    predictions, scores : DataFrame
+        Rows of `predictions.parquet` and `scores.parquet` of the same jobs.
+    """
+    run = ["dataset", "encoder", "stage", "repeat", *SETTING]
+    extra = [name for name in ("set", "split_seed", "drawing") if name in predictions]
+    chosen = scores[scores["chosen"]].rename(columns={"seed": "split_seed"})[run + extra].drop_duplicates()
+    kept = predictions.merge(chosen, on=run + extra)
+    key = ["dataset", "encoder", *extra, "part", "row", "smiles", "target"]
+    means = kept.groupby(key, sort=False).agg(
+        label=("label", "mean"), prediction=("prediction", "mean"), runs=("prediction", "size")
+    )
+    return means.reset_index()
+
+
+def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
+    """Relative gap between two models on plain and on R-group drawings, and what each loses (paper, Fig. 4b).
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `by_split`; errors, of which lower is better.
+
+    Returns
+    -------
+    DataFrame
+        dataset, quantity, percent, low, high (95 % t-interval over splits), splits. Splits that lack a job are left
+        out of the quantities that need it, and so show in the number of splits.
+    """
+    rows = []
+    for dataset, part in table.groupby("dataset", sort=False):
+        wide = part.pivot_table(index="seed", columns=["encoder", "drawing"], values="test")
+        wide = wide.reindex(columns=pd.MultiIndex.from_product([(model, rival), ("plain", "r_groups")]))
+        pairs = {
+            "gap, plain": ((rival, "plain"), (model, "plain")),
+            "gap, R-groups": ((rival, "r_groups"), (model, "r_groups")),
+            f"loss, {model}": ((model, "r_groups"), (model, "plain")),
+            f"loss, {rival}": ((rival, "r_groups"), (rival, "plain")),
+        }
+        for quantity, (a, b) in pairs.items():
+            both = wide[[a, b]].dropna()
+            if len(both):
+                # Of the mean error, as the paper's are; see `contrasts`.
+                interval = _in_percent(mean_ci(list(both[a] - both[b])), both[b].mean())
+                rows.append({"dataset": dataset, "quantity": quantity, **interval, "splits": len(both)})
+    return pd.DataFrame(rows)
