@@ -24,7 +24,7 @@ from moleclip.workflow import params, provenance
 # Loaded here, as little is safe between fork and exec.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("moleclip.workflow.launcher")  # as a program, it has no such name
 
 
 def _record(p: config.Pretrain) -> dict[str, Any]:
