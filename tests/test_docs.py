@@ -1,20 +1,30 @@
-"""The report opens from disk: every page loads, every figure shows, no link is broken, nothing comes from elsewhere."""
+"""The documentation opens from disk: all pages load, every figure shows, no link is broken, no page loads from the net.
 
+It shows all that is published, and lists all departures from the paper.
+"""
+
+import base64
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
-from moleclip.workflow import report
+from moleclip.io import files
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DOCS = files.ROOT / "docs"
 
-# Loads each page in a frame and notes the images without a width, and scripts' errors.
+# Loads each page in a frame and notes images that do not show.
 CHECK = """<html><body><pre id="result">running</pre><script>
 const pages = PAGES, found = {};
 let left = pages.length;
@@ -25,10 +35,12 @@ for (const page of pages) {
     images.forEach(image => image.loading = "eager");
     Promise.all(images.map(image => image.decode().catch(() => 0))).then(() => {
       found[page] = {title: inner.title, images: images.length,
+                     overflow: inner.documentElement.scrollWidth - inner.documentElement.clientWidth,
                      broken: images.filter(image => !image.naturalWidth).map(image => image.src)};
       if (!--left) document.getElementById("result").textContent = JSON.stringify(found);
     });
   };
+  frame.style.width = "1300px";
   frame.src = page;
   document.body.append(frame);
 }
@@ -54,25 +66,59 @@ class Links(HTMLParser):
             self.loaded.append(values.get("src") or values["href"])
 
 
+def build(project: Path, environment: dict[str, str] | None = None) -> Path:
+    """Build the documentation as `make docs` does: a warning is an error."""
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "--quiet", "-D", "profile=demo", "docs", "site"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project / "site"
+
+
 @pytest.fixture(scope="module")
 def site(small, tmp_path_factory):
-    project = small.copy(tmp_path_factory.mktemp("report") / "project")
-    command = [sys.executable, "-m", "moleclip.workflow.report", "demo"]
-    done = subprocess.run(command, cwd=project.folder, env=project.environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    folder = project.folder / "runs" / "demo" / "report"
-    assert done.stdout.splitlines()[-1] == f"open {folder}/index.html"
-    return folder
+    project = small.copy(tmp_path_factory.mktemp("docs") / "project")
+    generated = shutil.ignore_patterns("_build", "api", "notebooks")
+    shutil.copytree(DOCS, project.folder / "docs", ignore=generated)
+    shutil.copytree(files.ROOT / "figures", project.folder / "figures", dirs_exist_ok=True)
+    shutil.copy(files.ROOT / "CONTRIBUTING.md", project.folder)
+    return build(project.folder, project.environment)
 
 
-def test_every_part_is_there(site):
-    index = (site / "index.html").read_text()
-    for title in ("Pretrain", "Draw the figures", "Finetune on a catalysis set", "Figures: figures/demo", "encoder"):
-        assert title in index
-    assert "data:image/png" in (site / "walk" / "09_draw_figures.html").read_text() or list(site.glob("_images/*.png"))
+def test_every_notebook_is_a_chapter_as_it_ran(site):
+    for notebook in (files.ROOT / "notebooks").glob("*.ipynb"):
+        page = (site / "notebooks" / f"{notebook.stem}.html").read_text()
+        # Only the notebooks of studies have not run.
+        assert ("cell_output" in page) == (notebook.stem[:2] not in ("05", "06", "08", "10")), notebook.stem
 
 
-def test_no_link_is_broken_and_nothing_comes_from_elsewhere(site):
+def test_every_module_has_a_page(site):
+    for file in (files.ROOT / "moleclip").rglob("*.py"):
+        parts = file.relative_to(files.ROOT).with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        page = (site / "api" / f"{name}.html").read_text()
+        assert f'id="module-{name}"' in page
+
+
+def test_every_published_figure_or_its_table_is_shown():
+    text = "".join(file.read_text() for file in DOCS.glob("results/*.md"))
+    for file in (files.ROOT / "figures").rglob("*.png"):
+        name = file.relative_to(files.ROOT)
+        assert f" ../../{name}\n" in text or f" ../../{name.with_suffix('.csv')}\n" in text, name
+
+
+def test_every_departure_is_listed_and_every_listed_one_is_marked():
+    marked = Counter(
+        {
+            str(file.relative_to(files.ROOT)): count
+            for folder in ("moleclip", "params")
+            for file in (files.ROOT / folder).rglob("*")
+            if file.suffix in (".py", ".yaml") and (count := file.read_text().count("DEVIATION:"))
+        }
+    )
+    assert Counter(re.findall(r"`((?:moleclip|params)/[^`]+)`", (DOCS / "departures.md").read_text())) == marked
+
+
+def test_no_link_is_broken_and_nothing_comes_from_the_net(site):
     pages = {file: Links(file) for file in site.rglob("*.html")}
     for file, page in pages.items():
         assert [address for address in page.loaded if re.match(r"(https?:)?//", address)] == []
@@ -96,14 +142,9 @@ def test_pages_load_and_figures_show_in_a_browser(site):
         "--disable-gpu",
         "--allow-file-access-from-files",
         "--virtual-time-budget=600000",
-    ]
-    command = [
-        str(CHROMIUM),
-        *flags,
         "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--dump-dom",
-        f"file://{site}/check.html",
     ]
+    command = [str(CHROMIUM), *flags, "--dump-dom", f"file://{site}/check.html"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
     result = re.search(r'<pre id="result">(.*?)</pre>', shown, re.DOTALL)
     assert result, shown[:1000]
@@ -111,10 +152,31 @@ def test_pages_load_and_figures_show_in_a_browser(site):
     found = json.loads(result[1])
     assert sorted(found) == sorted(pages)
     assert [page for page, state in found.items() if state["broken"] or not state["title"]] == []
-    assert found["figures/demo.html"]["images"] == 5
-    assert found["walk/09_draw_figures.html"]["images"] >= 5
+    assert {page: state["overflow"] for page, state in found.items() if state["overflow"] > 0} == {}
+    for page in DOCS.glob("results/*.md"):
+        assert found[f"results/{page.stem}.html"]["images"] == page.read_text().count("{figure}")
+    assert found["notebooks/09_draw_figures.html"]["images"] >= 5
 
 
-def test_a_profile_that_has_not_run_is_named():
-    with pytest.raises(FileNotFoundError, match=r"runs/nothing/notebooks: no executed notebook; `make run"):
-        report.build("nothing")
+def test_a_widget_is_shown_as_its_picture(tmp_path):
+    """In a notebook that was run and saved by hand, and holds both."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    data = {
+        "application/vnd.jupyter.widget-view+json": {"model_id": "0", "version_major": 2, "version_minor": 0},
+        "image/png": base64.b64encode(png.getvalue()).decode(),
+    }
+    cell = nbformat.v4.new_code_cell("explore()", outputs=[nbformat.v4.new_output("display_data", data)])
+    metadata = {"language_info": {"name": "python"}}
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Made"), cell], metadata=metadata)
+    for folder in ("docs", "notebooks"):
+        (tmp_path / folder).mkdir()
+    nbformat.write(made, tmp_path / "notebooks" / "made.ipynb")
+    shutil.copy(DOCS / "conf.py", tmp_path / "docs")
+    shutil.copytree(DOCS / "_static", tmp_path / "docs" / "_static")
+    (tmp_path / "docs" / "index.md").write_text("# Index\n\n```{toctree}\nnotebooks/made\n```\n")
+    page = build(tmp_path) / "notebooks" / "made.html"
+    assert "widget-view" not in page.read_text()
+    (source,) = re.findall(r'<img[^>]* src="([^"]*_images/[^"]*\.png)"', page.read_text())
+    np.testing.assert_array_equal(np.array(Image.open(page.parent / source)), pixels)
