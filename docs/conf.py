@@ -17,6 +17,7 @@ html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
