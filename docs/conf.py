@@ -42,7 +42,10 @@ suppress_warnings = ["myst.header", "mystnb.unknown_mime_type", "ref.python"]
 
 
 def collect_notebooks(app: Sphinx) -> None:
-    """Copy each notebook into the source: as the profile or one of its studies ran it, otherwise as committed."""
+    """Copy each notebook into the source: as the profile or one of its studies ran it, otherwise as committed.
+
+    Of the many finetuning jobs, the chapter is one of the pretrained encoder.
+    """
     shutil.rmtree(DOCS / "notebooks", ignore_errors=True)
     (DOCS / "notebooks").mkdir()
     for committed in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -52,6 +55,7 @@ def collect_notebooks(app: Sphinx) -> None:
             for name in (committed.name, f"{committed.stem}/**/*.ipynb")
             for path in sorted((ROOT / "runs" / profile).glob(f"**/notebooks/{name}"))
         ]
+        executed.sort(key=lambda path: "pretrained" not in path.parts)
         shutil.copy([*executed, committed][0], DOCS / "notebooks" / committed.name)
 
 
