@@ -1,7 +1,7 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run study rehearse cost page figures whole report dag test nightly bench check format lab lock clean
+.PHONY: help demo run study rehearse cost page figures whole docs dag test nightly bench check format lab lock clean
 
 PYTHON ?= python3.11
 PROFILE ?= demo
@@ -58,8 +58,9 @@ figures: STUDY = published
 figures: ARGS = --forcerun draw reproduce_paper
 figures: whole run ## the paper's figures, tables and claims, from its released runs and ours (2 minutes; DIRTY=1: at any rate)
 
-report: .venv/installed ## one static site of a profile's executed notebooks, all figures and the ledger (PROFILE=demo)
-	$(BIN)/python -m moleclip.workflow.report $(PROFILE)
+docs: .venv/installed ## the documentation, results and executed notebooks of a profile as one static site (PROFILE=demo)
+	$(BIN)/sphinx-build -W --keep-going --quiet -D profile=$(PROFILE) docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 # What is committed is not drawn over from code that is not, unless asked.
 whole: .venv/installed
@@ -100,8 +101,8 @@ lab: .venv/installed ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 lock: .venv/installed ## renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra report --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --upgrade --output-file requirements.lock
 
 clean: ## remove all runs (not the environment, not the figures)
-	rm -rf runs .snakemake params/rehearsal_* figures/rehearsal_*
+	rm -rf docs/_build docs/api docs/notebooks runs .snakemake params/rehearsal_* figures/rehearsal_*

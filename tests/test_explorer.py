@@ -6,7 +6,6 @@ A browser moves it in test_browser.py.
 import base64
 import dataclasses
 import io
-import re
 
 import nbformat
 import numpy as np
@@ -17,8 +16,7 @@ from rdkit.Chem import Draw
 
 from moleclip import augmentation, drawing
 from moleclip.apply import explorer
-from moleclip.io import files
-from moleclip.workflow import notebooks, report
+from moleclip.workflow import notebooks
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 PHENOL = "Oc1ccccc1"
@@ -178,20 +176,3 @@ def test_a_run_keeps_the_picture_and_widgets_that_have_none(made, tmp_path):
     nbformat.write(ran, tmp_path / "one.ipynb")
     notebooks._keep_pictures(tmp_path / "one.ipynb")
     assert "widgets" not in nbformat.read(tmp_path / "one.ipynb", 4).metadata
-
-
-def test_the_report_shows_the_picture_even_where_the_widget_is_kept(made, tmp_path, monkeypatch):
-    """As a notebook that was run and saved by hand has it."""
-    by_hand = nbformat.read(made, 4)
-    data = explorer.explore(PHENOL)._repr_mimebundle_()
-    by_hand.cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
-    del by_hand.cells[2]
-    monkeypatch.setattr(files, "ROOT", tmp_path)
-    (tmp_path / "runs/demo/notebooks").mkdir(parents=True)
-    nbformat.write(by_hand, tmp_path / "runs/demo/notebooks/made.ipynb")
-    site = report.build("demo").parent
-    page = (site / "walk" / "made.html").read_text()
-    assert "widget-view" not in page
-    (source,) = re.findall(r'<img[^>]* src="([^"]*_images/[^"]*\.png)"', page)
-    shown = (site / "walk" / source).resolve().read_bytes()
-    np.testing.assert_array_equal(pixels(shown), drawing.draw(PHENOL))

@@ -1,4 +1,4 @@
-"""The README's lines for your own molecules, run as they stand there."""
+"""The README is one page, and its lines of code and those of the documentation run as they stand there."""
 
 import os
 import re
@@ -12,11 +12,11 @@ import pytest
 from moleclip.io import files
 
 README = (files.ROOT / "README.md").read_text()
+OWN_MOLECULES = (files.ROOT / "docs" / "own_molecules.md").read_text()
+WRITTEN = [files.ROOT / "README.md", files.ROOT / "CONTRIBUTING.md", *(files.ROOT / "docs").rglob("[!_]*.md")]
 
 
-def blocks(section: str, language: str) -> list[str]:
-    """Code blocks of a section."""
-    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## )", README, re.MULTILINE | re.DOTALL)
+def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
@@ -35,8 +35,20 @@ def run(command: list[str], place: Path) -> str:
     return done.stdout
 
 
+def test_the_readme_is_one_page():
+    assert len(README.encode()) <= 8192
+    assert README.count("![") == 1
+
+
+def test_the_readmes_python_lines_run(place):
+    (found,) = blocks(README, "python")
+    assert len([line for line in found.splitlines() if line]) <= 4
+    out = run([sys.executable, "-W", "error::UserWarning", "-c", f"{found}\nprint(embeddings.shape)"], place)
+    assert "(2, 128)" in out
+
+
 def test_python_lines_run_one_after_another(place):
-    found = blocks("Your own molecules", "python")
+    found = blocks(OWN_MOLECULES, "python")
     assert len(found) == 4
     out = run([sys.executable, "-W", "error::UserWarning", "-c", "\n".join([*found, "print(embeddings.shape)"])], place)
     assert "(2, 128)" in out
@@ -45,7 +57,7 @@ def test_python_lines_run_one_after_another(place):
 
 
 def test_shell_lines_run(place):
-    (found,) = blocks("Your own molecules", "bash")
+    (found,) = blocks(OWN_MOLECULES, "bash")
     out = run(["bash", "-e", "-o", "pipefail", "-c", found], place)
     assert "runs/demo/encoder" in out
     assert "--views" in out
@@ -53,8 +65,12 @@ def test_shell_lines_run(place):
     assert pd.read_csv(place / "predictions.csv")["activity"].notna().all()
 
 
-def test_files_and_targets_that_it_names_are_there():
-    for name in set(re.findall(r"\]\(((?:notebooks|figures|benchmarks)/[^)#]*)\)", README)):
+def test_files_that_the_readme_names_are_there():
+    for name in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (files.ROOT / name).exists(), name
-    targets = re.findall(r"^([a-z]+):", (files.ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert set(re.findall(r"`make ([a-z]+)", README)) <= set(targets)
+
+
+@pytest.mark.parametrize("file", WRITTEN, ids=lambda file: file.name)
+def test_targets_that_a_page_names_are_there(file):
+    targets = re.findall(r"^([a-z-]+):", (files.ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`make ([a-z-]+)", file.read_text())) <= set(targets)
