@@ -80,7 +80,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     classes = torch.randint(0, 300, (pairs, 2), device=device)
 
     def step(images: torch.Tensor) -> None:
-        losses.backward(model, goal, images, classes, accelerator, case["chunk"])
+        losses.backward(model, goal, images, classes, accelerator, case["micro_batch_size"])
         adam.step()
         adam.zero_grad()
 
@@ -151,7 +151,7 @@ def main() -> None:
     for tower in arguments.towers:
         pairs = arguments.pairs or (256 if gpu else 64 if tower == "small" else 8)
         case = {"tower": tower, "pairs": pairs, "steps": arguments.steps, "precision": precision}
-        case |= {"compiled": False, "chunk": None, "workers": None}
+        case |= {"compiled": False, "micro_batch_size": None, "workers": None}
         cases += [case | {"precision": each} for each in dict.fromkeys(["no", precision])]
         cases += [case | {"compiled": True}] if gpu else []  # gains nothing on a CPU
         cases += [case | {"chunk": 2 * pairs // chunks} for chunks in arguments.chunks]

@@ -71,7 +71,7 @@ class Pretrain(Parameters):
     validation_fraction: Share
     precision: Literal["no", "bf16", "fp16"]
     processes: Count
-    chunk: Count | None
+    micro_batch_size: Count | None
     workers: Workers
     cache: PathText | None
     log_every: Count

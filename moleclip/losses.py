@@ -1,4 +1,4 @@
-"""What pretraining minimises, and its gradient: in one go, or in chunks that fit into a small GPU."""
+"""What pretraining minimises, and its gradient: in one go, or in micro-batches that fit into a small GPU."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -81,7 +81,7 @@ def backward(
     images: Tensor,
     classes: Tensor,
     accelerator: Accelerator,
-    chunk: int | None = None,
+    micro_batch_size: int | None = None,
 ) -> dict[str, Tensor]:
     """Compute the losses and leave their gradient in the parameters, averaged over the processes.
 
@@ -92,30 +92,32 @@ def backward(
     images : Tensor of uint8, shape [2 B, H, W, 3]
         This process's share of the global batch: plain drawings, then randomised ones.
     classes : Tensor of int64, shape [B, number of K]
-    chunk : int, optional
+    micro_batch_size : int, optional
         Images embedded at a time. The gradient is the same, as the loss still sees the whole batch: embed without a
-        graph, take the loss's gradient at the embeddings, and embed each chunk once more to pass it on. Memory is
-        set by the chunk; the price is a second forward pass.
+        graph, take the loss's gradient at the embeddings, and embed each micro-batch once more to pass it on. Memory is
+        set by the micro-batch; the price is a second forward pass.
 
     Returns
     -------
     dict of str to Tensor
         Losses of this process, detached.
     """
-    if chunk is None:
+    if micro_batch_size is None:
         with accelerator.autocast():
             embeddings = encoder(images)
         losses = objective(embeddings, classes)
         accelerator.backward(losses["loss"])
     else:
-        losses = _backward_in_chunks(encoder, objective, torch.split(images, chunk), classes, accelerator)
+        losses = _backward_in_micro_batches(
+            encoder, objective, torch.split(images, micro_batch_size), classes, accelerator
+        )
     if accelerator.num_processes > 1:
         for parameter in objective.parameters():
             parameter.grad = accelerator.reduce(parameter.grad, "mean")
     return {name: loss.detach() for name, loss in losses.items()}
 
 
-def _backward_in_chunks(
+def _backward_in_micro_batches(
     encoder: nn.Module, objective: Objective, pieces: Sequence[Tensor], classes: Tensor, accelerator: Accelerator
 ) -> dict[str, Tensor]:
     seed = torch.initial_seed()
@@ -126,7 +128,7 @@ def _backward_in_chunks(
     assert embeddings.grad is not None
     gradients = torch.split(embeddings.grad, [len(piece) for piece in pieces])
     for number, (piece, gradient) in enumerate(zip(pieces, gradients, strict=True)):
-        # The processes meet once, at the last chunk.
+        # The processes meet once, at the last micro-batch.
         with nullcontext() if number == len(pieces) - 1 else accelerator.no_sync(encoder):
             with accelerator.autocast():
                 again = _seeded(encoder, piece, seed + number)
@@ -135,7 +137,7 @@ def _backward_in_chunks(
 
 
 def _seeded(encoder: nn.Module, piece: Tensor, seed: int) -> Tensor:
-    """Embed a chunk; both times with the same dropout, where the tower has any."""
+    """Embed a micro-batch; both times with the same dropout, where the tower has any."""
     torch.manual_seed(seed)
     embeddings: Tensor = encoder(piece)
     return embeddings

@@ -100,12 +100,12 @@ def paper_ci(runs_by_split: Sequence[Sequence[float]]) -> Interval:
     return Interval(float(mean), float(mean - half), float(mean + half))
 
 
-def _in_percent(found: Interval | Paired, whole: float) -> dict[str, float]:
+def in_percent(found: Interval | Paired, whole: float) -> dict[str, float]:
     """Difference and the ends of its interval, in percent of the score that it is a share of."""
     return dict(zip(("percent", "low", "high"), 100 * np.array(found[:3]) / whole, strict=True))
 
 
-def _welch(a: "pd.Series[Any]", b: "pd.Series[Any]", sign: int) -> Paired:
+def welch(a: "pd.Series[Any]", b: "pd.Series[Any]", sign: int) -> Paired:
     """Difference of the repeats of two models on one split, which are no pairs: by Welch's t-test.
 
     SciPy gives its p of means and spreads, but not its interval.

@@ -195,7 +195,7 @@ class _Training:
         self.identity = _identity(p, corpus, self.accelerator)
         torch.manual_seed(p.seed)  # of the heads
         self.encoder = encoder.load(p.encoder, p.seed, p.image_size)
-        if world > 1 or p.chunk:
+        if world > 1 or p.micro_batch_size:
             _refuse_batch_norm(self.encoder)
         width = self.encoder.tower.embed_dim
         self.objective = Objective(width, corpus.counts, p.logit_scale, p.contrastive, rank, world)
@@ -256,7 +256,7 @@ class _Training:
         images = torch.cat([plain, randomised]) if self.p.contrastive else plain
         device = self.accelerator.device
         images, classes = images.to(device, non_blocking=True), self.classes[positions].to(device, non_blocking=True)
-        losses = backward(self.model, self.objective, images, classes, self.accelerator, self.p.chunk)
+        losses = backward(self.model, self.objective, images, classes, self.accelerator, self.p.micro_batch_size)
         if not torch.isfinite(losses["loss"]):
             raise FloatingPointError(
                 f"the loss is {losses['loss'].item()} at step {step}. Delete {self.output / CHECKPOINT}, if it is "
@@ -336,7 +336,9 @@ class _Training:
 
 def _refuse_batch_norm(module: nn.Module) -> None:
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
-        raise ValueError("a tower with batch normalisation sees each chunk and process apart: use one, and no chunk")
+        raise ValueError(
+            "a tower with batch normalisation sees each micro-batch and process separately: use one process and no micro-batches"
+        )
 
 
 class _Clock:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moleclip.metrics import _in_percent, _welch, higher_is_better, mean_ci, paired
+from moleclip.metrics import higher_is_better, in_percent, mean_ci, paired, welch
 
 SETTING = ("head_lr", "augmentation")  # what a grid varies
 
@@ -121,10 +121,10 @@ def contrasts(table: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.Dat
                 found = paired(list(sign * a["test"]), list(sign * b["test"]))
                 counted = {"n": len(a), "over": "splits"}
             else:
-                found = _welch(a.iloc[0], b.iloc[0], sign)
+                found = welch(a.iloc[0], b.iloc[0], sign)
                 counted = {"n": min(a["runs"].iloc[0], b["runs"].iloc[0]), "over": "repeats"}
             place = {"set": name, "metric": part["metric"].iloc[0], "split": part["split"].iloc[0]}
-            interval = _in_percent(found, b["test"].mean()) | {"p": found.p}
+            interval = in_percent(found, b["test"].mean()) | {"p": found.p}
             rows.append({**place, "contrast": contrast, "model": model, "other": other, **interval, **counted})
     return pd.DataFrame(rows)
 
@@ -178,6 +178,6 @@ def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
             both = wide[[a, b]].dropna()
             if len(both):
                 # Of the mean error, as the paper's are; see `contrasts`.
-                interval = _in_percent(mean_ci(list(both[a] - both[b])), both[b].mean())
+                interval = in_percent(mean_ci(list(both[a] - both[b])), both[b].mean())
                 rows.append({"dataset": dataset, "quantity": quantity, **interval, "splits": len(both)})
     return pd.DataFrame(rows)

@@ -282,13 +282,13 @@ def test_weights_that_are_not_finite_are_not_kept(pretrain_params, monkeypatch):
 
 def test_a_tower_with_batch_normalisation_is_not_trained_in_chunks(pretrain_params):
     with pytest.raises(ValueError, match="batch normalisation"):
-        pretrain.run(pretrain_params(encoder="RN50-quickgelu/random", chunk=4))
+        pretrain.run(pretrain_params(encoder="RN50-quickgelu/random", micro_batch_size=4))
 
 
 def test_half_precisions_and_chunks_train_too(pretrain_params):
     """In one process after another precision, which Accelerate's state would refuse."""
     losses = []
-    for options in ({}, {"precision": "bf16"}, {"chunk": 5}, {"precision": "fp16"}):
+    for options in ({}, {"precision": "bf16"}, {"micro_batch_size": 5}, {"precision": "fp16"}):
         folder = pretrain.run(
             pretrain_params(epochs=1, log_every=1, output=f"{pretrain_params().output}{options}", **options)
         )
