@@ -6,7 +6,6 @@ A browser moves it in test_browser.py.
 import base64
 import dataclasses
 import io
-import re
 
 import nbformat
 import numpy as np
@@ -17,8 +16,7 @@ from rdkit.Chem import Draw
 
 from moleclip import augmentation, drawing
 from moleclip.apply import explorer
-from moleclip.io import files
-from moleclip.workflow import notebooks, report
+from moleclip.workflow import notebooks
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 PHENOL = "Oc1ccccc1"
@@ -56,7 +54,7 @@ def test_it_begins_with_the_plain_drawing():
 )
 def test_each_control_changes_the_picture_to_that_style(field, value):
     shown = explorer.explore(ASPIRIN)
-    shown.controls[field].value = value
+    shown.style[field].value = value
     expected = drawing.draw(ASPIRIN, dataclasses.replace(drawing.PLAIN, **{field: value}))
     np.testing.assert_array_equal(picture(shown), expected)
     assert (expected != drawing.draw(ASPIRIN)).any()
@@ -64,7 +62,7 @@ def test_each_control_changes_the_picture_to_that_style(field, value):
 
 def test_controls_are_the_fields_of_a_style():
     shown = explorer.explore()
-    assert set(shown.controls) == {field.name for field in dataclasses.fields(drawing.Style)}
+    assert set(shown.style) == {field.name for field in dataclasses.fields(drawing.Style)}
     assert shown.style_shown() == drawing.PLAIN
 
 
@@ -72,24 +70,28 @@ def test_the_browser_can_take_a_slider_away_from_rdkits_choice_and_back():
     """A front end sends the place of the slider, not its value."""
     shown = explorer.explore(ASPIRIN)
     for name in ("font_size", "bond_length", "font"):
-        shown.controls[name].set_state({"index": 1})
+        shown.style[name].set_state({"index": 1})
         assert getattr(shown.style_shown(), name) is not None
-        shown.controls[name].set_state({"index": 0})
+        shown.style[name].set_state({"index": 0})
     np.testing.assert_array_equal(picture(shown), drawing.draw(ASPIRIN))
 
 
 def test_sliders_reach_as_far_as_the_randomised_style():
     rng = np.random.default_rng(0)
     styles = [drawing.random_style(rng) for _ in range(2000)]
-    for field, (low, high, step) in explorer.RANGES.items():
-        values = [getattr(style, field) for style in styles]
+    shown = explorer.explore()
+    for field in ("bond_width", "font_size", "bond_length", "bond_offset", "rotation"):
+        control, values = shown.style[field], [getattr(style, field) for style in styles]
+        choices = [value for value in getattr(control, "options", ()) if value != explorer.DEFAULT]
+        low, high = (choices[0], choices[-1]) if choices else (control.min, control.max)
+        step = choices[1] - choices[0] if choices else control.step
         assert low <= min(values) < low + step
         assert high - step < max(values) <= high
 
 
 def test_another_smiles_keeps_the_settings():
     shown = explorer.explore(ASPIRIN)
-    shown.controls["rotation"].value = 45
+    shown.style["rotation"].value = 45
     shown.smiles.value = PHENOL
     np.testing.assert_array_equal(picture(shown), drawing.draw(PHENOL, drawing.Style(rotation=45)))
 
@@ -111,7 +113,7 @@ def test_what_cannot_be_read_is_explained(smiles, reason):
     pale, before = picture(shown).astype(int), drawing.draw(PHENOL).astype(int)
     assert pale.min() > 150
     assert (pale[before < 255] > before[before < 255]).all()
-    shown.controls["bond_width"].value = 4  # of nothing to draw
+    shown.style["bond_width"].value = 4  # of nothing to draw
     assert reason in shown.message.value
     shown.smiles.value = ASPIRIN
     assert shown.message.value == ""
@@ -124,28 +126,31 @@ def test_it_may_begin_with_what_cannot_be_read():
     assert (picture(shown) == 255).all()
 
 
-def test_no_message_is_taken_for_html():
+def test_no_message_is_taken_for_html(monkeypatch):
+    def refused(*_):
+        raise ValueError("<script>")
+
+    monkeypatch.setattr(drawing, "draw", refused)
     shown = explorer.explore()
-    shown._explain(ValueError("<script>"))
     assert "&lt;script&gt;" in shown.message.value
     assert "<script" not in shown.message.value
 
 
 def test_the_seed_decides_on_the_augmentation():
     first, second = explorer.explore(ASPIRIN, seed=3), explorer.explore(ASPIRIN)
-    first.level.value = second.level.value = "intense"
+    first.augmentation.value = second.augmentation.value = "intense"
     assert (picture(first) != picture(second)).any()
     second.seed.value = 3
     np.testing.assert_array_equal(picture(first), picture(second))
     expected = augmentation.augment(drawing.draw(ASPIRIN), "intense", np.random.default_rng(3))
     np.testing.assert_array_equal(picture(first), expected)
-    second.level.value = "none"
+    second.augmentation.value = "none"
     np.testing.assert_array_equal(picture(second), drawing.draw(ASPIRIN))
 
 
 def test_every_front_end_finds_what_it_can_show():
     shown = explorer.explore(PHENOL)
-    shown.controls["bond_width"].value = 4
+    shown.style["bond_width"].value = 4
     bundle = shown._repr_mimebundle_()
     assert bundle[WIDGET]["model_id"] == shown.model_id
     np.testing.assert_array_equal(
@@ -159,7 +164,7 @@ def made(tmp_path_factory):
     """A notebook that shows the widget."""
     cells = [
         nbformat.v4.new_markdown_cell("# Made"),
-        nbformat.v4.new_code_cell(f"from moleclip import widgets\nwidgets.explore({PHENOL!r})"),
+        nbformat.v4.new_code_cell(f"from moleclip.apply import explorer\nexplorer.explore({PHENOL!r})"),
         nbformat.v4.new_code_cell("import ipywidgets\nipywidgets.IntSlider()"),
     ]
     path = tmp_path_factory.mktemp("made") / "made.ipynb"
@@ -178,20 +183,3 @@ def test_a_run_keeps_the_picture_and_widgets_that_have_none(made, tmp_path):
     nbformat.write(ran, tmp_path / "one.ipynb")
     notebooks._keep_pictures(tmp_path / "one.ipynb")
     assert "widgets" not in nbformat.read(tmp_path / "one.ipynb", 4).metadata
-
-
-def test_the_report_shows_the_picture_even_where_the_widget_is_kept(made, tmp_path, monkeypatch):
-    """As a notebook that was run and saved by hand has it."""
-    by_hand = nbformat.read(made, 4)
-    data = explorer.explore(PHENOL)._repr_mimebundle_()
-    by_hand.cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
-    del by_hand.cells[2]
-    monkeypatch.setattr(files, "ROOT", tmp_path)
-    (tmp_path / "runs/demo/notebooks").mkdir(parents=True)
-    nbformat.write(by_hand, tmp_path / "runs/demo/notebooks/made.ipynb")
-    site = report.build("demo").parent
-    page = (site / "walk" / "made.html").read_text()
-    assert "widget-view" not in page
-    (source,) = re.findall(r'<img[^>]* src="([^"]*_images/[^"]*\.png)"', page)
-    shown = (site / "walk" / source).resolve().read_bytes()
-    np.testing.assert_array_equal(pixels(shown), drawing.draw(PHENOL))
