@@ -54,7 +54,7 @@ def test_it_begins_with_the_plain_drawing():
 )
 def test_each_control_changes_the_picture_to_that_style(field, value):
     shown = explorer.explore(ASPIRIN)
-    shown.style[field].value = value
+    shown.controls[field].value = value
     expected = drawing.draw(ASPIRIN, dataclasses.replace(drawing.PLAIN, **{field: value}))
     np.testing.assert_array_equal(picture(shown), expected)
     assert (expected != drawing.draw(ASPIRIN)).any()
@@ -62,17 +62,19 @@ def test_each_control_changes_the_picture_to_that_style(field, value):
 
 def test_controls_are_the_fields_of_a_style():
     shown = explorer.explore()
-    assert set(shown.style) == {field.name for field in dataclasses.fields(drawing.Style)}
-    assert shown.style_shown() == drawing.PLAIN
+    others = {"smiles", "augmentation", "seed"}
+    assert set(shown.controls) - others == {field.name for field in dataclasses.fields(drawing.Style)}
+    assert shown.caption == f"{ASPIRIN}: {drawing.PLAIN}, augmentation 'none', seed 0".replace("0.0,", "0,")
 
 
-def test_the_browser_can_take_a_slider_away_from_rdkits_choice_and_back():
-    """A front end sends the place of the slider, not its value."""
+def test_the_browser_can_take_a_control_away_from_rdkits_choice_and_back():
+    """A front end sends the place of the choice, not its value."""
     shown = explorer.explore(ASPIRIN)
     for name in ("font_size", "bond_length", "font"):
-        shown.style[name].set_state({"index": 1})
-        assert getattr(shown.style_shown(), name) is not None
-        shown.style[name].set_state({"index": 0})
+        shown.controls[name].set_state({"index": 1})
+        assert f"{name}=None" not in shown.caption
+        shown.controls[name].set_state({"index": 0})
+        assert f"{name}=None" in shown.caption
     np.testing.assert_array_equal(picture(shown), drawing.draw(ASPIRIN))
 
 
@@ -81,7 +83,7 @@ def test_sliders_reach_as_far_as_the_randomised_style():
     styles = [drawing.random_style(rng) for _ in range(2000)]
     shown = explorer.explore()
     for field in ("bond_width", "font_size", "bond_length", "bond_offset", "rotation"):
-        control, values = shown.style[field], [getattr(style, field) for style in styles]
+        control, values = shown.controls[field], [getattr(style, field) for style in styles]
         choices = [value for value in getattr(control, "options", ()) if value != explorer.DEFAULT]
         low, high = (choices[0], choices[-1]) if choices else (control.min, control.max)
         step = choices[1] - choices[0] if choices else control.step
@@ -91,8 +93,8 @@ def test_sliders_reach_as_far_as_the_randomised_style():
 
 def test_another_smiles_keeps_the_settings():
     shown = explorer.explore(ASPIRIN)
-    shown.style["rotation"].value = 45
-    shown.smiles.value = PHENOL
+    shown.controls["rotation"].value = 45
+    shown.controls["smiles"].value = PHENOL
     np.testing.assert_array_equal(picture(shown), drawing.draw(PHENOL, drawing.Style(rotation=45)))
 
 
@@ -107,15 +109,15 @@ def test_another_smiles_keeps_the_settings():
 )
 def test_what_cannot_be_read_is_explained(smiles, reason):
     shown = explorer.explore(PHENOL)
-    shown.smiles.value = smiles
+    shown.controls["smiles"].value = smiles
     assert reason in shown.message.value
     # The old picture is there, but pale: every pixel is nearer to white, and none is dark.
     pale, before = picture(shown).astype(int), drawing.draw(PHENOL).astype(int)
     assert pale.min() > 150
     assert (pale[before < 255] > before[before < 255]).all()
-    shown.style["bond_width"].value = 4  # of nothing to draw
+    shown.controls["bond_width"].value = 4  # of nothing to draw
     assert reason in shown.message.value
-    shown.smiles.value = ASPIRIN
+    shown.controls["smiles"].value = ASPIRIN
     assert shown.message.value == ""
     np.testing.assert_array_equal(picture(shown), drawing.draw(ASPIRIN, drawing.Style(bond_width=4)))
 
@@ -138,19 +140,19 @@ def test_no_message_is_taken_for_html(monkeypatch):
 
 def test_the_seed_decides_on_the_augmentation():
     first, second = explorer.explore(ASPIRIN, seed=3), explorer.explore(ASPIRIN)
-    first.augmentation.value = second.augmentation.value = "intense"
+    first.controls["augmentation"].value = second.controls["augmentation"].value = "intense"
     assert (picture(first) != picture(second)).any()
-    second.seed.value = 3
+    second.controls["seed"].value = 3
     np.testing.assert_array_equal(picture(first), picture(second))
     expected = augmentation.augment(drawing.draw(ASPIRIN), "intense", np.random.default_rng(3))
     np.testing.assert_array_equal(picture(first), expected)
-    second.augmentation.value = "none"
+    second.controls["augmentation"].value = "none"
     np.testing.assert_array_equal(picture(second), drawing.draw(ASPIRIN))
 
 
 def test_every_front_end_finds_what_it_can_show():
     shown = explorer.explore(PHENOL)
-    shown.style["bond_width"].value = 4
+    shown.controls["bond_width"].value = 4
     bundle = shown._repr_mimebundle_()
     assert bundle[WIDGET]["model_id"] == shown.model_id
     np.testing.assert_array_equal(

@@ -8,20 +8,23 @@ import cv2
 import ipywidgets
 import numpy as np
 
-from moleclip import augmentation, drawing
+from moleclip import drawing
+from moleclip.augmentation import LEVELS, augment
+from moleclip.drawing import PLAIN, Style
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 DEFAULT = "RDKit's"  # a Style has None for it, by which a selection of ipywidgets means that nothing is selected
 
 
-class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class Explorer(ipywidgets.HBox):  # type: ignore[misc]  # ipywidgets has no types
     """What `explore` shows.
 
     Attributes
     ----------
-    smiles, augmentation, seed : ipywidgets.Widget
-    style : dict of str to ipywidgets.Widget
-        One per field of `drawing.Style`, by its name.
+    controls : dict of str to ipywidgets.Widget
+        smiles, augmentation, seed, and one per field of `drawing.Style`, by its name.
+    caption : str
+        What the picture shows.
     picture : ipywidgets.Image
         PNG, [size, size] pixels; dimmed while the SMILES is invalid.
     message : ipywidgets.HTML
@@ -29,69 +32,57 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
     """
 
     def __init__(self, smiles: str, size: int, seed: int) -> None:
-        look: Any = {"style": {"description_width": "9em"}, "layout": {"width": "30em"}}
-        plain = drawing.PLAIN
-
-        def choice(options: list[Any], label: str, kind: Any = ipywidgets.SelectionSlider) -> Any:
-            return kind(options=[DEFAULT, *options], description=label, **look)
-
         # The ranges are those of `drawing.random_style`.
-        self.style = {
-            "bond_width": ipywidgets.IntSlider(plain.bond_width, 2, 5, description="bond width (px)", **look),
-            "font_size": choice(list(range(14, 25)), "font size (px)"),
-            "bond_length": choice(list(range(20, 101, 5)), "bond length (px)"),
-            "bond_offset": ipywidgets.FloatSlider(
-                plain.bond_offset, min=0.1, max=0.4, step=0.01, description="bond offset", **look
-            ),
-            "rotation": ipywidgets.IntSlider(0, 0, 360, 5, description="rotation (deg)", **look),
-            "font": choice(list(drawing.FONTS), "font", ipywidgets.Dropdown),
-            "r_groups": ipywidgets.Checkbox(description="R-groups (R1 to R8)", **look),
+        self.controls = {
+            "smiles": ipywidgets.Text(smiles, description="SMILES"),
+            "bond_width": ipywidgets.IntSlider(PLAIN.bond_width, 2, 5),
+            "font_size": ipywidgets.SelectionSlider(options=[DEFAULT, *range(14, 25)]),
+            "bond_length": ipywidgets.SelectionSlider(options=[DEFAULT, *range(20, 101, 5)]),
+            "bond_offset": ipywidgets.FloatSlider(PLAIN.bond_offset, min=0.1, max=0.4, step=0.01),
+            "rotation": ipywidgets.IntSlider(0, 0, 360, 5),
+            "font": ipywidgets.Dropdown(options=[DEFAULT, *drawing.FONTS]),
+            "r_groups": ipywidgets.Checkbox(),
+            "augmentation": ipywidgets.Dropdown(options=list(LEVELS)),
+            "seed": ipywidgets.BoundedIntText(seed, 0, 2**31 - 1),
         }
-        self.augmentation = ipywidgets.Dropdown(options=list(augmentation.LEVELS), description="augmentation", **look)
-        self.seed = ipywidgets.BoundedIntText(seed, 0, 2**31 - 1, description="seed", **look)
-        self.smiles = ipywidgets.Text(smiles, description="SMILES", layout={"width": "auto"})
-        frame = {"width": f"{size}px", "height": f"{size}px", "border": "1px solid #bbb"}
-        self.picture = ipywidgets.Image(format="png", layout=frame)
-        self.message = ipywidgets.HTML(layout={"width": f"{size}px"})
+        side = f"{size}px"
+        self.picture = ipywidgets.Image(
+            format="png", layout={"width": side, "height": side, "border": "1px solid #bbb"}
+        )
+        self.message = ipywidgets.HTML(layout={"width": side})
         self._pixels: drawing.Image = np.full((size, size, 3), 255, np.uint8)
-        settings = [*self.style.values(), self.augmentation, self.seed]
-        for control in (self.smiles, *settings):
+        for name, control in self.controls.items():
+            control.description = control.description or name.replace("_", " ")
+            control.style.description_width, control.layout.width = "8em", "30em"
             control.observe(self._draw, "value")
         self._draw()
-        left = ipywidgets.VBox([self.picture, self.message], layout={"margin": "2px 16px 0 4em"})
-        below = ipywidgets.HBox([left, ipywidgets.VBox(settings)], layout={"flex_flow": "row wrap"})
-        super().__init__([self.smiles, below], layout={"max_width": f"{size + 520}px"})
-
-    def style_shown(self) -> drawing.Style:
-        """Style that the controls are set to."""
-        values = {name: control.value for name, control in self.style.items()}
-        chosen: dict[str, Any] = {name: None if value == DEFAULT else value for name, value in values.items()}
-        return drawing.Style(**chosen)
+        left = ipywidgets.VBox([self.picture, self.message], layout={"margin": "2px 0 0 4em"})
+        super().__init__([left, ipywidgets.VBox(list(self.controls.values()))], layout={"flex_flow": "row wrap"})
 
     def _draw(self, _: object = None) -> None:
+        values = {name: control.value for name, control in self.controls.items()}
+        smiles, level, seed = (values.pop(name) for name in ("smiles", "augmentation", "seed"))
+        chosen: dict[str, Any] = {name: None if value == DEFAULT else value for name, value in values.items()}
+        style = Style(**chosen)
+        self.caption = f"{smiles}: {style}, augmentation {level!r}, seed {seed}"
         try:
-            image = drawing.draw(self.smiles.value, self.style_shown(), len(self._pixels))
+            image = drawing.draw(smiles, style, len(self._pixels))
         except ValueError as reason:
             text = html.escape(f"Cannot be drawn: {reason}")
             self.message.value = f'<div style="color: var(--jp-error-color1, #b00020); line-height: 1.4">{text}</div>'
             self.picture.value = _png(255 - (255 - self._pixels) // 4)
-            return
-        rng = np.random.default_rng(self.seed.value)
-        self._pixels = augmentation.augment(image, self.augmentation.value, rng)
-        self.picture.value, self.message.value = _png(self._pixels), ""
+        else:
+            self._pixels = augment(image, level, np.random.default_rng(seed))
+            self.picture.value, self.message.value = _png(self._pixels), ""
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """Offer the widget and its present picture: each front end takes the best that it can show."""
-        level = f"augmentation {self.augmentation.value!r}, seed {self.seed.value}"
         picture = base64.b64encode(self.picture.value).decode()
-        text = f"{self.smiles.value}: {self.style_shown()}, {level}"
-        return {**super()._repr_mimebundle_(**kwargs), "text/plain": text, "image/png": picture}
+        return {**super()._repr_mimebundle_(**kwargs), "text/plain": self.caption, "image/png": picture}
 
 
 def explore(smiles: str = ASPIRIN, size: int = 224, seed: int = 0) -> Explorer:
     """Show a molecule with controls for how it is drawn and augmented; the picture follows each change.
-
-    `ipywidgets.interact` would show no picture in a report, and none while a SMILES is typed.
 
     Parameters
     ----------
@@ -110,9 +101,9 @@ def explore(smiles: str = ASPIRIN, size: int = 224, seed: int = 0) -> Explorer:
     Examples
     --------
     >>> shown = explore("CCO")
-    >>> shown.style["bond_width"].value = 4
-    >>> shown.style_shown().bond_width
-    4
+    >>> shown.controls["bond_width"].value = 4
+    >>> shown.caption[:24]
+    'CCO: Style(bond_width=4,'
     """
     return Explorer(smiles, size, seed)
 
