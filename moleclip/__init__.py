@@ -1,17 +1,19 @@
 """Molecule drawings, CLIP's image tower, and property prediction from a few labelled molecules."""
 
+from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
-__all__ = ["MoleCLIPFeaturizer", "MoleCLIPPredictor"]
+# Imported when they are first asked for: PyTorch takes seconds.
+_LAZY = {
+    "MoleCLIPFeaturizer": "moleclip.apply.featurizer",
+    "MoleCLIPPredictor": "moleclip.apply.predictor",
+}
+__all__ = list(_LAZY)
 
 
 def __getattr__(name: str) -> Any:
-    # Not imported before it is asked for: the towers take seconds.
-    if name in __all__:
-        from moleclip.apply import featurizer
-
-        return getattr(featurizer, name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'moleclip' has no attribute {name!r}")
 
 

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, datasets, gridsearch
+from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, datasets, encoder, gridsearch
 from moleclip.apply import cli, inference
-from moleclip.io import files
 from moleclip.workflow import params
 
 SMALL = "small/random"
@@ -140,13 +139,18 @@ def test_columns_of_its_own_output_stay_apart(table, tmp_path):
     assert {"problem", "problem_given", "problem_given_given"} <= set(found)
 
 
-def test_lists(model, monkeypatch, capsys):
+def test_lists(model, tmp_path, monkeypatch, capsys):
     for command, expected in (("encoders", "moleclip/primary"), ("datasets", "chembl2321810")):
         assert cli.main([command]) == 0
         assert expected in capsys.readouterr().out
-    monkeypatch.setattr(files, "ROOT", model.parents[1])
+    assert cli.main(["models", str(model.parents[1])]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"{model}  random on own: size"
+    monkeypatch.chdir(model.parent)
     assert cli.main(["models"]) == 0
-    assert "on own: size" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[1].split() == f"{model.name} random on own: size".split()
+    encoder.load(SMALL).save(tmp_path / "mine")
+    assert cli.main(["encoders", str(tmp_path)]) == 0
+    assert f"{tmp_path / 'mine'}" in capsys.readouterr().out
 
 
 def test_interrupted_and_started_again(tmp_path):
@@ -166,7 +170,7 @@ def test_interrupted_and_started_again(tmp_path):
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "the same command goes on" in err
+    assert "run it again to go on" in err
     assert not out.exists()
     again = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
     assert "2500 molecules" in again.stderr

