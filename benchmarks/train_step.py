@@ -154,7 +154,7 @@ def main() -> None:
         case |= {"compiled": False, "micro_batch_size": None, "workers": None}
         cases += [case | {"precision": each} for each in dict.fromkeys(["no", precision])]
         cases += [case | {"compiled": True}] if gpu else []  # gains nothing on a CPU
-        cases += [case | {"chunk": 2 * pairs // chunks} for chunks in arguments.chunks]
+        cases += [case | {"micro_batch_size": 2 * pairs // chunks} for chunks in arguments.chunks]
         cases += [case | {"workers": arguments.workers}]
     rows = []
     context = multiprocessing.get_context("spawn")

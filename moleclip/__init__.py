@@ -7,6 +7,13 @@ from typing import Any
 _LAZY = {
     "MoleCLIPFeaturizer": "moleclip.apply.featurizer",
     "MoleCLIPPredictor": "moleclip.apply.predictor",
+    "FinetunedEncoder": "moleclip.finetune",
+    "FrozenEncoder": "moleclip.baselines",
+    "FingerprintMLP": "moleclip.baselines",
+    "Forest": "moleclip.baselines",
+    "Mean": "moleclip.baselines",
+    "Chemprop": "moleclip.baselines",
+    "Molecules": "moleclip.estimator",
 }
 __all__ = list(_LAZY)
 

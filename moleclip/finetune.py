@@ -80,7 +80,6 @@ class NetworkEstimator(MoleculeEstimator):
         self.network_ = network
 
     def _predict(self, inputs: Inputs, count: int) -> Labels:
-        self.network_.to(encoders.device())
         outputs = predict(self.network_, inputs, np.arange(count), self.batch_size, self.precision)
         values = (torch.sigmoid(outputs) if self.task == "classification" else outputs).double().numpy()
         return np.asarray(values * self.scale_ + self.shift_)
@@ -90,6 +89,11 @@ class NetworkEstimator(MoleculeEstimator):
         if "network_" in state:  # wherever it was trained, it can be read everywhere
             state = {**state, "network_": copy.deepcopy(state["network_"]).cpu()}
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "network_" in state:
+            self.network_.to(encoders.device())
 
 
 class FinetunedEncoder(NetworkEstimator):
@@ -166,7 +170,7 @@ class FinetunedEncoder(NetworkEstimator):
 
     def save(self, folder: str | Path) -> Path:
         """Write a fitted model: weights (safetensors), and a card (JSON) with their checksum, last."""
-        folder, image_encoder = Path(folder), self._encoder
+        folder, image_encoder = Path(folder), self.image_encoder
         tensors = {name: tensor.contiguous().cpu() for name, tensor in self.network_.state_dict().items()}
         weights = files.write(folder / encoders.WEIGHTS, lambda part: save_file(tensors, part))
         card = {
@@ -202,6 +206,7 @@ class FinetunedEncoder(NetworkEstimator):
         image_encoder = Encoder(Tower(**card["tower"]), Preprocess(**card["preprocess"]))
         model.network_ = nn.Sequential(image_encoder, head(image_encoder.tower.embed_dim, model.n_labels_))
         model.network_.load_state_dict(load_file(weights), strict=True)
+        model.network_.to(encoders.device())
         if model.task == "classification":
             model.classes_ = np.array([0, 1])
         return model
@@ -230,14 +235,15 @@ class FinetunedEncoder(NetworkEstimator):
         self._train(network, optimizer, inputs, labels, (image_inputs(val_images), validation[1]))
 
     @property
-    def _encoder(self) -> Encoder:
+    def image_encoder(self) -> Encoder:
+        """The finetuned encoder without its head."""
         return next(part for part in self.network_.children() if isinstance(part, Encoder))
 
     def _images(self, given: Molecules, image_encoder: Encoder) -> NDArray[np.uint8]:
         return given.drawings(image_encoder.preprocess.size, self.drawing, self.workers)
 
     def _values(self, given: Molecules) -> Labels:
-        return self.predict_drawings(self._images(given, self._encoder))
+        return self.predict_drawings(self._images(given, self.image_encoder))
 
 
 _FITTED = ("several_", "n_labels_", "shift_", "scale_", "epoch_", "train_loss_", "val_loss_")

@@ -337,7 +337,8 @@ class _Training:
 def _refuse_batch_norm(module: nn.Module) -> None:
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
         raise ValueError(
-            "a tower with batch normalisation sees each micro-batch and process separately: use one process and no micro-batches"
+            "a tower with batch normalisation sees each micro-batch and process separately: use one process and no "
+            "micro-batches"
         )
 
 

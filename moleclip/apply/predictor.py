@@ -13,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 from rdkit import DataStructs
 from rdkit.Chem import rdFingerprintGenerator
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from moleclip import drawing, encoder, molecules
 from moleclip.apply import readers
 from moleclip.apply.inference import Computation, report
 from moleclip.apply.readers import Item
-from moleclip.encoder import Encoder, Preprocess, Tower
+from moleclip.finetune import FinetunedEncoder
 from moleclip.io import files, seeds
 from moleclip.io.seeds import Stream
 
@@ -29,7 +28,7 @@ VIEWS = 8  # drawings over which the spread of a prediction is taken
 
 
 class MoleCLIPPredictor:
-    """Predict with what a finetuning job has kept, and show how far its repeats and redrawn molecules are apart.
+    """Predict with what a finetuning job has kept, and show how much repeats and redrawn molecules differ.
 
     Parameters
     ----------
@@ -43,7 +42,7 @@ class MoleCLIPPredictor:
 
     Attributes
     ----------
-    encoders, heads : list of Encoder and of Module, length R
+    models : list of FinetunedEncoder, length R
         One per repeat of the training.
     label_names : tuple of str, length T
     task, metric, unit, drawing : str
@@ -77,20 +76,14 @@ class MoleCLIPPredictor:
         self.cache = Path(cache) if cache else None
         folder, self.card = _card(Path(model))
         self.task, self.metric, self.unit = (str(self.card[name]) for name in ("task", "metric", "unit"))
-        self.label_names, self.drawing = tuple(self.card["label_names"]), str(self.card["drawing"])
-        _check(folder / MOLECULES, self.card["molecules"])
+        self.label_names = tuple(self.card["label_names"])
+        if files.sha256(folder / MOLECULES) != self.card["molecules"]:
+            raise ValueError(f"{folder / MOLECULES}: not the file that {encoder.CARD} describes; the folder is damaged")
         self.molecules = pd.read_parquet(folder / MOLECULES)
-        self.encoders: list[Encoder] = []
-        self.heads: list[nn.Module] = []
-        for file, expected in self.card["weights"].items():
-            image_encoder = Encoder(Tower(**self.card["tower"]), Preprocess(**self.card["preprocess"]))
-            top = encoder.head(image_encoder.tower.embed_dim, len(self.label_names))
-            whole = nn.Sequential(image_encoder, top)
-            _check(folder / file, expected)
-            whole.load_state_dict(load_file(folder / file), strict=True)
-            whole.eval().to(self.device)
-            self.encoders.append(image_encoder)
-            self.heads.append(top)
+        self.models = [FinetunedEncoder.load(folder / name) for name in self.card["models"]]
+        self.drawing = self.models[0].drawing
+        for model in self.models:
+            model.network_.to(self.device)
 
     def predict(self, X: Any) -> pd.DataFrame:  # noqa: N803
         """Predict the properties of molecules.
@@ -116,7 +109,7 @@ class MoleCLIPPredictor:
 
     def tables(self, items: Iterable[Item], total: int | None = None) -> Iterator[pd.DataFrame]:
         """Predict for any number of molecules, block by block, into tables as of `predict`."""
-        start, shape = 0, (len(self.heads), 1 + self.views, len(self.label_names))
+        start, shape = 0, (len(self.models), 1 + self.views, len(self.label_names))
         for block, values, reasons in self._computation().blocks(items, total):
             report(block, reasons, self.invalid, start)
             start += len(block)
@@ -133,26 +126,21 @@ class MoleCLIPPredictor:
         redrawn = [dataclasses.replace(drawing.random_style(rng), r_groups=plain.r_groups) for rng in generators]
         return Computation(
             self._outputs,
-            len(self.heads) * (1 + self.views) * len(self.label_names),
+            len(self.models) * (1 + self.views) * len(self.label_names),
             [plain, *redrawn],
-            self.encoders[0].preprocess.size,
+            self.models[0].image_encoder.preprocess.size,
             self.batch_size,
             self.n_jobs,
             self.cache,
-            {"model": self.card["weights"]},
+            {"model": self.card["models"]},
             self.verbose,
         )
 
-    @torch.no_grad()
     def _outputs(self, images: NDArray[np.uint8]) -> Tensor:
-        """Compute the outputs of all repeats for all drawings, [B, R * styles * T]."""
-        outputs = [
-            top(encoder.embed_drawings(image_encoder, images[:, style], len(images))).float()
-            for image_encoder, top in zip(self.encoders, self.heads, strict=True)
-            for style in range(images.shape[1])
-        ]
-        whole = torch.cat(outputs, dim=1)
-        return torch.sigmoid(whole) if self.task == "classification" else whole
+        """Predict by all repeats from all drawings, [B, R * styles * T]."""
+        styles = range(images.shape[1])
+        values = [model.predict_drawings(images[:, style]) for model in self.models for style in styles]
+        return torch.from_numpy(np.concatenate(values, axis=1)).float()
 
     def _spread(self, outputs: NDArray[np.float64]) -> pd.DataFrame:
         """Mean and spread of outputs [B, R, styles, T], by label."""
@@ -188,12 +176,6 @@ def _card(folder: Path) -> tuple[Path, dict[str, Any]]:
         f"{folder}: holds no finetuned models; notebook 04 keeps those of a job, in a folder 'model' below its "
         "own, with `keep_models`"
     )
-
-
-def _check(file: Path, expected: str) -> None:
-    found = files.sha256(file) if file.is_file() else "missing"
-    if found != expected:
-        raise ValueError(f"{file}: sha256 is {found}, {encoder.CARD} says {expected}; the folder is damaged")
 
 
 def _sd(values: NDArray[np.float64]) -> NDArray[np.float64]:
