@@ -39,7 +39,7 @@ def choose(
     Returns
     -------
     DataFrame
-        smiles, label (NaN where unknown).
+        smiles, and the label under its name (NaN where unknown).
 
     Raises
     ------
@@ -60,7 +60,7 @@ def choose(
         table = table[table["part"] == "test"]
         table = table.iloc[seeds.sample(len(table), count, seed)]
     table = table.drop_duplicates("canonical_smiles")
-    return pd.DataFrame({"smiles": table["smiles"], "label": table[label].astype(float)}).reset_index(drop=True)
+    return pd.DataFrame({"smiles": table["smiles"], label: table[label].astype(float)}).reset_index(drop=True)
 
 
 def label_agreement(
@@ -94,25 +94,27 @@ def label_agreement(
     return float(same.mean(axis=1).mean()), float(np.mean(others / (len(classes) - 1)))
 
 
-def label_difference(
-    embeddings: NDArray[np.float32], labels: NDArray[np.float64], count: int = NEIGHBOURS
-) -> tuple[float, float]:
-    """Compare numeric labels of nearest neighbours, by cosine: the closer they are, the more the space knows of them.
+def neighbours(
+    embeddings: Mapping[str, NDArray[np.float32]],
+    classes: NDArray[np.int64],
+    labels: NDArray[np.float64],
+    count: int = NEIGHBOURS,
+) -> pd.DataFrame:
+    """Measure what nearest neighbours, by cosine, have in common, one row per embedding of the same molecules.
 
     Parameters
     ----------
-    embeddings : ndarray, shape [N, D]
+    embeddings : mapping of str to ndarray, shape [N, D]
+    classes : ndarray of int64, shape [N]
     labels : ndarray of float64, shape [N]
-        Molecules without one (NaN) are left out before neighbours are looked for.
-    count : int
-        Neighbours of each molecule.
+        Numbers. Molecules without one (NaN) do not count as neighbours where labels are compared.
 
     Returns
     -------
-    difference : float
-        Mean absolute difference between a molecule and its nearest neighbours, averaged over molecules.
-    chance : float
-        The same for neighbours at random: the mean over all pairs.
+    DataFrame
+        encoder, molecules, neighbours; label_agreement (of the classes, see there) and label_agreement_chance;
+        difference (mean absolute difference of labels between a molecule and its neighbours, averaged over molecules)
+        and difference_chance (the mean over all pairs).
 
     Raises
     ------
@@ -122,40 +124,21 @@ def label_difference(
     Examples
     --------
     >>> embeddings = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], np.float32)
-    >>> difference, chance = label_difference(embeddings, np.array([1.0, 2, 5, 6]), 1)
-    >>> difference, round(chance, 3)
-    (1.0, 3.0)
+    >>> found = neighbours({"made": embeddings}, np.array([0, 0, 1, 1]), np.array([1.0, 2, 5, 6]), 1)
+    >>> found[["label_agreement", "difference", "difference_chance"]].round(3).values.tolist()
+    [[1.0, 1.0, 3.0]]
     """
     known = ~np.isnan(labels)
     values = labels[known]
     if len(values) <= count:
         raise ValueError(f"{len(values)} molecules have a label: too few for {count} neighbours")
-    differences = np.abs(values[nearest(embeddings[known], count)] - values[:, None])
-    pairs = np.abs(values[:, None] - values)
-    return float(differences.mean(axis=1).mean()), float(pairs.sum() / (len(values) * (len(values) - 1)))
-
-
-def neighbours(
-    embeddings: Mapping[str, NDArray[np.float32]],
-    classes: NDArray[np.int64],
-    labels: NDArray[np.float64],
-    count: int = NEIGHBOURS,
-) -> pd.DataFrame:
-    """Measure what neighbours have in common, one row per embedding of the same molecules.
-
-    Returns
-    -------
-    DataFrame
-        encoder, molecules, neighbours, label_agreement, label_agreement_chance, difference, difference_chance: see
-        `label_agreement` (of the classes) and `label_difference`.
-    """
-    columns = ["encoder", "molecules", "neighbours"]
-    columns += ["label_agreement", "label_agreement_chance", "difference", "difference_chance"]
-    rows = [
-        (name, len(classes), count, *label_agreement(rows, classes, count), *label_difference(rows, labels, count))
-        for name, rows in embeddings.items()
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    far = float(np.abs(values[:, None] - values).sum() / (len(values) * (len(values) - 1)))
+    rows: list[tuple[object, ...]] = []
+    for name, points in embeddings.items():
+        near = np.abs(values[nearest(points[known], count)] - values[:, None]).mean(axis=1).mean()
+        rows.append((name, len(classes), count, *label_agreement(points, classes, count), near, far))
+    columns = ["encoder", "molecules", "neighbours", "label_agreement", "label_agreement_chance"]
+    return pd.DataFrame(rows, columns=[*columns, "difference", "difference_chance"])
 
 
 def plane(embeddings: NDArray[np.float32], seed: int, method: Literal["tsne", "umap"] = "tsne") -> NDArray[np.float32]:

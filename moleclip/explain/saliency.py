@@ -1,6 +1,7 @@
 """Which atoms an encoder looks at: integrated gradients, and two tests of whether to believe them."""
 
 import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -67,6 +68,11 @@ class Explanation(NamedTuple):
         """How much is drawn at each atom, in black pixels; shape [atoms]."""
         return self._by_atom(1 - self.image.mean(axis=2) / BLANK)
 
+    def patches(self, side: int) -> Array:
+        """Attribution of square patches of so many pixels, the sum over each; the last may reach over the edge."""
+        rows = np.add.reduceat(self.pixels, range(0, self.pixels.shape[0], side), axis=0)
+        return np.asarray(np.add.reduceat(rows, range(0, self.pixels.shape[1], side), axis=1), np.float64)
+
     def _by_atom(self, values: Array) -> Array:
         return np.asarray(np.bincount(self.owners.ravel(), values.ravel(), len(self.positions)), np.float64)
 
@@ -82,10 +88,6 @@ def readout(head: nn.Module, column: int = 0, task: str = "regression") -> Targe
         return torch.sigmoid(outputs) if task == "classification" else outputs
 
     return read
-
-
-def _cosine_to(embedding: Tensor) -> Target:
-    return lambda embeddings: F.cosine_similarity(embeddings, embedding, dim=1)
 
 
 def explain(
@@ -120,7 +122,8 @@ def explain(
     for text in smiles:
         prepared = drawing.prepare(text)
         image = drawing.draw(prepared, size=size)
-        function = target or _cosine_to(embed_drawings(encoder, image[None]))
+        itself = embed_drawings(encoder, image[None])
+        function = target or functools.partial(F.cosine_similarity, itself)
         value, blank = evaluate(encoder, function, np.stack([image, np.full_like(image, BLANK)]))
         pixels, taken = integrated_gradients(encoder, function, image, steps), steps
         while abs(pixels.sum() - (value - blank)) > TOLERANCE * np.abs(pixels).sum() and 2 * taken <= MOST_STEPS:
@@ -165,24 +168,6 @@ def integrated_gradients(encoder: Encoder, target: Target, image: drawing.Image,
 def evaluate(encoder: Encoder, target: Target, images: NDArray[np.uint8]) -> list[float]:
     """Compute the number that is explained for drawings [N, H, W, 3]."""
     return [float(value) for value in target(embed_drawings(encoder, images)).double().cpu()]
-
-
-def patches(pixels: Array, side: int) -> Array:
-    """Sum attributions over square patches; the last ones may reach over the edge.
-
-    Parameters
-    ----------
-    pixels : ndarray of float64, shape [H, W]
-    side : int
-        Of a patch, pixels.
-
-    Examples
-    --------
-    >>> patches(np.ones((4, 4)), 2)
-    array([[4., 4.], [4., 4.]])
-    """
-    rows = np.add.reduceat(pixels, range(0, pixels.shape[0], side), axis=0)
-    return np.asarray(np.add.reduceat(rows, range(0, pixels.shape[1], side), axis=1), np.float64)
 
 
 def deletion(
@@ -244,19 +229,9 @@ def randomised(encoder: Encoder, seed: int, head: nn.Module | None = None) -> tu
 
 
 def agreement(found: Sequence[Explanation], others: Sequence[Array]) -> Array:
-    """Spearman's correlation of absolute attributions with other numbers of the atoms; NaN where all are equal.
+    """Spearman's correlation of absolute attributions with other numbers [atoms] of each molecule; NaN if all equal.
 
     Weights that have learnt nothing must not give the same explanations (Adebayo et al., NeurIPS 2018).
-
-    Parameters
-    ----------
-    found : sequence of Explanation, length N
-    others : sequence of ndarray, length N
-        One number per atom, of which the absolute value counts.
-
-    Returns
-    -------
-    ndarray of float64, shape [N]
     """
     pairs = [(np.abs(one.atoms), np.abs(other)) for one, other in zip(found, others, strict=True)]
     return np.array([spearmanr(*pair).statistic if min(map(np.ptp, pair)) > 0 else np.nan for pair in pairs])

@@ -4,24 +4,30 @@ import base64
 import hashlib
 import html
 import io
+import itertools
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from IPython.display import HTML
 from matplotlib import cm, colormaps, colors
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.spatial import KDTree
 
-from moleclip import drawing
+from moleclip import drawing, metrics
+from moleclip.plots.figures import PAGE
 
 SHOWN = 8  # classes that stand out
 MARKERS = "osD^v<>P"
+ASPECT = 0.7  # height by width of a panel with attributions
 SIDE = 200  # of a small drawing, pixels
 PLOT, MARGIN, PANEL = 420, 12, 230  # of the map to point at, pixels
 
@@ -53,55 +59,93 @@ def label_colours(labels: NDArray[np.float64]) -> cm.ScalarMappable:
 
 def attribution_colours() -> cm.ScalarMappable:
     """Colours of attributions from -1 to 1, no darker than a drawing over them allows."""
-    hues = colormaps["PuOr_r"](np.linspace(0.14, 0.86, 256))
+    hues = colormaps["PuOr_r"](np.linspace(0.18, 0.82, 256))
     return cm.ScalarMappable(colors.Normalize(-1, 1), colors.ListedColormap(hues))
 
 
-def patches(ax: Axes, image: drawing.Image, values: NDArray[np.float64], side: int) -> None:
-    """Draw a molecule over the attributions of patches.
+def attributions(
+    axes: Sequence[Axes],
+    image: drawing.Image,
+    patches: NDArray[np.float64],
+    side: int,
+    atoms: NDArray[np.float64],
+    positions: NDArray[np.float64],
+) -> None:
+    """Draw a molecule twice: over the attributions of patches, and over those of atoms.
 
     Parameters
     ----------
+    axes : two Axes
     image : ndarray of uint8, shape [H, W, 3]
-    values : ndarray of float64
-        As of `saliency.patches`.
+    patches : ndarray of float64
+        As of `saliency.Explanation.patches`.
     side : int
         Of a patch, pixels.
+    atoms : ndarray of float64, shape [atoms]
+    positions : ndarray of float64, shape [atoms, 2]
+        x and y of the atoms, pixels.
     """
+    height, width = image.shape[:2]
+    over_patches, over_atoms = (attribution_colours().to_rgba(x / (np.abs(x).max() or 1)) for x in (patches, atoms))
     # The last patches may reach over the edge.
-    extent = (0, side * values.shape[1], side * values.shape[0], 0)
-    ax.imshow(attribution_colours().to_rgba(values / (np.abs(values).max() or 1)), extent=extent)
-    _overlay(ax, image)
+    axes[0].imshow(over_patches, extent=(0, side * patches.shape[1], side * patches.shape[0], 0))
+    gaps = KDTree(positions).query(positions, k=min(2, len(positions)))[0]
+    radius = 0.55 * np.median(gaps.reshape(len(gaps), -1)[:, -1]) or width / 8
+    for place, hue in zip(positions, over_atoms, strict=True):
+        axes[1].add_patch(Circle(tuple(place), radius, color=hue, linewidth=0, zorder=0))
+    # The drawing lies over them, as transparent as it is white; less is shown of what is blank above and below it.
+    ink = 1 - image.min(axis=2) / 255
+    low, high = positions[:, 1].min(), positions[:, 1].max()
+    half = max(ASPECT * height, high - low + 0.16 * height) / 2
+    for ax in axes:
+        ax.imshow(np.dstack([np.zeros((*ink.shape, 3)), ink]), extent=(0, width, height, 0))
+        ax.set(xticks=[], yticks=[], xlim=(0, width), ylim=((low + high) / 2 + half, (low + high) / 2 - half))
+        ax.set_aspect("equal")
+        ax.spines[:].set(visible=True, color="0.8", linewidth=0.5)
 
 
-def atoms(ax: Axes, image: drawing.Image, values: NDArray[np.float64], positions: NDArray[np.float64]) -> None:
-    """Draw a molecule over disks in the colour of the attributions of its atoms.
+def points(hues: int) -> dict[str, Any]:
+    """Style of `seaborn.pointplot` for so many hues: each has a marker, none are joined."""
+    style = {"linestyle": "none", "markersize": 4, "capsize": 0.1, "err_kws": {"linewidth": 1}}
+    # Of a single hue, seaborn cannot dodge.
+    return {**style, "dodge": hues > 1 and 0.4, "markers": list(itertools.islice(itertools.cycle("oD^sv"), hues))}
+
+
+def saliency_tests(tests: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
+    """Draw both tests of saliency: deletion curves, one panel per encoder, and rank correlations of explanations.
 
     Parameters
     ----------
-    image : ndarray of uint8, shape [H, W, 3]
-    values : ndarray of float64, shape [atoms]
-    positions : ndarray of float64, shape [atoms, 2]
-        x and y, pixels.
+    tests : mapping of str to two DataFrames
+        By encoder, `curves` and `agreements` of `saliency.trial`.
     """
-    gaps = KDTree(positions).query(positions, k=min(2, len(positions)))[0]
-    radius = 0.55 * np.median(gaps.reshape(len(gaps), -1)[:, -1]) or image.shape[1] / 8
-    hues = attribution_colours().to_rgba(values / (np.abs(values).max() or 1))
-    for place, hue in zip(positions, hues, strict=True):
-        ax.add_patch(Circle(tuple(place), radius, color=hue, linewidth=0, zorder=0))
-    _overlay(ax, image)
+    count = len(tests)
+    figure, axes = plt.subplots(1, count + 1, figsize=(PAGE, 2.9), width_ratios=[1] * count + [1.1])
+    for ax, (name, (curves, _)) in zip(axes, tests.items(), strict=False):
+        sns.lineplot(curves, x="deleted", y="change", hue="order", style="order", errorbar=_interval, ax=ax)
+        ax.set(xlabel="atoms whitened", ylabel="", title=name, xlim=(0, 1), ylim=(0, None))
+        ax.xaxis.set_major_formatter("{x:.0%}")
+    axes[0].set_ylabel("change of the number explained")
+    table = pd.concat({name: agreements for name, (_, agreements) in tests.items()}, names=["encoder"]).reset_index(0)
+    table = table.melt("encoder", var_name="with", value_name="correlation")
+    style: dict[str, Any] = points(count) | {"palette": [f"C{3 + number}" for number in range(count)]}
+    sns.pointplot(table, x="correlation", y="with", hue="encoder", errorbar=_interval, ax=axes[-1], **style)
+    axes[-1].axvline(0, color="0.6", linewidth=0.8)
+    axes[-1].set(xlabel="rank correlation", ylabel="", title="agreement on atoms")
+    legend: dict[str, Any] = {"title_fontsize": 7, "ncols": 3, "frameon": False}
+    lines, marks = (axes[number].get_legend_handles_labels() for number in (0, -1))
+    figure.legend(*lines, loc="outside upper left", title="whitened first, by", **legend)
+    figure.legend(*marks, loc="outside upper right", title="encoder", **legend)
+    for ax in axes:
+        ax.get_legend().remove()
+    return figure
 
 
-def _overlay(ax: Axes, image: drawing.Image) -> None:
-    """Lay the drawing over what is there, as transparent as it is white."""
-    height, width = image.shape[:2]
-    ink = 1 - image.min(axis=2) / 255
-    ax.imshow(np.dstack([np.zeros((*ink.shape, 3)), ink]), extent=(0, width, height, 0))
-    ax.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0), aspect="equal")
-    ax.spines[:].set(visible=True, color="0.8", linewidth=0.5)
+def _interval(values: Iterable[float]) -> tuple[float, float]:
+    return metrics.mean_ci(list(values))[1:]
 
 
-def hover(smiles: list[str], places: NDArray[np.float32], values: Mapping[str, ArrayLike]) -> HTML:
+def hover(smiles: Sequence[str], places: NDArray[np.float32], values: Mapping[str, ArrayLike]) -> HTML:
     """Draw a map whose points show their molecule when the pointer, or the keyboard's focus, is on them.
 
     Pure SVG and CSS with the drawings inside: it works in JupyterLab (a notebook that came from elsewhere, once it is
