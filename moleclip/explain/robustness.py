@@ -7,11 +7,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem.EnumerateStereoisomers import EnumerateStereoisomers, StereoEnumerationOptions
+from sklearn.metrics.pairwise import cosine_distances
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from moleclip import drawing, molecules
 from moleclip.drawing import PLAIN, Image
@@ -154,41 +153,33 @@ def moves(
     return pd.concat(parts, ignore_index=True)
 
 
+@torch.no_grad()
 def _moved(
     encoder: Encoder, smiles: Sequence[str], changes: Mapping[str, Change], predict: Predict | None
 ) -> list[pd.DataFrame]:
     size, parts = encoder.preprocess.size, []
     images = np.stack([drawing.draw(text, size=size) for text in smiles])
     plain = embed_drawings(encoder, images)
-    between = 1 - _cosines(plain, plain)
-    mean = between[~np.eye(len(between), dtype=bool)].mean()
+    vectors = plain.double().cpu().numpy()
+    mean = cosine_distances(vectors)[~np.eye(len(vectors), dtype=bool)].mean()
     for name, change in changes.items():
         redrawn = np.stack([change(text, size) for text in smiles])
         rows = np.flatnonzero((redrawn != images).any(axis=(1, 2, 3)))
         if not len(rows):
             continue
         changed = embed_drawings(encoder, redrawn[rows])
-        cosines = _cosines(changed, plain)
-        same = cosines[np.arange(len(rows)), rows]
+        distances = cosine_distances(changed.double().cpu().numpy(), vectors)
+        moved = distances[np.arange(len(rows)), rows]
+        shift = predict(changed) - predict(plain[rows]) if predict else None
         columns = {
             "change": name,
             "smiles": np.array(smiles)[rows],
-            "distance": (1 - same) / mean,
-            "retrieved": same >= cosines.max(axis=1) - TIE,
-            "shift": _shifts(predict, changed, plain[rows]) if predict else np.nan,
+            "distance": moved / mean,
+            "retrieved": moved <= distances.min(axis=1) + TIE,
+            "shift": np.nan if shift is None else shift.abs().double().cpu().numpy(),
         }
         parts.append(pd.DataFrame(columns))
     return parts
-
-
-def _cosines(first: Tensor, second: Tensor) -> NDArray[np.float64]:
-    one, other = (F.normalize(embeddings.double(), dim=1) for embeddings in (first, second))
-    return np.asarray((one @ other.T).cpu().numpy())
-
-
-@torch.no_grad()
-def _shifts(predict: Predict, changed: Tensor, plain: Tensor) -> NDArray[np.float64]:
-    return np.asarray((predict(changed) - predict(plain)).abs().double().cpu().numpy())
 
 
 def card(table: pd.DataFrame) -> pd.DataFrame:

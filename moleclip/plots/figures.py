@@ -565,7 +565,7 @@ def maps(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        From `explain.maps.table`.
+        From `latent.maps`.
     """
     encoders = list(dict.fromkeys(table["encoder"]))
     classes = list(table.loc[table["encoder"] == encoders[0], "class"].value_counts().index[:8])
