@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn import metrics
+from sklearn.neighbors import NearestNeighbors
 
 METRICS = {
     "MAE": metrics.mean_absolute_error,
@@ -135,3 +136,34 @@ def paired(a_by_split: Sequence[float], b_by_split: Sequence[float]) -> Paired:
     differences = np.subtract(a_by_split, b_by_split)
     p = stats.ttest_rel(a_by_split, b_by_split).pvalue if len(differences) > 1 else np.nan
     return Paired(*mean_ci(list(differences)), float(p))
+
+
+def nearest(embeddings: NDArray[Any], count: int, queries: NDArray[Any] | None = None) -> NDArray[np.int64]:
+    """Find nearest neighbours by the cosine of their embeddings.
+
+    Parameters
+    ----------
+    embeddings : ndarray, shape [N, D]
+        Where to look for neighbours.
+    count : int
+        Neighbours of each query.
+    queries : ndarray, shape [Q, D], optional
+        By default the embeddings themselves; then none is its own neighbour.
+
+    Returns
+    -------
+    ndarray of int64, shape [Q, count]
+        Rows of `embeddings`, the nearest first.
+
+    Raises
+    ------
+    ValueError
+        There are not so many neighbours.
+
+    Examples
+    --------
+    >>> nearest(np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 1.0]]), 1).ravel()
+    array([2, 2, 0])
+    """
+    search = NearestNeighbors(n_neighbors=count, metric="cosine").fit(embeddings)
+    return np.asarray(search.kneighbors(queries, return_distance=False), np.int64)

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from torch import nn
 
 from moleclip import drawing, encoder
 from moleclip.explain import saliency
+from moleclip.plots import explanations
 
 SMILES = ["CC(=O)Nc1ccc(O)cc1", "C[C@H](N)C(=O)O", "Clc1ccccc1"]
 
@@ -42,8 +44,8 @@ def shaded(weights):
     return made
 
 
-def first(own):
-    return lambda embeddings: embeddings[:, 0]
+def first(embeddings):
+    return embeddings[:, 0]
 
 
 def test_attributions_add_up_to_the_change_from_the_blank_drawing(tower, found):
@@ -58,7 +60,7 @@ def test_a_head_is_explained_in_its_own_unit(tower):
     torch.manual_seed(0)
     head = encoder.head(tower.tower.embed_dim, 2)
     for column in (0, 1):
-        (one,) = saliency.explain(tower, SMILES[:1], saliency.prediction(head, column), 64)
+        (one,) = saliency.explain(tower, SMILES[:1], saliency.readout(head, column), 64)
         blank, drawn = (
             head(tower(torch.from_numpy(image[None])))[0, column].item()
             for image in (np.full((224, 224, 3), 255, np.uint8), drawing.draw(SMILES[0]))
@@ -101,11 +103,11 @@ def test_ink_is_shared_out(found):
 
 
 def test_patches_keep_the_sum(found):
-    pixels = found[0].pixels
-    assert saliency.patches(pixels, 32).shape == (7, 7)
-    assert saliency.patches(pixels, 50).shape == (5, 5)  # the last ones reach over the edge
+    assert found[0].patches(32).shape == (7, 7)
+    assert found[0].patches(50).shape == (5, 5)  # the last ones reach over the edge
+    assert found[0].patches(32)[1, 2] == pytest.approx(found[0].pixels[32:64, 64:96].sum())
     for side in (32, 50):
-        assert saliency.patches(pixels, side).sum() == pytest.approx(pixels.sum())
+        assert found[0].patches(side).sum() == pytest.approx(found[0].pixels.sum())
 
 
 def test_deletion_begins_with_the_drawing_and_ends_blank(tower, found):
@@ -162,9 +164,10 @@ def test_random_weights_are_others_and_leave_the_trained_ones_alone(tower):
 
 def test_agreement_is_one_with_itself_and_blind_to_sign_and_scale(found):
     scaled = [one._replace(pixels=-2 * one.pixels) for one in found]
-    assert saliency.agreement(found, scaled) == pytest.approx(1)
+    assert saliency.agreement(found, [one.atoms for one in scaled]) == pytest.approx(1)
     flat = [one._replace(pixels=np.zeros_like(one.pixels)) for one in found]
-    assert np.isnan(saliency.agreement(found, flat)).all()
+    assert np.isnan(saliency.agreement(found, [one.atoms for one in flat])).all()
+    assert np.isnan(saliency.agreement(flat, [one.atoms for one in found])).all()
 
 
 def test_a_trial_has_a_verdict_per_measure(tower, style):
@@ -177,9 +180,23 @@ def test_a_trial_has_a_verdict_per_measure(tower, style):
     ranks = verdicts.loc["rank correlation, random weights", "mean"]
     assert ranks == pytest.approx(trials["made"].agreements["random weights"].mean())
     assert (verdicts["molecules"] == 3).all()
-    assert len(saliency.trial_figure(trials, 6.9).axes) == 2
-    figure = saliency.figure({"made": trials["made"].found}, {"made": 32}, 6.9)
-    assert [len(ax.patches) for ax in figure.axes[3:6]] == [len(one.positions) for one in trials["made"].found]
+    curves, agreements = trials["made"].curves, trials["made"].agreements
+    axes = explanations.saliency_tests({"made": (curves, agreements)}).axes
+    assert len(axes) == 2
+    line = curves[curves["order"] == "attribution"].groupby("deleted")["change"].mean()
+    assert axes[0].lines[0].get_ydata() == pytest.approx(line.to_numpy())
+    assert axes[1].lines[0].get_xdata()[0] == pytest.approx(ranks)
+
+
+def test_every_atom_has_a_disk_and_every_patch_a_colour(found, style):
+    for one in [*found, *saliency.explain(encoder.load("small/random"), ["C"], steps=2)]:
+        _, axes = plt.subplots(2)
+        explanations.attributions(axes, one.image, one.patches(50), 50, one.atoms, one.positions)
+        assert [disk.center for disk in axes[1].patches] == [pytest.approx(place) for place in one.positions]
+        assert axes[0].images[0].get_array().shape[:2] == (5, 5)
+        for ax in axes:
+            low, high = ax.get_ylim()  # y of pictures is downwards
+            assert high < one.positions[:, 1].min() <= one.positions[:, 1].max() < low
 
 
 def test_a_molecule_that_cannot_be_drawn_is_an_error(tower):

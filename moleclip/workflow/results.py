@@ -186,7 +186,7 @@ class Page:
         """Map the molecules that were held out of the pretraining of the first encoder that has a record of it."""
         # Torch and all towers: seconds that no other figure needs.
         from moleclip import pretrain
-        from moleclip.explain import latent
+        from moleclip.explain import maps
 
         records = [Path(source) / "03_pretrain.json" for source in self.p.maps.values()]
         record = next((file for file in records if file.is_file()), None)
@@ -195,7 +195,7 @@ class Page:
         values = config.Pretrain(**json.loads(record.read_text())["parameters"])
         corpus = pretrain.read_corpus(values)
         smiles, classes = [corpus.smiles[row] for row in corpus.held_out], corpus.classes[corpus.held_out, 0]
-        table = latent.maps(self.p.maps, smiles, classes, self.p.seed)
+        table = maps.table(self.p.maps, smiles, classes, self.p.seed)
         print(table.groupby("encoder", sort=False)[["purity", "chance"]].first().round(3).to_string())
         self._table("maps", table.assign(K=corpus.ks[0]))
         encoders = [file for source in self.p.maps.values() for file in datasets.files(source)]
