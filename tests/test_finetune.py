@@ -433,64 +433,6 @@ def test_labels_with_units(tmp_path, finetune_params, caplog):
     assert "column 'yield' is not used as a label: its fields, such as '12 %', are no plain numbers" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "texts",
-    [
-        "12.5 (2),3 (1)",
-        "12.5*,3*",
-        "10^-5,1.2x10-5",
-        "1 200,1 300",
-        "12 %,3 %",
-        "\u22655,ca. 4",
-        "3.1mM,0.2mM",
-        "4.2 \u00b1 0.1 kcal/mol,3 kcal/mol",
-        "\u20ac5,\u20ac6",
-    ],
-)
-def test_no_other_column_is_learnt_in_place_of_one_with_units(tmp_path, texts):
-    first, second = texts.split(",")
-    (tmp_path / "own.csv").write_text(f"smiles,id,yield\nCCO,1,{first}\nCC,2,{second}\n")
-    with pytest.raises(ValueError, match=r"column 'yield' is not used as a label.* name the columns .* \('id'\?\)"):
-        datasets.read_csv(tmp_path / "own.csv")
-    assert datasets.read_csv(tmp_path / "own.csv", labels=["id"]).label_names == ("id",)
-
-
-def test_no_other_column_is_learnt_in_place_of_one_with_several_units(tmp_path):
-    texts = ["12 nM", "3 uM", "1 mM", "20 nM", "5 uM", "0.1 mM"]
-    (tmp_path / "own.csv").write_text("smiles,mw,ic50\n" + "".join(f"C,{n}.5,{text}\n" for n, text in enumerate(texts)))
-    with pytest.raises(ValueError, match="column 'ic50' is not used as a label: its fields, such as '12 nM'"):
-        datasets.read_csv(tmp_path / "own.csv")
-
-
-def test_what_is_a_label_is_said(tmp_path, caplog):
-    caplog.set_level("INFO", "moleclip")
-    (tmp_path / "own.csv").write_text(",smiles,y,note\n0,CCO,1.5,a\n1,CC,2.5,b\n")
-    assert datasets.read_csv(tmp_path / "own.csv").label_names == ("y",)
-    assert "own.csv: column '' has no name and is not used as a label" in caplog.text
-    assert "own.csv: labels are 'y'; not used: '', 'note'" in caplog.text
-    with pytest.raises(ValueError, match=r"own\.csv: label 'y' is named twice"):
-        datasets.read_csv(tmp_path / "own.csv", labels=["y", "y"])
-
-
-@pytest.mark.parametrize(
-    "texts", ["2-chlorophenol,4-chlorophenol", "2024-01-01,2024-01-02", "1abc,2xyz,4hhb", "50-00-0,64-17-5"]
-)
-def test_names_that_begin_with_a_digit_are_no_measurements(tmp_path, texts, caplog):
-    lines = "".join(f"{'C' * n},{n},{text}\n" for n, text in enumerate(texts.split(","), 1))
-    (tmp_path / "own.csv").write_text(f"smiles,y,name\n{lines}")
-    assert datasets.read_csv(tmp_path / "own.csv").label_names == ("y",)
-    assert not caplog.text
-
-
-@pytest.mark.parametrize("name", ["row", "part", "heavy_atoms", "similarity"])
-def test_labels_that_are_called_as_our_own_columns(tmp_path, name, caplog):
-    (tmp_path / "own.csv").write_text(f"smiles,{name},y\nCCO,1,0.5\nCC,2,1.5\n")
-    assert datasets.read_csv(tmp_path / "own.csv").label_names == ("y",)
-    assert f"column {name!r} is not used as a label" in caplog.text
-    with pytest.raises(ValueError, match=f"{name!r} cannot be the name of a label"):
-        datasets.read_csv(tmp_path / "own.csv", labels=[name])
-
-
 @pytest.mark.parametrize(("count", "part"), [(2, "validation"), (9, "validation")])
 def test_fewer_molecules_than_a_split_needs(tmp_path, finetune_params, count, part):
     file = tmp_path / "own.csv"
