@@ -50,12 +50,12 @@ def read(path: Path, anchors: Sequence[str] = ANCHORS) -> Weights:
         safetensors, a TorchScript archive (OpenAI's), or a file of `torch.save`, with or without optimiser states,
         text tower and DataParallel's prefix.
     anchors : sequence of str
-        Names of tensors of which every such tower has one.
+        Names of tensors, of which every such tower has one.
 
     Raises
     ------
     ValueError
-        The file cannot be read, or holds no such tower, or several; or beside ImageMol's, something unknown.
+        The file cannot be read, or holds no such tower, or several, or an unknown part next to ImageMol's.
     """
     content, archive = _open(path)
     towers = [
@@ -149,8 +149,8 @@ def _states(content: Any) -> Iterator[Mapping[str, Tensor]]:
             yield from _states(value)
 
 
-def architecture(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Read open_clip's description of a plain vision transformer off its tensors; heads are 64 wide, as CLIP's."""
+def architecture(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Describe a vision transformer of OpenAI's kind by its tensors, in terms of `encoder.Tower`; heads are 64 wide."""
     try:
         width, _, patch, _ = tensors["conv1.weight"].shape
         side = math.isqrt(len(tensors["positional_embedding"]) - 1)
@@ -158,30 +158,10 @@ def architecture(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         hidden = len(tensors["transformer.resblocks.0.mlp.c_fc.weight"])
         embed_dim = tensors["proj"].shape[1]
     except KeyError as error:
-        raise ValueError(f"the tensor {error.args[0]!r} is missing") from None
+        raise ValueError(f"{path}: the tensor {error.args[0]!r} is missing") from None
     vision = {"image_size": side * patch, "patch_size": patch, "width": width, "layers": len(layers)}
-    return {"embed_dim": embed_dim, "vision": {**vision, "head_width": 64, "mlp_ratio": hidden / width}}
-
-
-def pretrained(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
-    """Fetch weights that open_clip knows by name and tag.
-
-    Returns
-    -------
-    Path
-        From the cache of huggingface_hub, or as `downloads.fetch` finds it.
-    dict
-        open_clip's notes on them, as `known` gives them.
-
-    Raises
-    ------
-    ValueError
-        As for `known`.
-    DataError
-        The file is out of reach; the message says where to put it.
-    """
-    config = known(name, tag)
-    return _fetch(config), config
+    vision |= {"head_width": 64, "mlp_ratio": hidden / width}
+    return {"embed_dim": embed_dim, "vision": vision, "quick_gelu": True}
 
 
 def known(name: str, tag: str) -> dict[str, Any]:
@@ -205,22 +185,28 @@ def known(name: str, tag: str) -> dict[str, Any]:
     return dict(config)
 
 
-def _fetch(config: Mapping[str, Any]) -> Path:
+def fetch(config: Mapping[str, Any]) -> Path:
+    """Fetch weights by open_clip's notes on them: from huggingface_hub's cache, or as `downloads.fetch` finds them.
+
+    Raises
+    ------
+    DataError
+        The file is out of reach; the message says where to put it.
+    """
     repository, _, named = str(config.get("hf_hub", "")).rpartition("/")
-    files = (named,) if named else _HUB_FILES
-    for file in files if repository else ():
-        cached = try_to_load_from_cache(repository, file)
+    names = () if not repository else (named,) if named else _HUB_FILES
+    for name in names:
+        cached = try_to_load_from_cache(repository, name)
         if isinstance(cached, str):
             return Path(cached)
     if url := config.get("url"):  # OpenAI's addresses hold the checksum
-        *_, digest, file = url.split("/")
-        sha256 = digest if len(digest) == 64 else None
-        return downloads.get(File(f"weights/openai/{file}", url, sha256, None, "MIT", "TorchScript"))
+        *_, digest, name = url.split("/")
+        return downloads.get(File(f"weights/openai/{name}", url, digest if len(digest) == 64 else None))
     problem = DataError("open_clip has no address for these weights")
-    for file in files if repository else ():
-        url = f"https://huggingface.co/{repository}/resolve/main/{file}"
+    for name in names:
         try:
-            return downloads.get(File(f"weights/{repository}/{file}", url, None, None, "see the address", "tensors"))
+            url = f"https://huggingface.co/{repository}/resolve/main/{name}"
+            return downloads.get(File(f"weights/{repository}/{name}", url))
         except DataError as error:
             problem = error
     raise problem

@@ -5,7 +5,9 @@ import difflib
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,6 +113,7 @@ class Preprocess:
 DRAWINGS = Preprocess(mean=(0.975, 0.975, 0.975), std=(0.14, 0.14, 0.14))
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 HALVES = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+AUTHORS = Preprocess(channel_order="BGR")  # they read images by OpenCV, and normalise as if red came first
 
 
 class Encoder(nn.Module, PyTorchModelHubMixin):
@@ -162,9 +165,9 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
 
 
 def _embed(visual: Any, planes: Tensor) -> Tensor:
-    """Compute `visual(planes)`; of a transformer, the last block for the class token alone.
+    """Compute `visual(planes)`; in the last block of a transformer, only the class token, as nothing else is read.
 
-    Nothing else is read of that block: 7 % of a ViT-B/16's work is saved, more of a smaller tower's.
+    This saves 7 % of a ViT-B/16's work, and more of a smaller tower's.
     """
     embeddings: Tensor
     blocks = list(visual.transformer.resblocks) if isinstance(visual, VisionTransformer) else []
@@ -179,6 +182,26 @@ def _embed(visual: Any, planes: Tensor) -> Tensor:
     token = token + last.ls_2(last.mlp(last.ln_2(token)))
     embeddings, _ = visual._pool(token)
     return embeddings if visual.proj is None else embeddings @ visual.proj
+
+
+@torch.no_grad()
+def embed_drawings(model: nn.Module, images: NDArray[np.uint8] | Tensor, batch_size: int = 64) -> Tensor:
+    """Embed drawings batch by batch, on the model's device and in its mode (`model.eval()` is the caller's choice).
+
+    Parameters
+    ----------
+    model : Module
+        An `Encoder`, or one with a head on it.
+    images : ndarray or Tensor of uint8, shape [N, size, size, 3]
+    batch_size : int
+
+    Returns
+    -------
+    Tensor of float32 (float64, if the weights are), shape [N, D]
+        On the model's device.
+    """
+    place = next(model.parameters()).device
+    return torch.cat([model(batch.to(place)) for batch in torch.as_tensor(images).split(batch_size)])
 
 
 def head(width: int, targets: int) -> nn.Sequential:
@@ -303,7 +326,7 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
     seed : int
         Of random weights.
     size : int, optional
-        Side of the drawings in pixels, where it is to be another than that of the weights.
+        Side of the drawings in pixels, if not the one that the weights were trained with.
 
     Raises
     ------
@@ -311,15 +334,44 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
         `source` is none of these.
     ValueError
         The file or folder is damaged, or its tensors do not fit the architecture, or the size does not.
-    sources.DataError
+    DataError
         Weights that can be neither found nor downloaded.
     """
     loaded = _load(source, seed)
     return loaded if size in (None, loaded.preprocess.size) else _resized(loaded, int(size), source)
 
 
+def _load(source: str | Path, seed: int) -> Encoder:
+    path, text = Path(source), str(source)
+    name, _, tag = text.rpartition("/")
+    given, _, file = text.partition("@")
+    if path.is_dir():
+        return _load_folder(path)
+    if tag == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            scratch = tower(name or PAPER)
+            return Encoder(scratch, dataclasses.replace(DRAWINGS, size=scratch.vision["image_size"]))
+    if text in _NAMED:
+        return _NAMED[text](downloads.fetch(text))
+    if path.is_file():
+        return _load_file(path)
+    if file and Path(file).is_file():
+        return _load_file(Path(file), tower(given))
+    if open_clip.get_model_config(name) is not None:
+        notes = checkpoints.known(name, tag)
+        normalisation = Preprocess(mean=notes["mean"], std=notes["std"])
+        return _load_file(checkpoints.fetch(notes), tower(name), normalisation)
+    raise FileNotFoundError(
+        f"{source}: no encoder. Give a folder with {CARD} and {WEIGHTS} (notebook 03 writes one), a file of weights, "
+        f"'<tower>/random', a tower and weights of open_clip, such as '{PAPER}/openai', or one of "
+        f"{', '.join(map(repr, _NAMED))}. A tower is 'small', one of open_clip's, or '{TIMM}<model>' with a model of "
+        f"timm, such as '{TIMM}resnet18'"
+    )
+
+
 def _resized(loaded: Encoder, size: int, source: str | Path) -> Encoder:
-    """Let a network that convolves take drawings of another size; others have a weight for each place."""
+    """Let a convolutional network take drawings of another size; others have a weight for each place."""
     vision = {**loaded.tower.vision, "image_size": size}
     try:
         resized = Encoder(
@@ -329,86 +381,6 @@ def _resized(loaded: Encoder, size: int, source: str | Path) -> Encoder:
     except (RuntimeError, AssertionError):
         raise ValueError(f"{source}: takes drawings of {loaded.preprocess.size} pixels, not of {size}") from None
     return resized
-
-
-def _load(source: str | Path, seed: int) -> Encoder:
-    path, text = Path(source), str(source)
-    if path.is_dir():
-        return _load_folder(path)
-    name, _, tag = text.rpartition("/")
-    if tag == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            scratch = tower(name or PAPER)
-            return Encoder(scratch, dataclasses.replace(DRAWINGS, size=scratch.vision["image_size"]))
-    if text in ("moleclip/primary", "imagemol/pretrained"):
-        return _load_file(downloads.fetch(text), None, expected=name)
-    if text == "efficientnet-lite0/imagenet":
-        return _load_in_order(downloads.fetch(text))
-    if path.is_file():
-        return _load_file(path, None)
-    given, _, file = text.partition("@")
-    if file and Path(file).is_file():
-        return _load_file(Path(file), tower(given))
-    if open_clip.get_model_config(name) is not None:
-        weights_file, notes = checkpoints.pretrained(name, tag)
-        built = tower(name)
-        size = built.vision["image_size"]
-        return _load_file(weights_file, built, Preprocess(size, tuple(notes["mean"]), tuple(notes["std"])))
-    raise FileNotFoundError(
-        f"{source}: no encoder. Give a folder with {CARD} and {WEIGHTS} (notebook 03 writes one), a file of weights, "
-        f"'<tower>/random', a tower and weights of open_clip, such as '{PAPER}/openai', 'moleclip/primary', "
-        f"'imagemol/pretrained' or 'efficientnet-lite0/imagenet'. A tower is 'small', one of open_clip's, or "
-        f"'{TIMM}<model>' with a model of timm, such as '{TIMM}resnet18'"
-    )
-
-
-def _load_file(
-    file: Path, known: Tower | None, preprocess: Preprocess | None = None, expected: str | None = None
-) -> Encoder:
-    """Read the image tower of a foreign file into a tower that is known, or that the file tells."""
-    encoder = Encoder(known, preprocess) if known else None
-    tensors, owner = checkpoints.read(
-        file, [next(iter(encoder.visual.state_dict()))] if encoder else checkpoints.ANCHORS
-    )
-    if encoder is None:
-        encoder = _recognised(file, tensors, owner)
-    if expected and owner != expected:
-        raise ValueError(f"{file}: holds a tower of {owner}, expected {expected}'s. Another file is in its place")
-    if owner == "moleclip" and preprocess is None:
-        # The authors read images by OpenCV, blue first, and normalise with CLIP's numbers for red first.
-        encoder.preprocess = dataclasses.replace(encoder.preprocess, channel_order="BGR")
-    _fill(encoder.visual, tensors, file)
-    return encoder
-
-
-def _recognised(file: Path, tensors: dict[str, Tensor], owner: str) -> Encoder:
-    """Make the encoder for tensors that tell its architecture and preprocessing."""
-    if owner == "unknown":
-        raise ValueError(
-            f"{file}: does not say with which activation it was trained. Give the tower too, as "
-            f"'<tower>@{file}': {PAPER} for OpenAI's weights, ViT-B-16 for most others of this size"
-        )
-    if owner == "imagemol":
-        return Encoder(tower(f"{TIMM}resnet18"), IMAGENET)
-    try:
-        return Encoder(Tower(**checkpoints.architecture(tensors), quick_gelu=True))
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-
-
-def _load_in_order(file: Path) -> Encoder:
-    """Read EfficientNet-lite0, whose names in the package are others than timm's, without its classifier."""
-    encoder = Encoder(tower(f"{TIMM}tf_efficientnet_lite0"), HALVES)
-    _fill(encoder.visual, checkpoints.in_order(file, encoder.visual.state_dict(), ("_fc.",)), file)
-    return encoder
-
-
-def _fill(module: nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
-    try:
-        module.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"{file}: the weights do not fit the architecture: {error}") from None
 
 
 def _load_folder(folder: Path) -> Encoder:
@@ -421,22 +393,50 @@ def _load_folder(folder: Path) -> Encoder:
         raise ValueError(f"{folder / WEIGHTS}: sha256 is {found}, {CARD} says {card['sha256']}; the folder is damaged")
     preprocess = card.get("preprocess")  # none where huggingface_hub saved an encoder with the default
     encoder = Encoder(Tower(**card["tower"]), Preprocess(**preprocess) if preprocess else None)
-    _fill(encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
+    return _filled(encoder, encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
+
+
+def _load_file(
+    file: Path, known: Tower | None = None, preprocess: Preprocess | None = None, expected: str | None = None
+) -> Encoder:
+    """Read the image tower of a foreign file into a known tower, or into one that the tensors describe."""
+    encoder = Encoder(known) if known else None
+    tensors, owner = checkpoints.read(
+        file, [next(iter(encoder.visual.state_dict()))] if encoder else checkpoints.ANCHORS
+    )
+    if expected and owner != expected:
+        raise ValueError(f"{file}: holds a tower of {owner}, expected {expected}'s. Another file is in its place")
+    if encoder is None and owner == "unknown":
+        raise ValueError(
+            f"{file}: does not say with which activation it was trained. Give the tower too, as "
+            f"'<tower>@{file}': {PAPER} for OpenAI's weights, ViT-B-16 for most others of this size"
+        )
+    if encoder is None:
+        resnet = owner == "imagemol"
+        encoder = Encoder(tower(f"{TIMM}resnet18") if resnet else Tower(**checkpoints.architecture(file, tensors)))
+    chosen = preprocess or {"moleclip": AUTHORS, "imagemol": IMAGENET}.get(owner, Preprocess())
+    encoder.preprocess = dataclasses.replace(chosen, size=encoder.preprocess.size)
+    return _filled(encoder, encoder.visual, tensors, file)
+
+
+def _load_in_order(file: Path) -> Encoder:
+    """Read EfficientNet-lite0, whose tensors have other names than timm's, without its classifier."""
+    encoder = Encoder(tower(f"{TIMM}tf_efficientnet_lite0"), HALVES)
+    tensors = checkpoints.in_order(file, encoder.visual.state_dict(), ("_fc.",))
+    return _filled(encoder, encoder.visual, tensors, file)
+
+
+def _filled(encoder: Encoder, module: nn.Module, tensors: dict[str, Tensor], file: Path) -> Encoder:
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{file}: the weights do not fit the architecture: {error}") from None
     return encoder
 
 
-@torch.no_grad()
-def embed_drawings(image_encoder: Encoder, images: NDArray[np.uint8], batch_size: int = 64) -> Tensor:
-    """Embed drawings, batch by batch, where the encoder is.
-
-    Parameters
-    ----------
-    images : ndarray of uint8, shape [N, size, size, 3]
-
-    Returns
-    -------
-    Tensor of float32 (float64, if the weights are), shape [N, D]
-    """
-    here = next(image_encoder.parameters()).device
-    starts = range(0, len(images), batch_size)
-    return torch.cat([image_encoder(torch.from_numpy(images[start : start + batch_size]).to(here)) for start in starts])
+# Weights with a name of their own, and how their file is read.
+_NAMED: dict[str, Callable[[Path], Encoder]] = {
+    "moleclip/primary": partial(_load_file, expected="moleclip"),
+    "imagemol/pretrained": partial(_load_file, expected="imagemol"),
+    "efficientnet-lite0/imagenet": _load_in_order,
+}
