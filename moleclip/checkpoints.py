@@ -1,7 +1,6 @@
-"""Image towers out of other people's files, read strictly.
+"""Other people's checkpoints: find the image tower in a file of open_clip, OpenAI, the paper's authors or ImageMol.
 
-They are open_clip's, OpenAI's, the paper's authors', ImageMol's, and those in the order of a tower that is known.
-Nothing is unpickled but tensors. Which tensors are missing, left over or misshapen is for `encoder.load` to say.
+Only tensors are unpickled. `encoder.load` reports tensors that are missing, left over or of another shape.
 """
 
 import math
@@ -22,27 +21,26 @@ from moleclip.io import downloads
 from moleclip.io.downloads import File
 from moleclip.io.errors import DataError
 
-# Tensors of the authors' checkpoints are below this; their images came from OpenCV, with blue first.
-_AUTHORS = "model_image."
-# ImageMol's backbone is the sequence of a ResNet-18's children, of which these have tensors. Beside it are the heads
-# of its pretraining tasks: a normalisation that is never called, the jigsaw, and three sizes of structural clusters.
+_AUTHORS = "model_image."  # the prefix of the authors' tensors
+# ImageMol's backbone is the sequence of a ResNet-18's children; these have tensors. The file also holds the heads of
+# its pretraining tasks: a normalisation that is never called, the jigsaw, and three sizes of structural clusters.
 _IMAGEMOL = "embedding_layer.0.weight"
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 _HEADS = ("bn.", "jigsaw_classifier.", "class_classifier1.", "class_classifier2.", "class_classifier3.")
-# By a tensor of this name a tower is found whose architecture the file tells.
+# A tensor of this name belongs to a tower whose architecture the file tells.
 ANCHORS = ("class_embedding", _IMAGEMOL)
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class Weights(NamedTuple):
-    """Tensors of an image tower, by their names in it, and whose they are."""
+    """Tensors of an image tower, by their names in the tower, and who trained them."""
 
     tensors: dict[str, Tensor]
     owner: Literal["openai", "moleclip", "imagemol", "unknown"]
 
 
 def read(path: Path, anchors: Sequence[str] = ANCHORS) -> Weights:
-    """Find the one image tower in a file, wherever in it.
+    """Find the one image tower in a file.
 
     Parameters
     ----------
@@ -94,21 +92,21 @@ def _imagemol(path: Path, state: Mapping[str, Tensor], prefix: str) -> Iterator[
 
 
 def in_order(path: Path, expected: Mapping[str, Tensor], left_over: tuple[str, ...]) -> dict[str, Tensor]:
-    """Read a file with other names, but the same tensors in the same order as a tower that is known.
+    """Read a file that has the tensors of a known tower in the same order, but under other names.
 
     Parameters
     ----------
     path : Path
-        A file of `torch.save`: others do not keep the order.
+        A file of `torch.save`; other formats do not keep the order.
     expected : mapping of str to Tensor
         The tower's tensors.
     left_over : tuple of str
-        What the names of the file's other tensors begin with.
+        Beginnings of the names of tensors to ignore.
 
     Raises
     ------
     ValueError
-        The file cannot be read, or there are more or fewer tensors, or one of another kind or shape: the first.
+        The file cannot be read, or its tensors do not match; the message names the first that does not.
     """
     found = next(_states(_open(path)[0]), {})
     found = {name: tensor for name, tensor in found.items() if not name.startswith(left_over)}
@@ -159,8 +157,8 @@ def architecture(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         embed_dim = tensors["proj"].shape[1]
     except KeyError as error:
         raise ValueError(f"{path}: the tensor {error.args[0]!r} is missing") from None
-    vision = {"image_size": side * patch, "patch_size": patch, "width": width, "layers": len(layers)}
-    vision |= {"head_width": 64, "mlp_ratio": hidden / width}
+    sizes = {"image_size": side * patch, "patch_size": patch, "width": width, "layers": len(layers)}
+    vision = {**sizes, "head_width": 64, "mlp_ratio": hidden / width}
     return {"embed_dim": embed_dim, "vision": vision, "quick_gelu": True}
 
 

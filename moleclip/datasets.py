@@ -219,9 +219,7 @@ def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | N
             raise ValueError(f"{path}: label {name!r} is named twice")
         if name in RESERVED:
             raise ValueError(f"{path}: {name!r} cannot be the name of a label: tables have such a column; rename it")
-    values = np.empty((len(table), len(chosen)))
-    for column, name in enumerate(chosen):
-        values[:, column] = _numbers(path, table[name])
+    values = np.array([_numbers(path, table[name]) for name in chosen]).reshape(len(chosen), len(table)).T
     known = values[~np.isnan(values)]
     classes = bool(known.size) and bool(np.isin(known, (0, 1)).all())
     task: tuple[Task, str] = ("classification", "ROC-AUC") if classes else ("regression", "MAE")
@@ -251,8 +249,8 @@ def _label_columns(path: str | Path, table: pd.DataFrame) -> list[str]:
     ("12 %"), learning only the other columns would be a silent mistake: then the labels must be named.
     """
     chosen, quantities = [], {}
-    for name, texts in table.items():
-        texts = texts.str.strip()
+    for name in map(str, table):
+        texts = table[name].str.strip()
         written = texts[texts != ""]
         if not name or name.startswith("Unnamed: "):
             log.warning("%s: column %r has no name and is not used as a label: give it one to use it", path, name)

@@ -56,9 +56,9 @@ class Tower:
         return visual
 
 
-# Small enough to train from scratch on a laptop: one of twice the width and depth costs three times as much, and after
-# minutes of training predicts no better. Every other name is one of open_clip's, or one of timm's after TIMM.
-TIMM = "timm-"
+TIMM = "timm-"  # begins the name of a tower of timm
+# Small enough to train from scratch on a laptop. Twice the width and depth costs three times as much, and predicts no
+# better after minutes of training.
 SMALL = Tower(128, {"image_size": 224, "patch_size": 32, "width": 64, "layers": 2, "head_width": 32})
 PAPER = "ViT-B-16-quickgelu"
 
@@ -105,11 +105,11 @@ class Preprocess:
         return planes.sub_(255 * mean).div_(255 * std)
 
 
-# DEVIATION: a tower from scratch, whatever its kind, is fed drawings normalised by their own mean and standard
-# deviation. With CLIP's, the white background is far from zero, all embeddings start within 0.1 % of each other, and
-# the contrastive loss stays at chance. ImageNet's are no better. Networks with batch normalisation, which standardise
-# anyway, lose nothing: the spread of 32 embeddings about their mean, as a share of its norm, goes from 24 to 40 % in an
-# untrained ResNet-18 in training (3 to 31 % in evaluation), and stays at 27 % in an EfficientNet-lite0.
+# DEVIATION: a tower with random weights gets drawings normalised by the mean and standard deviation of drawings. With
+# CLIP's, the white background is far from zero, all embeddings start within 0.1 % of each other, and the contrastive
+# loss stays at chance. ImageNet's are no better. Networks with batch normalisation lose nothing: the spread of 32
+# embeddings about their mean, relative to its norm, rises from 24 to 40 % in an untrained ResNet-18 in training (from 3
+# to 31 % in evaluation), and stays at 27 % in an EfficientNet-lite0.
 DRAWINGS = Preprocess(mean=(0.975, 0.975, 0.975), std=(0.14, 0.14, 0.14))
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 HALVES = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -201,7 +201,8 @@ def embed_drawings(model: nn.Module, images: NDArray[np.uint8] | Tensor, batch_s
         On the model's device.
     """
     place = next(model.parameters()).device
-    return torch.cat([model(batch.to(place)) for batch in torch.as_tensor(images).split(batch_size)])
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    return torch.cat([model(torch.as_tensor(batch).to(place)) for batch in batches])
 
 
 def head(width: int, targets: int) -> nn.Sequential:
@@ -214,23 +215,23 @@ def head(width: int, targets: int) -> nn.Sequential:
 
 
 def device(name: str | None = None) -> torch.device:
-    """Where to compute: on the device of that name, or else on the GPU, if there is one."""
+    """Device of that name; by default the GPU, if there is one."""
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def has_bf16() -> bool:
-    """Whether the device has instructions for bf16; a CPU without them takes 20 times as long as for fp32."""
+    """Whether the device has instructions for bf16; a CPU without them takes 20 times as long as with fp32."""
     return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def check_precision(precision: str) -> None:
-    """Warn of a precision that the device does not have."""
+    """Log a warning if the device lacks the precision."""
     if precision == "bf16" and not has_bf16():
         log.warning("this processor has no instructions for bf16: it takes far longer than fp32 ('no')")
 
 
 def digest(encoder: Encoder) -> str:
-    """sha256 of the weights, wherever they came from, and of the preprocessing that goes with them."""
+    """Checksum (sha256) of weights, architecture and preprocessing, wherever they came from."""
     found = hashlib.sha256(
         json.dumps([dataclasses.asdict(part) for part in (encoder.tower, encoder.preprocess)]).encode()
     )
@@ -244,14 +245,14 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def save_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimizer) -> Path:
-    """Write what Adam knows of an encoder's gradients beside its weights; twice their size."""
+    """Write Adam's moments of an encoder's gradients into its folder; they take twice the space of the weights."""
     states = {name: adam.state[parameter] for name, parameter in encoder.named_parameters()}
     tensors = {f"{kind}.{name}": state[kind].contiguous().cpu() for name, state in states.items() for kind in _MOMENTS}
     return files.write(Path(folder) / MOMENTS, lambda part: save_file(tensors, part))
 
 
 def load_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimizer) -> None:
-    """Let Adam go on from the moments beside an encoder's weights.
+    """Set Adam's moments to those in an encoder's folder.
 
     Raises
     ------
@@ -263,7 +264,7 @@ def load_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimiz
         raise FileNotFoundError(f"{file}: no such file; pretrain with keep_moments, or finetune without moments")
     tensors = load_file(file)
     for name, parameter in encoder.named_parameters():
-        # As where they belong to: on its device, and in the order of its numbers in memory.
+        # On the parameter's device, with its memory layout.
         moments = {kind: torch.empty_like(parameter).copy_(tensors[f"{kind}.{name}"]) for kind in _MOMENTS[1:]}
         adam.state[parameter] = {"step": tensors[f"step.{name}"].to(parameter.device), **moments}
 
