@@ -61,9 +61,9 @@ def read(path: Path, anchors: Sequence[str] = ANCHORS) -> Weights:
         for state in _states(content)
         for name in state
         for anchor in anchors
-        if name == anchor or name.endswith(f".{anchor}")
+        if f".{name}".endswith(f".{anchor}")
     ]
-    # A name like "conv1.weight" occurs again inside a tower: the outermost counts.
+    # A name such as "conv1.weight" recurs inside a tower: the outermost counts.
     towers = [
         (prefix, anchor, state)
         for prefix, anchor, state in towers

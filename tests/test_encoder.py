@@ -73,6 +73,20 @@ def test_the_last_block_for_the_class_token_alone_changes_nothing(other):
         torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_drawings_are_embedded_in_batches_with_or_without_a_head(batch_size):
+    model = encoder.load("small/random", seed=2)
+    with torch.no_grad():
+        expected = torch.cat([model(image[None]) for image in IMAGES])
+    for images in (IMAGES, IMAGES.numpy()):
+        found = encoder.embed_drawings(model, images, batch_size)
+        assert not found.requires_grad
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    head = encoder.head(128, 2)
+    found = encoder.embed_drawings(torch.nn.Sequential(model, head), IMAGES, batch_size)
+    torch.testing.assert_close(found, head(expected).detach(), atol=1e-5, rtol=1e-4)
+
+
 def test_clip_preprocessing_agrees_with_torchvision():
     clip = encoder.Preprocess()
     scaled = transforms.to_dtype(IMAGES.permute(0, 3, 1, 2), torch.float32, scale=True)
