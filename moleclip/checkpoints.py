@@ -27,7 +27,7 @@ _AUTHORS = "model_image."  # the prefix of the authors' tensors
 _IMAGEMOL = "embedding_layer.0.weight"
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 _HEADS = ("bn.", "jigsaw_classifier.", "class_classifier1.", "class_classifier2.", "class_classifier3.")
-# A tensor of this name belongs to a tower whose architecture the file tells.
+# Names of tensors of towers that can be recognised.
 ANCHORS = ("class_embedding", _IMAGEMOL)
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -110,11 +110,11 @@ def in_order(path: Path, expected: Mapping[str, Tensor], left_over: tuple[str, .
     """
     found = next(_states(_open(path)[0]), {})
     found = {name: tensor for name, tensor in found.items() if not name.startswith(left_over)}
-    for here, there in zip_longest(found.items(), expected.items()):
-        if not here or not there or _kind(*here) != _kind(*there):
-            one, other = (f"{item[0]} {tuple(item[1].shape)}" if item else "nothing" for item in (here, there))
+    for given, wanted in zip_longest(found.items(), expected.items()):
+        if not given or not wanted or _kind(*given) != _kind(*wanted):
+            one, other = (f"{item[0]} {tuple(item[1].shape)}" if item else "nothing" for item in (given, wanted))
             raise ValueError(f"{path}: the weights do not fit the architecture: {one} is in the place of {other}")
-    return {there: tensor.float() for there, tensor in zip(expected, found.values(), strict=True)}
+    return {name: tensor.float() for name, tensor in zip(expected, found.values(), strict=True)}
 
 
 def _kind(name: str, tensor: Tensor) -> tuple[str, torch.Size]:
@@ -132,7 +132,7 @@ def _open(path: Path) -> tuple[Any, bool]:
                 if any(Path(name).name == "constants.pkl" for name in archive.namelist()):
                     return torch.jit.load(str(path), map_location="cpu").state_dict(), True  # type: ignore[no-untyped-call]
         return torch.load(path, map_location="cpu", weights_only=True), False
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library raises another
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: cannot be read as weights ({reason}); only tensors are loaded, no objects") from None
 

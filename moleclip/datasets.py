@@ -116,7 +116,7 @@ def load(name: str, sha256: str | None = None) -> Dataset:
         series with measured activities) ship inside the rdkit package; the paper's sets are downloaded once, or
         read from the folder that MOLECLIP_DATA_DIR names; "moses" is part of the package molsets.
     sha256 : str, optional
-        Pins a file whose checksum is not yet verified (that of "chembl_25").
+        Checksum of a file that has none in `data.yaml` yet ("chembl_25").
 
     Raises
     ------
@@ -136,7 +136,7 @@ def load(name: str, sha256: str | None = None) -> Dataset:
         return Dataset(name, *_read_series(), **known)
     paths = _files(name, sha256) or [_shipped(RDConfig.RDDataDir, "NCI/first_5K.smi")]
     if known["label_names"]:
-        # By position: headers vary, and all labels of a molecule stand in one field.
+        # By position: headers vary, and one field holds all labels of a molecule.
         table = pd.read_csv(paths[0], dtype=str)
         return Dataset(
             name, tuple(table.iloc[:, 1]), np.array([*map(str.split, table.iloc[:, 2])], np.float64), **known

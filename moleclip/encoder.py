@@ -231,7 +231,7 @@ def check_precision(precision: str) -> None:
 
 
 def digest(encoder: Encoder) -> str:
-    """Checksum (sha256) of weights, architecture and preprocessing, wherever they came from."""
+    """Checksum (sha256) of weights, architecture and preprocessing, independent of their source."""
     found = hashlib.sha256(
         json.dumps([dataclasses.asdict(part) for part in (encoder.tower, encoder.preprocess)]).encode()
     )
@@ -303,7 +303,7 @@ def _backbone(model: str) -> Tower:
         # By shapes without numbers: where layers follow the pooling, timm's num_features is not the width.
         with torch.device("meta"):
             embedding = backbone.build().eval()(torch.empty(1, 3, 224, 224))
-    except Exception as error:  # each model has its own
+    except Exception as error:  # each model raises another
         reason = str(error) or type(error).__name__
         raise ValueError(f"{TIMM}{model}: cannot embed 224 x 224 pixels by mean pooling ({reason})") from None
     return dataclasses.replace(backbone, embed_dim=embedding.shape[1])
@@ -435,7 +435,7 @@ def _filled(encoder: Encoder, module: nn.Module, tensors: dict[str, Tensor], fil
     return encoder
 
 
-# Weights with a name of their own, and how their file is read.
+# Weights that are known by name, and how their file is read.
 _NAMED: dict[str, Callable[[Path], Encoder]] = {
     "moleclip/primary": partial(_load_file, expected="moleclip"),
     "imagemol/pretrained": partial(_load_file, expected="imagemol"),

@@ -63,12 +63,12 @@ def test_the_last_block_for_the_class_token_alone_changes_nothing(other):
     tower = dataclasses.replace(encoder.SMALL, vision={**encoder.SMALL.vision, **other})
     model = encoder.Encoder(tower).double()
     planes = model.preprocess(IMAGES[:2]).double()
-    own = model.visual(planes)
+    whole = model.visual(planes)
     found = model(IMAGES[:2])
-    torch.testing.assert_close(found, own, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found, whole, rtol=1e-12, atol=1e-12)
     weights = list(model.visual.parameters())
-    directions = torch.randn(own.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    gradients = (torch.autograd.grad((out * directions).sum(), weights, allow_unused=True) for out in (found, own))
+    directions = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gradients = (torch.autograd.grad((out * directions).sum(), weights, allow_unused=True) for out in (found, whole))
     for mine, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-12)
 

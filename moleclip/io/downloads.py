@@ -62,7 +62,7 @@ def fetch(name: str, sha256: str | None = None) -> Path:
     name : str
         A key of `known`.
     sha256 : str, optional
-        Pins a file whose checksum is not yet verified.
+        Checksum of a file that has none in `data.yaml` yet.
 
     Raises
     ------
