@@ -199,12 +199,12 @@ def fetch(config: Mapping[str, Any]) -> Path:
             return Path(cached)
     if url := config.get("url"):  # OpenAI's addresses hold the checksum
         *_, digest, name = url.split("/")
-        return downloads.get(File(f"weights/openai/{name}", url, digest if len(digest) == 64 else None))
+        return downloads.fetch(File(f"weights/openai/{name}", url, digest if len(digest) == 64 else None))
     problem = DataError("open_clip has no address for these weights")
     for name in names:
         try:
             url = f"https://huggingface.co/{repository}/resolve/main/{name}"
-            return downloads.get(File(f"weights/{repository}/{name}", url))
+            return downloads.fetch(File(f"weights/{repository}/{name}", url))
         except DataError as error:
             problem = error
     raise problem

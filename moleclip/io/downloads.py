@@ -54,13 +54,13 @@ def known() -> dict[str, File]:
     }
 
 
-def fetch(name: str, sha256: str | None = None) -> Path:
-    """Find a data file by name: in the folder MOLECLIP_DATA_DIR, an installed package, the cache, or by download.
+def fetch(source: str | File, sha256: str | None = None) -> Path:
+    """Find a data file: in the folder MOLECLIP_DATA_DIR, an installed package or the cache, or download it.
 
     Parameters
     ----------
-    name : str
-        A key of `known`.
+    source : str or File
+        A key of `known`, or a file that is not listed there.
     sha256 : str, optional
         Checksum of a file that has none in `data.yaml` yet.
 
@@ -71,13 +71,9 @@ def fetch(name: str, sha256: str | None = None) -> Path:
     DataError
         The file is damaged, or missing and out of reach. Nothing is left behind.
     """
-    if name not in known():
-        raise KeyError(f"unknown data file {name!r}: known are {', '.join(known())}")
-    return get(known()[name], sha256)
-
-
-def get(file: File, sha256: str | None = None) -> Path:
-    """Find a file that has no name, as `fetch` does."""
+    if isinstance(source, str) and source not in known():
+        raise KeyError(f"unknown data file {source!r}: known are {', '.join(known())}")
+    file = known()[source] if isinstance(source, str) else source
     file = dataclasses.replace(file, sha256=file.sha256 or sha256)
     path = _place(file)
     if not path.is_file():
