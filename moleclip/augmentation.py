@@ -13,9 +13,9 @@ class Level:
     """Strength of each step; `p_` is the probability that a step is taken."""
 
     p_shrink: float
-    shrink: float  # smallest share of the image that the shrunken drawing takes
+    shrink: float  # smallest size of the shrunken drawing, relative to the image
     p_dropout: float
-    dropout: float  # share of dropped pixels
+    dropout: float  # fraction of dropped pixels
     p_blur: float
     p_noise: float
     p_grey: float = 0.25
@@ -66,7 +66,7 @@ def augment(image: Image, level: str, rng: np.random.Generator) -> Image:
         image = rotate(image, rng.uniform(-180, 180))
     if rng.random() < step.p_downscale:
         image = coarsen(image, rng.uniform(*step.downscale))
-    # Inverted, so that padding and drop-out of the drawing's background leave it black, then white again.
+    # Inverted: pixels that drop-out sets to 0 turn white when the image is inverted back.
     image = 255 - image
     if rng.random() < step.p_shrink:
         image = shrink(image, rng.uniform(step.shrink, 1), rng)
@@ -98,10 +98,10 @@ def coarsen(image: Image, factor: float) -> Image:
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
-def shrink(image: Image, share: float, rng: np.random.Generator) -> Image:
-    """Scale down to `share` of the size, and pad back at a random position, replicating the border."""
+def shrink(image: Image, scale: float, rng: np.random.Generator) -> Image:
+    """Scale down by `scale`, and pad back at a random position, replicating the border."""
     height, width = image.shape[:2]
-    new_height, new_width = int(height * share), int(width * share)
+    new_height, new_width = int(height * scale), int(width * scale)
     small = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA)
     top = int(rng.integers(height - new_height + 1))
     left = int(rng.integers(width - new_width + 1))
@@ -109,9 +109,9 @@ def shrink(image: Image, share: float, rng: np.random.Generator) -> Image:
     return np.asarray(cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
 
 
-def drop_pixels(image: Image, share: float, rng: np.random.Generator) -> Image:
-    """Set each pixel to 0, all channels together, with probability `share`."""
-    dropped = rng.random(image.shape[:2], np.float32) < share
+def drop_pixels(image: Image, fraction: float, rng: np.random.Generator) -> Image:
+    """Set each pixel to 0, all channels together, with probability `fraction`."""
+    dropped = rng.random(image.shape[:2], np.float32) < fraction
     return np.where(dropped[..., None], np.uint8(0), image)
 
 

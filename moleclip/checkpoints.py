@@ -1,7 +1,6 @@
-"""Image towers out of other people's files, read strictly.
+"""Other people's checkpoints: find the image tower in a file of open_clip, OpenAI, the paper's authors or ImageMol.
 
-They are open_clip's, OpenAI's, the paper's authors', ImageMol's, and those in the order of a tower that is known.
-Nothing is unpickled but tensors. Which tensors are missing, left over or misshapen is for `encoder.load` to say.
+Only tensors are unpickled. `encoder.load` reports tensors that are missing, left over or of another shape.
 """
 
 import math
@@ -22,27 +21,26 @@ from moleclip.io import downloads
 from moleclip.io.downloads import File
 from moleclip.io.errors import DataError
 
-# Tensors of the authors' checkpoints are below this; their images came from OpenCV, with blue first.
-_AUTHORS = "model_image."
-# ImageMol's backbone is the sequence of a ResNet-18's children, of which these have tensors. Beside it are the heads
-# of its pretraining tasks: a normalisation that is never called, the jigsaw, and three sizes of structural clusters.
+_AUTHORS = "model_image."  # the prefix of the authors' tensors
+# ImageMol's backbone is the sequence of a ResNet-18's children; these have tensors. The file also holds the heads of
+# its pretraining tasks: a normalisation that is never called, the jigsaw, and three sizes of structural clusters.
 _IMAGEMOL = "embedding_layer.0.weight"
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 _HEADS = ("bn.", "jigsaw_classifier.", "class_classifier1.", "class_classifier2.", "class_classifier3.")
-# By a tensor of this name a tower is found whose architecture the file tells.
+# Names of tensors of towers that can be recognised.
 ANCHORS = ("class_embedding", _IMAGEMOL)
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class Weights(NamedTuple):
-    """Tensors of an image tower, by their names in it, and whose they are."""
+    """Tensors of an image tower, by their names in the tower, and who trained them."""
 
     tensors: dict[str, Tensor]
     owner: Literal["openai", "moleclip", "imagemol", "unknown"]
 
 
 def read(path: Path, anchors: Sequence[str] = ANCHORS) -> Weights:
-    """Find the one image tower in a file, wherever in it.
+    """Find the one image tower in a file.
 
     Parameters
     ----------
@@ -50,12 +48,12 @@ def read(path: Path, anchors: Sequence[str] = ANCHORS) -> Weights:
         safetensors, a TorchScript archive (OpenAI's), or a file of `torch.save`, with or without optimiser states,
         text tower and DataParallel's prefix.
     anchors : sequence of str
-        Names of tensors of which every such tower has one.
+        Names of tensors, of which every such tower has one.
 
     Raises
     ------
     ValueError
-        The file cannot be read, or holds no such tower, or several; or beside ImageMol's, something unknown.
+        The file cannot be read, or holds no such tower, or several, or an unknown part next to ImageMol's.
     """
     content, archive = _open(path)
     towers = [
@@ -63,9 +61,9 @@ def read(path: Path, anchors: Sequence[str] = ANCHORS) -> Weights:
         for state in _states(content)
         for name in state
         for anchor in anchors
-        if name == anchor or name.endswith(f".{anchor}")
+        if f".{name}".endswith(f".{anchor}")
     ]
-    # A name like "conv1.weight" occurs again inside a tower: the outermost counts.
+    # A name such as "conv1.weight" recurs inside a tower: the outermost counts.
     towers = [
         (prefix, anchor, state)
         for prefix, anchor, state in towers
@@ -94,29 +92,29 @@ def _imagemol(path: Path, state: Mapping[str, Tensor], prefix: str) -> Iterator[
 
 
 def in_order(path: Path, expected: Mapping[str, Tensor], left_over: tuple[str, ...]) -> dict[str, Tensor]:
-    """Read a file with other names, but the same tensors in the same order as a tower that is known.
+    """Read a file that has the tensors of a known tower in the same order, but under other names.
 
     Parameters
     ----------
     path : Path
-        A file of `torch.save`: others do not keep the order.
+        A file of `torch.save`; other formats do not keep the order.
     expected : mapping of str to Tensor
         The tower's tensors.
     left_over : tuple of str
-        What the names of the file's other tensors begin with.
+        Beginnings of the names of tensors to ignore.
 
     Raises
     ------
     ValueError
-        The file cannot be read, or there are more or fewer tensors, or one of another kind or shape: the first.
+        The file cannot be read, or its tensors do not match; the message names the first that does not.
     """
     found = next(_states(_open(path)[0]), {})
     found = {name: tensor for name, tensor in found.items() if not name.startswith(left_over)}
-    for here, there in zip_longest(found.items(), expected.items()):
-        if not here or not there or _kind(*here) != _kind(*there):
-            one, other = (f"{item[0]} {tuple(item[1].shape)}" if item else "nothing" for item in (here, there))
+    for given, wanted in zip_longest(found.items(), expected.items()):
+        if not given or not wanted or _kind(*given) != _kind(*wanted):
+            one, other = (f"{item[0]} {tuple(item[1].shape)}" if item else "nothing" for item in (given, wanted))
             raise ValueError(f"{path}: the weights do not fit the architecture: {one} is in the place of {other}")
-    return {there: tensor.float() for there, tensor in zip(expected, found.values(), strict=True)}
+    return {name: tensor.float() for name, tensor in zip(expected, found.values(), strict=True)}
 
 
 def _kind(name: str, tensor: Tensor) -> tuple[str, torch.Size]:
@@ -134,7 +132,7 @@ def _open(path: Path) -> tuple[Any, bool]:
                 if any(Path(name).name == "constants.pkl" for name in archive.namelist()):
                     return torch.jit.load(str(path), map_location="cpu").state_dict(), True  # type: ignore[no-untyped-call]
         return torch.load(path, map_location="cpu", weights_only=True), False
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library raises another
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: cannot be read as weights ({reason}); only tensors are loaded, no objects") from None
 
@@ -149,8 +147,8 @@ def _states(content: Any) -> Iterator[Mapping[str, Tensor]]:
             yield from _states(value)
 
 
-def architecture(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Read open_clip's description of a plain vision transformer off its tensors; heads are 64 wide, as CLIP's."""
+def architecture(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Describe a vision transformer of OpenAI's kind by its tensors, in terms of `encoder.Tower`; heads are 64 wide."""
     try:
         width, _, patch, _ = tensors["conv1.weight"].shape
         side = math.isqrt(len(tensors["positional_embedding"]) - 1)
@@ -158,30 +156,10 @@ def architecture(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         hidden = len(tensors["transformer.resblocks.0.mlp.c_fc.weight"])
         embed_dim = tensors["proj"].shape[1]
     except KeyError as error:
-        raise ValueError(f"the tensor {error.args[0]!r} is missing") from None
-    vision = {"image_size": side * patch, "patch_size": patch, "width": width, "layers": len(layers)}
-    return {"embed_dim": embed_dim, "vision": {**vision, "head_width": 64, "mlp_ratio": hidden / width}}
-
-
-def pretrained(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
-    """Fetch weights that open_clip knows by name and tag.
-
-    Returns
-    -------
-    Path
-        From the cache of huggingface_hub, or as `downloads.fetch` finds it.
-    dict
-        open_clip's notes on them, as `known` gives them.
-
-    Raises
-    ------
-    ValueError
-        As for `known`.
-    DataError
-        The file is out of reach; the message says where to put it.
-    """
-    config = known(name, tag)
-    return _fetch(config), config
+        raise ValueError(f"{path}: the tensor {error.args[0]!r} is missing") from None
+    sizes = {"image_size": side * patch, "patch_size": patch, "width": width, "layers": len(layers)}
+    vision = {**sizes, "head_width": 64, "mlp_ratio": hidden / width}
+    return {"embed_dim": embed_dim, "vision": vision, "quick_gelu": True}
 
 
 def known(name: str, tag: str) -> dict[str, Any]:
@@ -205,22 +183,28 @@ def known(name: str, tag: str) -> dict[str, Any]:
     return dict(config)
 
 
-def _fetch(config: Mapping[str, Any]) -> Path:
+def fetch(config: Mapping[str, Any]) -> Path:
+    """Fetch weights by open_clip's notes on them: from huggingface_hub's cache, or as `downloads.fetch` finds them.
+
+    Raises
+    ------
+    DataError
+        The file is out of reach; the message says where to put it.
+    """
     repository, _, named = str(config.get("hf_hub", "")).rpartition("/")
-    files = (named,) if named else _HUB_FILES
-    for file in files if repository else ():
-        cached = try_to_load_from_cache(repository, file)
+    names = () if not repository else (named,) if named else _HUB_FILES
+    for name in names:
+        cached = try_to_load_from_cache(repository, name)
         if isinstance(cached, str):
             return Path(cached)
     if url := config.get("url"):  # OpenAI's addresses hold the checksum
-        *_, digest, file = url.split("/")
-        sha256 = digest if len(digest) == 64 else None
-        return downloads.get(File(f"weights/openai/{file}", url, sha256, None, "MIT", "TorchScript"))
+        *_, digest, name = url.split("/")
+        return downloads.fetch(File(f"weights/openai/{name}", url, digest if len(digest) == 64 else None))
     problem = DataError("open_clip has no address for these weights")
-    for file in files if repository else ():
-        url = f"https://huggingface.co/{repository}/resolve/main/{file}"
+    for name in names:
         try:
-            return downloads.get(File(f"weights/{repository}/{file}", url, None, None, "see the address", "tensors"))
+            url = f"https://huggingface.co/{repository}/resolve/main/{name}"
+            return downloads.fetch(File(f"weights/{repository}/{name}", url))
         except DataError as error:
             problem = error
     raise problem

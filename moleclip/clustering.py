@@ -3,8 +3,9 @@
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,8 @@ from moleclip.io import chunks, files
 
 Fingerprints = NDArray[np.uint8]  # [N, 21]: 166 keys of a molecule, packed
 
-ROWS = 1024  # fingerprints compared with all centres at a time: as many as stay in the processor's cache
-SECONDS = 30.0  # between two checkpoints of k-means
+ROWS = 1024  # fingerprints compared with all centres at a time; as many as fit into the processor's cache
+SECONDS = 30.0  # between two saved states of k-means
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,9 @@ def kmeans(
 ) -> tuple[NDArray[np.int64], float]:
     """Cluster fingerprints: k-means++ on a seeded sample, then Lloyd's passes over all molecules.
 
-    A pass streams over the packed fingerprints, so that memory does not grow with K times N. Equal fingerprints are
-    computed once and counted as often as they occur.
+    A pass streams over the packed fingerprints, on the GPU if there is one, so that memory does not grow with K times
+    N. Equal fingerprints are computed once and counted as often as they occur. scikit-learn's KMeans would need the
+    fingerprints as floats (8 times the memory as float32), and could not continue an interrupted run.
 
     DEVIATION: full k-means from an explicit seed, and the inertia over all molecules; the authors run one
     unseeded pass of mini-batch k-means and read the inertia of the last batch.
@@ -88,10 +90,10 @@ def kmeans(
     fingerprints : ndarray of uint8, shape [N, 21]
     k, seed : int
     cache : str or Path, optional
-        Folder for the state, from which an interrupted call goes on, and for the result.
+        Folder of the state, from which an interrupted call continues, and of the result.
     max_passes : int
     tolerance : float
-        Stops when a pass lowers the inertia by less than this share.
+        Stop after a pass that lowers the inertia by less than this fraction.
 
     Returns
     -------
@@ -109,16 +111,21 @@ def kmeans(
         raise ValueError(f"K = {k} clusters asked of {len(distinct)} different fingerprints")
     key = hashlib.sha256(repr((k, seed, max_passes, tolerance)).encode() + distinct.tobytes() + counts.tobytes())
     file = Path(cache) / f"kmeans_{k}-{key.hexdigest()[:16]}.npz" if cache else None
-    passes, inertia, last, centres = _read_state(file) or (0, np.inf, np.inf, _first_centres(distinct, counts, k, seed))
+    state: dict[str, Any] = {"passes": 0, "inertia": np.inf, "last": np.inf}
+    if file and file.is_file():
+        state = dict(np.load(file))
+    else:
+        state["centres"] = _first_centres(distinct, counts, k, seed)
     started = saved = time.monotonic()
-    while passes < max_passes and not last - inertia < tolerance * inertia:
-        last, (_, inertia, centres), passes = inertia, _pass(distinct, counts, centres), passes + 1
+    while state["passes"] < max_passes and not state["last"] - state["inertia"] < tolerance * state["inertia"]:
+        _, inertia, centres = _pass(distinct, counts, state["centres"])
+        state = {"passes": state["passes"] + 1, "inertia": inertia, "last": state["inertia"], "centres": centres}
         if time.monotonic() - saved > SECONDS:
             saved = time.monotonic()
-            log.info("K = %d: pass %d, inertia %.6g, %.0f s", k, passes, inertia, saved - started)
-            _write_state(file, passes, inertia, last, centres)
-    _write_state(file, passes, inertia, last, centres)
-    labels, inertia, _ = _pass(distinct, counts, centres)
+            log.info("K = %d: pass %d, inertia %.6g, %.0f s", k, state["passes"], inertia, saved - started)
+            _save(file, state)
+    _save(file, state)
+    labels, inertia, _ = _pass(distinct, counts, state["centres"])
     return labels[inverse], inertia
 
 
@@ -139,9 +146,9 @@ def _first_centres(distinct: Fingerprints, counts: NDArray[np.int64], k: int, se
 def _pass(
     distinct: Fingerprints, counts: NDArray[np.int64], centres: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], float, NDArray[np.float64]]:
-    """Assign each fingerprint to its nearest centre; return labels, inertia and the means of what was assigned.
+    """Assign each fingerprint to its nearest centre; return labels, inertia and the means of the new clusters.
 
-    The sums behind the means are whole numbers, and so exact: their order and the number of threads do not matter.
+    The sums behind the means are whole numbers and therefore exact: neither order nor number of threads matters.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     c = torch.from_numpy(centres).to(device)
@@ -160,22 +167,13 @@ def _pass(
     return labels, inertia, means.cpu().numpy()
 
 
-def _read_state(file: Path | None) -> tuple[int, float, float, NDArray[np.float64]] | None:
-    if file is None or not file.is_file():
-        return None
-    state = np.load(file)
-    return int(state["passes"]), float(state["inertia"]), float(state["last"]), state["centres"]
-
-
-def _write_state(file: Path | None, passes: int, inertia: float, last: float, centres: NDArray[np.float64]) -> None:
-    if file is None:
-        return
-
+def _save(file: Path | None, state: Mapping[str, Any]) -> None:
     def save(part: Path) -> None:
         with open(part, "wb") as target:
-            np.savez(target, passes=passes, inertia=inertia, last=last, centres=centres)
+            np.savez(target, **state)
 
-    files.write(file, save)
+    if file:
+        files.write(file, save)
 
 
 def sweep(
@@ -212,7 +210,7 @@ def knee(curve: pd.DataFrame) -> int | None:
 
 
 def read_labels(source: str, ks: Sequence[int], seed: int) -> pd.DataFrame:
-    """Molecules with labels at each K: from a Parquet table of notebook 02, or made here for a data set by name.
+    """Molecules with labels at each K: read from a Parquet table of notebook 02, or computed for a data set by name.
 
     Returns
     -------

@@ -34,7 +34,7 @@ FONTS = tuple(
 # Terminal atoms of these elements become R1..R8 (R-group robustness study).
 R_GROUPS = {element: f"R{number}" for number, element in enumerate(("C", "O", "N", "S", "F", "Cl", "Br", "I"), 1)}
 
-# RDKit's layout can take minutes, and cannot be stopped: that of a large molecule is made in a process that can.
+# RDKit's layout of a large molecule can take minutes and cannot be stopped, so it runs in a process that can be.
 LARGE = 150  # atoms
 LAYOUT_SECONDS = 5  # of processor time
 
@@ -45,7 +45,7 @@ _BINARY = int(Chem.PropertyPickleOptions.AllProps | Chem.PropertyPickleOptions.C
 
 @dataclass(frozen=True)
 class Style:
-    """How a molecule is drawn; None leaves RDKit's own choice.
+    """How a molecule is drawn; None leaves the choice to RDKit.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Style:
     bond_length : float or None
         Upper limit of the drawn bond length, pixels; larger molecules are shrunk to fit anyway.
     bond_offset : float
-        Distance between the lines of a multiple bond, as a share of the bond length.
+        Distance between the lines of a multiple bond, as a fraction of the bond length.
     rotation : float
         Degrees.
     font : str or None
@@ -78,7 +78,7 @@ PLAIN = Style()
 
 
 def drawing_style(drawing: str) -> Style:
-    """Style of the plain drawing, or of that with R-groups.
+    """Look up a style by name: "plain", or "r_groups".
 
     >>> drawing_style("r_groups").r_groups
     True
@@ -141,7 +141,7 @@ def _lay_out(mol: Chem.Mol) -> Chem.Mol:
 
 
 def _bounded(mol: Chem.Mol) -> bytes:
-    """Lay out in a forked process that the system ends when its processor time is up."""
+    """Lay out in a forked process, which the system ends when its processor time is up."""
     reader, writer = os.pipe()
     with warnings.catch_warnings(action="ignore"):  # Python warns of threads: the child calls RDKit and ends
         child = os.fork()
@@ -158,7 +158,7 @@ def _bounded(mol: Chem.Mol) -> bytes:
     _, status, used = os.wait4(child, 0)
     if os.WIFSIGNALED(status):
         if used.ru_utime + used.ru_stime < LAYOUT_SECONDS - 0.5:
-            # Nothing to hold against the molecule: another time it may be laid out.
+            # Not the molecule's fault: next time it may be laid out.
             raise RuntimeError(f"the process that lays out was killed by signal {os.WTERMSIG(status)} (out of memory?)")
         raise ValueError(f"no 2D layout within {LAYOUT_SECONDS} s for {mol.GetNumAtoms()} atoms")
     if not binary:
@@ -175,14 +175,13 @@ def prepare_all(smiles: Sequence[str]) -> pa.Table:
         molecule (compressed binary form, read by `from_store`), and reason ("" unless it could not be prepared).
     """
     schema = pa.schema({"molecule": pa.large_binary(), "reason": pa.string()})
-    return pa.Table.from_pylist([_to_store(text) for text in smiles], schema)
-
-
-def _to_store(smiles: str) -> dict[str, object]:
-    try:
-        return {"molecule": zlib.compress(prepare(smiles).ToBinary(_BINARY), 1), "reason": ""}
-    except ValueError as reason:
-        return {"molecule": None, "reason": str(reason)}
+    rows: list[dict[str, object]] = []
+    for text in smiles:
+        try:
+            rows.append({"molecule": zlib.compress(prepare(text).ToBinary(_BINARY), 1), "reason": ""})
+        except ValueError as reason:
+            rows.append({"molecule": None, "reason": str(reason)})
+    return pa.Table.from_pylist(rows, schema)
 
 
 def from_store(stored: bytes) -> Chem.Mol:
@@ -290,7 +289,13 @@ def _read_binary(binary: bytes) -> Chem.Mol:
 
 
 def draw_all(smiles: list[str], size: int, drawing: str, workers: int) -> NDArray[np.uint8]:
-    """Draw molecules, plain or with their ends as R-groups ("r_groups"): uint8 [N, size, size, 3]."""
+    """Draw molecules in a style of `drawing_style`: uint8 [N, size, size, 3].
+
+    Raises
+    ------
+    ValueError
+        A molecule cannot be drawn.
+    """
     style = drawing_style(drawing)
     prepared = chunks.run(prepare_all, smiles, None, max(1, workers), 500)
     for text, reason in zip(smiles, prepared["reason"].to_pylist(), strict=True):

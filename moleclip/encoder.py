@@ -5,7 +5,9 @@ import difflib
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,9 +56,9 @@ class Tower:
         return visual
 
 
-# Small enough to train from scratch on a laptop: one of twice the width and depth costs three times as much, and after
-# minutes of training predicts no better. Every other name is one of open_clip's, or one of timm's after TIMM.
-TIMM = "timm-"
+TIMM = "timm-"  # begins the name of a tower of timm
+# Small enough to train from scratch on a laptop. Twice the width and depth costs three times as much, and predicts no
+# better after minutes of training.
 SMALL = Tower(128, {"image_size": 224, "patch_size": 32, "width": 64, "layers": 2, "head_width": 32})
 PAPER = "ViT-B-16-quickgelu"
 
@@ -103,14 +105,15 @@ class Preprocess:
         return planes.sub_(255 * mean).div_(255 * std)
 
 
-# DEVIATION: a tower from scratch, whatever its kind, is fed drawings normalised by their own mean and standard
-# deviation. With CLIP's, the white background is far from zero, all embeddings start within 0.1 % of each other, and
-# the contrastive loss stays at chance. ImageNet's are no better. Networks with batch normalisation, which standardise
-# anyway, lose nothing: the spread of 32 embeddings about their mean, as a share of its norm, goes from 24 to 40 % in an
-# untrained ResNet-18 in training (3 to 31 % in evaluation), and stays at 27 % in an EfficientNet-lite0.
+# DEVIATION: a tower with random weights gets drawings normalised by the mean and standard deviation of drawings. With
+# CLIP's, the white background is far from zero, all embeddings start within 0.1 % of each other, and the contrastive
+# loss stays at chance. ImageNet's are no better. Networks with batch normalisation lose nothing: the spread of 32
+# embeddings about their mean, relative to its norm, rises from 24 to 40 % in an untrained ResNet-18 in training (from 3
+# to 31 % in evaluation), and stays at 27 % in an EfficientNet-lite0.
 DRAWINGS = Preprocess(mean=(0.975, 0.975, 0.975), std=(0.14, 0.14, 0.14))
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 HALVES = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+AUTHORS = Preprocess(channel_order="BGR")  # they read images by OpenCV, and normalise as if red came first
 
 
 class Encoder(nn.Module, PyTorchModelHubMixin):
@@ -162,9 +165,9 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
 
 
 def _embed(visual: Any, planes: Tensor) -> Tensor:
-    """Compute `visual(planes)`; of a transformer, the last block for the class token alone.
+    """Compute `visual(planes)`; in the last block of a transformer, only the class token, as nothing else is read.
 
-    Nothing else is read of that block: 7 % of a ViT-B/16's work is saved, more of a smaller tower's.
+    This saves 7 % of a ViT-B/16's work, and more of a smaller tower's.
     """
     embeddings: Tensor
     blocks = list(visual.transformer.resblocks) if isinstance(visual, VisionTransformer) else []
@@ -181,6 +184,27 @@ def _embed(visual: Any, planes: Tensor) -> Tensor:
     return embeddings if visual.proj is None else embeddings @ visual.proj
 
 
+@torch.no_grad()
+def embed_drawings(model: nn.Module, images: NDArray[np.uint8] | Tensor, batch_size: int = 64) -> Tensor:
+    """Embed drawings batch by batch, on the model's device and in its mode (`model.eval()` is the caller's choice).
+
+    Parameters
+    ----------
+    model : Module
+        An `Encoder`, or one with a head on it.
+    images : ndarray or Tensor of uint8, shape [N, size, size, 3]
+    batch_size : int
+
+    Returns
+    -------
+    Tensor of float32 (float64, if the weights are), shape [N, D]
+        On the model's device.
+    """
+    place = next(model.parameters()).device
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    return torch.cat([model(torch.as_tensor(batch).to(place)) for batch in batches])
+
+
 def head(width: int, targets: int) -> nn.Sequential:
     """Three hidden layers of 512 with ReLU, then the output layer (paper, Methods)."""
     layers: list[nn.Module] = []
@@ -191,23 +215,23 @@ def head(width: int, targets: int) -> nn.Sequential:
 
 
 def device(name: str | None = None) -> torch.device:
-    """Where to compute: on the device of that name, or else on the GPU, if there is one."""
+    """Device of that name; by default the GPU, if there is one."""
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def has_bf16() -> bool:
-    """Whether the device has instructions for bf16; a CPU without them takes 20 times as long as for fp32."""
+    """Whether the device has instructions for bf16; a CPU without them takes 20 times as long as with fp32."""
     return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def check_precision(precision: str) -> None:
-    """Warn of a precision that the device does not have."""
+    """Log a warning if the device lacks the precision."""
     if precision == "bf16" and not has_bf16():
         log.warning("this processor has no instructions for bf16: it takes far longer than fp32 ('no')")
 
 
 def digest(encoder: Encoder) -> str:
-    """sha256 of the weights, wherever they came from, and of the preprocessing that goes with them."""
+    """Checksum (sha256) of weights, architecture and preprocessing, independent of their source."""
     found = hashlib.sha256(
         json.dumps([dataclasses.asdict(part) for part in (encoder.tower, encoder.preprocess)]).encode()
     )
@@ -221,14 +245,14 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def save_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimizer) -> Path:
-    """Write what Adam knows of an encoder's gradients beside its weights; twice their size."""
+    """Write Adam's moments of an encoder's gradients into its folder; they take twice the space of the weights."""
     states = {name: adam.state[parameter] for name, parameter in encoder.named_parameters()}
     tensors = {f"{kind}.{name}": state[kind].contiguous().cpu() for name, state in states.items() for kind in _MOMENTS}
     return files.write(Path(folder) / MOMENTS, lambda part: save_file(tensors, part))
 
 
 def load_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimizer) -> None:
-    """Let Adam go on from the moments beside an encoder's weights.
+    """Set Adam's moments to those in an encoder's folder.
 
     Raises
     ------
@@ -240,7 +264,7 @@ def load_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimiz
         raise FileNotFoundError(f"{file}: no such file; pretrain with keep_moments, or finetune without moments")
     tensors = load_file(file)
     for name, parameter in encoder.named_parameters():
-        # As where they belong to: on its device, and in the order of its numbers in memory.
+        # On the parameter's device, with its memory layout.
         moments = {kind: torch.empty_like(parameter).copy_(tensors[f"{kind}.{name}"]) for kind in _MOMENTS[1:]}
         adam.state[parameter] = {"step": tensors[f"step.{name}"].to(parameter.device), **moments}
 
@@ -279,7 +303,7 @@ def _backbone(model: str) -> Tower:
         # By shapes without numbers: where layers follow the pooling, timm's num_features is not the width.
         with torch.device("meta"):
             embedding = backbone.build().eval()(torch.empty(1, 3, 224, 224))
-    except Exception as error:  # each model has its own
+    except Exception as error:  # each model raises another
         reason = str(error) or type(error).__name__
         raise ValueError(f"{TIMM}{model}: cannot embed 224 x 224 pixels by mean pooling ({reason})") from None
     return dataclasses.replace(backbone, embed_dim=embedding.shape[1])
@@ -303,7 +327,7 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
     seed : int
         Of random weights.
     size : int, optional
-        Side of the drawings in pixels, where it is to be another than that of the weights.
+        Side of the drawings in pixels, if not the one that the weights were trained with.
 
     Raises
     ------
@@ -311,15 +335,44 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
         `source` is none of these.
     ValueError
         The file or folder is damaged, or its tensors do not fit the architecture, or the size does not.
-    sources.DataError
+    DataError
         Weights that can be neither found nor downloaded.
     """
     loaded = _load(source, seed)
     return loaded if size in (None, loaded.preprocess.size) else _resized(loaded, int(size), source)
 
 
+def _load(source: str | Path, seed: int) -> Encoder:
+    path, text = Path(source), str(source)
+    name, _, tag = text.rpartition("/")
+    given, _, file = text.partition("@")
+    if path.is_dir():
+        return _load_folder(path)
+    if tag == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            scratch = tower(name or PAPER)
+            return Encoder(scratch, dataclasses.replace(DRAWINGS, size=scratch.vision["image_size"]))
+    if text in _NAMED:
+        return _NAMED[text](downloads.fetch(text))
+    if path.is_file():
+        return _load_file(path)
+    if file and Path(file).is_file():
+        return _load_file(Path(file), tower(given))
+    if open_clip.get_model_config(name) is not None:
+        notes = checkpoints.known(name, tag)
+        normalisation = Preprocess(mean=notes["mean"], std=notes["std"])
+        return _load_file(checkpoints.fetch(notes), tower(name), normalisation)
+    raise FileNotFoundError(
+        f"{source}: no encoder. Give a folder with {CARD} and {WEIGHTS} (notebook 03 writes one), a file of weights, "
+        f"'<tower>/random', a tower and weights of open_clip, such as '{PAPER}/openai', or one of "
+        f"{', '.join(map(repr, _NAMED))}. A tower is 'small', one of open_clip's, or '{TIMM}<model>' with a model of "
+        f"timm, such as '{TIMM}resnet18'"
+    )
+
+
 def _resized(loaded: Encoder, size: int, source: str | Path) -> Encoder:
-    """Let a network that convolves take drawings of another size; others have a weight for each place."""
+    """Let a convolutional network take drawings of another size; others have a weight for each place."""
     vision = {**loaded.tower.vision, "image_size": size}
     try:
         resized = Encoder(
@@ -329,86 +382,6 @@ def _resized(loaded: Encoder, size: int, source: str | Path) -> Encoder:
     except (RuntimeError, AssertionError):
         raise ValueError(f"{source}: takes drawings of {loaded.preprocess.size} pixels, not of {size}") from None
     return resized
-
-
-def _load(source: str | Path, seed: int) -> Encoder:
-    path, text = Path(source), str(source)
-    if path.is_dir():
-        return _load_folder(path)
-    name, _, tag = text.rpartition("/")
-    if tag == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            scratch = tower(name or PAPER)
-            return Encoder(scratch, dataclasses.replace(DRAWINGS, size=scratch.vision["image_size"]))
-    if text in ("moleclip/primary", "imagemol/pretrained"):
-        return _load_file(downloads.fetch(text), None, expected=name)
-    if text == "efficientnet-lite0/imagenet":
-        return _load_in_order(downloads.fetch(text))
-    if path.is_file():
-        return _load_file(path, None)
-    given, _, file = text.partition("@")
-    if file and Path(file).is_file():
-        return _load_file(Path(file), tower(given))
-    if open_clip.get_model_config(name) is not None:
-        weights_file, notes = checkpoints.pretrained(name, tag)
-        built = tower(name)
-        size = built.vision["image_size"]
-        return _load_file(weights_file, built, Preprocess(size, tuple(notes["mean"]), tuple(notes["std"])))
-    raise FileNotFoundError(
-        f"{source}: no encoder. Give a folder with {CARD} and {WEIGHTS} (notebook 03 writes one), a file of weights, "
-        f"'<tower>/random', a tower and weights of open_clip, such as '{PAPER}/openai', 'moleclip/primary', "
-        f"'imagemol/pretrained' or 'efficientnet-lite0/imagenet'. A tower is 'small', one of open_clip's, or "
-        f"'{TIMM}<model>' with a model of timm, such as '{TIMM}resnet18'"
-    )
-
-
-def _load_file(
-    file: Path, known: Tower | None, preprocess: Preprocess | None = None, expected: str | None = None
-) -> Encoder:
-    """Read the image tower of a foreign file into a tower that is known, or that the file tells."""
-    encoder = Encoder(known, preprocess) if known else None
-    tensors, owner = checkpoints.read(
-        file, [next(iter(encoder.visual.state_dict()))] if encoder else checkpoints.ANCHORS
-    )
-    if encoder is None:
-        encoder = _recognised(file, tensors, owner)
-    if expected and owner != expected:
-        raise ValueError(f"{file}: holds a tower of {owner}, expected {expected}'s. Another file is in its place")
-    if owner == "moleclip" and preprocess is None:
-        # The authors read images by OpenCV, blue first, and normalise with CLIP's numbers for red first.
-        encoder.preprocess = dataclasses.replace(encoder.preprocess, channel_order="BGR")
-    _fill(encoder.visual, tensors, file)
-    return encoder
-
-
-def _recognised(file: Path, tensors: dict[str, Tensor], owner: str) -> Encoder:
-    """Make the encoder for tensors that tell its architecture and preprocessing."""
-    if owner == "unknown":
-        raise ValueError(
-            f"{file}: does not say with which activation it was trained. Give the tower too, as "
-            f"'<tower>@{file}': {PAPER} for OpenAI's weights, ViT-B-16 for most others of this size"
-        )
-    if owner == "imagemol":
-        return Encoder(tower(f"{TIMM}resnet18"), IMAGENET)
-    try:
-        return Encoder(Tower(**checkpoints.architecture(tensors), quick_gelu=True))
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-
-
-def _load_in_order(file: Path) -> Encoder:
-    """Read EfficientNet-lite0, whose names in the package are others than timm's, without its classifier."""
-    encoder = Encoder(tower(f"{TIMM}tf_efficientnet_lite0"), HALVES)
-    _fill(encoder.visual, checkpoints.in_order(file, encoder.visual.state_dict(), ("_fc.",)), file)
-    return encoder
-
-
-def _fill(module: nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
-    try:
-        module.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"{file}: the weights do not fit the architecture: {error}") from None
 
 
 def _load_folder(folder: Path) -> Encoder:
@@ -421,22 +394,50 @@ def _load_folder(folder: Path) -> Encoder:
         raise ValueError(f"{folder / WEIGHTS}: sha256 is {found}, {CARD} says {card['sha256']}; the folder is damaged")
     preprocess = card.get("preprocess")  # none where huggingface_hub saved an encoder with the default
     encoder = Encoder(Tower(**card["tower"]), Preprocess(**preprocess) if preprocess else None)
-    _fill(encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
+    return _filled(encoder, encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
+
+
+def _load_file(
+    file: Path, known: Tower | None = None, preprocess: Preprocess | None = None, expected: str | None = None
+) -> Encoder:
+    """Read the image tower of a foreign file into a known tower, or into one that the tensors describe."""
+    encoder = Encoder(known) if known else None
+    tensors, owner = checkpoints.read(
+        file, [next(iter(encoder.visual.state_dict()))] if encoder else checkpoints.ANCHORS
+    )
+    if expected and owner != expected:
+        raise ValueError(f"{file}: holds a tower of {owner}, expected {expected}'s. Another file is in its place")
+    if encoder is None and owner == "unknown":
+        raise ValueError(
+            f"{file}: does not say with which activation it was trained. Give the tower too, as "
+            f"'<tower>@{file}': {PAPER} for OpenAI's weights, ViT-B-16 for most others of this size"
+        )
+    if encoder is None:
+        resnet = owner == "imagemol"
+        encoder = Encoder(tower(f"{TIMM}resnet18") if resnet else Tower(**checkpoints.architecture(file, tensors)))
+    chosen = preprocess or {"moleclip": AUTHORS, "imagemol": IMAGENET}.get(owner, Preprocess())
+    encoder.preprocess = dataclasses.replace(chosen, size=encoder.preprocess.size)
+    return _filled(encoder, encoder.visual, tensors, file)
+
+
+def _load_in_order(file: Path) -> Encoder:
+    """Read EfficientNet-lite0, whose tensors have other names than timm's, without its classifier."""
+    encoder = Encoder(tower(f"{TIMM}tf_efficientnet_lite0"), HALVES)
+    tensors = checkpoints.in_order(file, encoder.visual.state_dict(), ("_fc.",))
+    return _filled(encoder, encoder.visual, tensors, file)
+
+
+def _filled(encoder: Encoder, module: nn.Module, tensors: dict[str, Tensor], file: Path) -> Encoder:
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{file}: the weights do not fit the architecture: {error}") from None
     return encoder
 
 
-@torch.no_grad()
-def embed_drawings(image_encoder: Encoder, images: NDArray[np.uint8], batch_size: int = 64) -> Tensor:
-    """Embed drawings, batch by batch, where the encoder is.
-
-    Parameters
-    ----------
-    images : ndarray of uint8, shape [N, size, size, 3]
-
-    Returns
-    -------
-    Tensor of float32 (float64, if the weights are), shape [N, D]
-    """
-    here = next(image_encoder.parameters()).device
-    starts = range(0, len(images), batch_size)
-    return torch.cat([image_encoder(torch.from_numpy(images[start : start + batch_size]).to(here)) for start in starts])
+# Weights that are known by name, and how their file is read.
+_NAMED: dict[str, Callable[[Path], Encoder]] = {
+    "moleclip/primary": partial(_load_file, expected="moleclip"),
+    "imagemol/pretrained": partial(_load_file, expected="imagemol"),
+    "efficientnet-lite0/imagenet": _load_in_order,
+}

@@ -1,4 +1,4 @@
-"""SMILES -> molecule, with its limits; fingerprints and descriptors."""
+"""SMILES -> molecule, within limits; fingerprints and descriptors."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import Descriptors, rdFingerprintGenerator
 
-# Beyond these, nothing in a drawing of 224 pixels can be told apart, and RDKit may take minutes.
+# Beyond these, a drawing of 224 pixels shows no detail, and RDKit may take minutes.
 MAX_LENGTH = 5_000  # characters of a SMILES string
-
-
 MAX_ATOMS = 1_000
 
 
@@ -45,7 +43,7 @@ def parse(smiles: str) -> Chem.Mol:
 
 
 def check_size(molecule: Chem.Mol) -> Chem.Mol:
-    """Pass a molecule that can be drawn; ValueError for one without atoms or with more than `MAX_ATOMS`."""
+    """Return the molecule; raise ValueError if it has no atoms, or more than `MAX_ATOMS`."""
     atoms = molecule.GetNumAtoms()
     if not 0 < atoms <= MAX_ATOMS:
         raise ValueError(f"{atoms} atoms: at most {MAX_ATOMS} can be told apart" if atoms else "no atoms")

@@ -57,7 +57,7 @@ def rasterise(svg: str, size: int) -> NDArray[np.uint8]:
     elements = _PATH.findall(svg)
     if svg.count("<") != len(elements) + _REST:
         tags = sorted(set(re.findall(r"<(\w+)", svg)) - {"svg", "rect", "path"})
-        raise ValueError(f"RDKit's drawing has elements that are not drawn here: {', '.join(tags) or 'paths'}")
+        raise ValueError(f"RDKit's drawing has elements that cannot be rasterised: {', '.join(tags) or 'paths'}")
     renderer, upright = _canvas(size)
     pixels = np.asarray(renderer.buffer_rgba())
     pixels[:] = 255

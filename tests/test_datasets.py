@@ -86,7 +86,7 @@ CHEMREPS = "chembl_id\tcanonical_smiles\tstandard_inchi\tstandard_inchi_key\nCHE
     ],
 )
 def test_chembl_is_read_from_its_column_of_smiles_or_refused(tmp_path, monkeypatch, content, problem):
-    file = tmp_path / downloads.FILES["chembl_25"].path
+    file = tmp_path / downloads.known()["chembl_25"].path
     file.parent.mkdir()
     file.write_bytes(content)
     monkeypatch.setenv("MOLECLIP_DATA_DIR", str(tmp_path))
@@ -117,13 +117,14 @@ def test_the_registry_knows_every_set():
 def test_the_registrys_columns_are_those_of_the_files():
     for name in PAPER:
         header = downloads.fetch(name).read_text().splitlines()[0]
-        assert [field.strip() for field in header.split(",")] == downloads.FILES[name].columns.split(", ")
+        assert [field.strip() for field in header.split(",")] == downloads.known()[name].columns.split(", ")
 
 
 @needs_data
 def test_the_registry_counts_the_molecules():
-    found = {name: len(datasets.load(name)) for name in ("nci_5k", "chembl2321810", *PAPER, "chembl_25_subset")}
-    assert found == {name: count for name, count in datasets.MOLECULES.items() if name in found}
+    known = datasets.registry().set_index("set")["molecules"]
+    names = ["nci_5k", "chembl2321810", *PAPER, "chembl_25_subset"]
+    assert {name: len(datasets.load(name)) for name in names} == known[names].to_dict()
 
 
 # Known from the paper's files: pairs of one molecule with different labels.
@@ -184,6 +185,71 @@ def test_what_is_not_a_table_is_refused(tmp_path, text):
     file = tmp_path / "mine.csv"
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=r"mine\.csv"):
+        datasets.read_csv(file)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        "12.5 (2),3 (1)",
+        "12.5*,3*",
+        "10^-5,1.2x10-5",
+        "1 200,1 300",
+        "12 %,3 %",
+        "<5,<5",
+        "\u22655,ca. 4",
+        "3.1mM,0.2mM",
+        "4.2 \u00b1 0.1 kcal/mol,3 kcal/mol",
+        "\u20ac5,\u20ac6",
+        "12 nM,3 uM,1 mM,n.d.",
+        "1abc,2xyz,4hhb",  # names, perhaps: only the user knows
+    ],
+)
+def test_no_other_column_is_learnt_in_place_of_quantities(tmp_path, texts):
+    lines = "".join(f"C,{n}.5,{text}\n" for n, text in enumerate(texts.split(",")))
+    file = write(tmp_path, f"smiles,mw,yield\n{lines}")
+    problem = (
+        f"column 'yield' is not used as a label: its fields, such as '{texts.split(',')[0]}', are no plain numbers"
+    )
+    with pytest.raises(ValueError, match=rf"{re.escape(problem)}.* name the columns .* \('mw'\?\)"):
+        datasets.read_csv(file)
+    assert datasets.read_csv(file, labels=["mw"]).label_names == ("mw",)
+
+
+def test_quantities_alone_are_no_labels(tmp_path, caplog):
+    assert datasets.read_csv(write(tmp_path, "smiles,yield\nCCO,12 %\nCC,3 %\n")).label_names == ()
+    assert "column 'yield' is not used as a label: its fields, such as '12 %', are no plain numbers" in caplog.text
+
+
+@pytest.mark.parametrize("texts", ["2-chlorophenol,4-chlorophenol", "2024-01-01,2024-01-02", "50-00-0,64-17-5"])
+def test_names_that_begin_with_a_digit_are_no_quantities(tmp_path, texts, caplog):
+    lines = "".join(f"{'C' * n},{n},{text}\n" for n, text in enumerate(texts.split(","), 1))
+    assert datasets.read_csv(write(tmp_path, f"smiles,y,name\n{lines}")).label_names == ("y",)
+    assert not caplog.text
+
+
+def test_the_log_says_which_columns_are_labels(tmp_path, caplog):
+    caplog.set_level("INFO", "moleclip")
+    file = write(tmp_path, ",smiles,y,note\n0,CCO,1.5,a\n1,CC,2.5,b\n")
+    assert datasets.read_csv(file).label_names == ("y",)
+    assert "mine.csv: column '' has no name and is not used as a label" in caplog.text
+    assert "mine.csv: labels are 'y'; not used: '', 'note'" in caplog.text
+    with pytest.raises(ValueError, match=r"mine\.csv: label 'y' is named twice"):
+        datasets.read_csv(file, labels=["y", "y"])
+
+
+@pytest.mark.parametrize("name", ["row", "part", "heavy_atoms", "similarity"])
+def test_labels_with_the_name_of_a_tables_column(tmp_path, name, caplog):
+    file = write(tmp_path, f"smiles,{name},y\nCCO,1,0.5\nCC,2,1.5\n")
+    assert datasets.read_csv(file).label_names == ("y",)
+    assert f"column {name!r} is not used as a label" in caplog.text
+    with pytest.raises(ValueError, match=f"{name!r} cannot be the name of a label"):
+        datasets.read_csv(file, labels=[name])
+
+
+def test_a_quoted_line_break_moves_the_numbers_of_lines(tmp_path):
+    file = write(tmp_path, 'smiles,"log\nP"\nCCO,1\n\n"C\nC",2\nC,high\n')
+    with pytest.raises(ValueError, match=r"line 7, column 'log\\nP': 'high'"):
         datasets.read_csv(file)
 
 

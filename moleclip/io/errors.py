@@ -12,6 +12,6 @@ class ParameterError(ValueError):
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Suggest the nearest right name."""
+    """End of an error message about an unknown name: the closest known one, or all."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"

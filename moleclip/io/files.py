@@ -1,4 +1,4 @@
-"""Whole files: written beside their place and moved there, so that none is ever half-written."""
+"""Whole files: written under another name, then moved, so that none is ever half-written."""
 
 import fcntl
 import functools
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def relative(path: str | Path) -> str:
-    """Path from the project's folder, for records that hold on any machine; a path outside it stays as it is."""
+    """Path relative to the project's folder, for records that hold on any machine; unchanged if outside of it."""
     path = Path(path).resolve()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
@@ -28,22 +28,29 @@ def sha256(path: str | Path) -> str:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write JSON so that the file is either the old one or the whole new one."""
+    """Write JSON as `write` does."""
     write(path, lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> Path:
-    """Write a table of results as text, whole or not at all; six digits."""
+    """Write a table as CSV with six digits, as `write` does."""
     return write(Path(path), functools.partial(table.to_csv, index=False, float_format="%.6g"))
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame) -> Path:
-    """Write Parquet so that the file is either the old one or the whole new one."""
+    """Write a table as Parquet, as `write` does."""
     return write(path, lambda part: table.to_parquet(part, index=False))
 
 
 def write(path: str | Path, make: Callable[[Path], object]) -> Path:
-    """Write a file so that it is either the old one or the whole new one: `make` fills a file beside it."""
+    """Write a file so that it is either the old one or the whole new one.
+
+    Parameters
+    ----------
+    path : str or Path
+    make : callable
+        Fills the file of the path that it is given, in the same folder.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -57,12 +64,12 @@ def write(path: str | Path, make: Callable[[Path], object]) -> Path:
 
 
 def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse the checkpoint of a run with other settings.
+    """Refuse to resume from the file of a run with other settings.
 
     Raises
     ------
     ValueError
-        What is different, and what to do.
+        Names what differs and says what to do.
     """
     changes = [f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
     if changes:

@@ -1,4 +1,4 @@
-"""Random generators with an explicit seed: results do not depend on workers, processes or restarts."""
+"""Random generators with explicit seeds, so that results do not depend on workers, processes or restarts."""
 
 from enum import IntEnum
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Stream(IntEnum):
-    """Keeps generators of different purposes apart where seed, epoch and index agree."""
+    """Purposes of generators, so that the same seed, epoch and index give each other numbers."""
 
     ORDER = 1
     VIEWS = 2

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from moleclip import config, datasets, splits
-from moleclip.io import files
+from moleclip.io import downloads, files
 from moleclip.workflow import params
 
 # Images a second of the paper's tower in training that GPU hours are reckoned with. Assumed for one data-centre GPU,
@@ -64,7 +64,7 @@ def _pretraining(folder: Path, own: dict[str, config.Parameters], values: dict[s
     p = _read(folder, "03_pretrain", values)
     labelled: Any = own["02_cluster_structures"]
     source, limits = p.labels, [p.sample]
-    if p.labels not in datasets.MOLECULES:  # not a set by its name, but what notebooks 01 and 02 made of one
+    if p.labels not in datasets.names():  # not a set by its name, but what notebooks 01 and 02 made of one
         drawn: Any = own["01_depict_molecules"]
         source, limits = Path(labelled.molecules).stem, [p.sample, labelled.sample, drawn.sample]
     molecules = p.epochs * _count(source, limits)
@@ -94,7 +94,7 @@ def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) ->
 
 
 def _count(source: str, limits: list[int | None], smiles_column: str = "smiles") -> int:
-    known = datasets.MOLECULES.get(source) or len(datasets.read_csv(source, smiles_column, []))
+    known = downloads.table().get(source, {}).get("molecules") or len(datasets.read_csv(source, smiles_column, []))
     return min([limit for limit in [known, *limits] if limit is not None])
 
 

@@ -173,7 +173,7 @@ def _small(source: str, profile: str) -> str:
     name, _, tag = source.rpartition("/")
     if not source or _apart(source, profile) != source:
         return re.sub(r"(?<=/epochs_)\d+$", lambda found: str(_fewer(int(found[0]))), _apart(source, profile))
-    if source in downloads.FILES:
+    if source in downloads.known():
         if not downloads.present(source):
             print(f"{source} is not on this machine yet; the real run downloads it, or says where to get it")
     elif not Path(source.rpartition("@")[2]).exists():
