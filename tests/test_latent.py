@@ -5,7 +5,7 @@ import pytest
 
 from moleclip import datasets, encoder
 from moleclip.explain import latent
-from moleclip.plots import figures
+from moleclip.plots import molecules
 
 
 def test_purity_by_hand():
@@ -118,7 +118,7 @@ def test_umap_keeps_heaps_apart():
 
 
 def test_classes_are_told_apart_by_their_markers(table):
-    figure = figures.maps(table)
+    figure = molecules.maps(table)
     markers = [line.get_marker() for line in figure.axes[0].lines]
     assert len(set(markers)) == len(markers) == 5  # one is of the other classes, here none
     assert sum(len(line.get_xdata()) for line in figure.axes[0].lines) == 40
