@@ -24,12 +24,12 @@ from moleclip.estimator import MoleculeEstimator, Molecules
 from moleclip.finetune import FinetunedEncoder
 from moleclip.io import files, seeds
 from moleclip.io.seeds import Stream
-from moleclip.scores import SETTING, cells, choose
-from moleclip.scores import by_split as by_split
-from moleclip.scores import contrasts as contrasts
-from moleclip.scores import mean_predictions as mean_predictions
-from moleclip.scores import robustness as robustness
 from moleclip.splits import Split
+from moleclip.tables import SETTING, cells, choose
+from moleclip.tables import by_split as by_split
+from moleclip.tables import contrasts as contrasts
+from moleclip.tables import mean_predictions as mean_predictions
+from moleclip.tables import robustness as robustness
 
 log = logging.getLogger(__name__)
 

@@ -17,14 +17,14 @@ from matplotlib import pyplot as plt
 from moleclip import clustering, datasets
 from moleclip.io import downloads, files
 from moleclip.paper import printed, released
-from moleclip.plots import figures
+from moleclip.plots.style import set_style
 from moleclip.workflow import params
 
 
 @pytest.fixture
 def style():
     """The project's look, and no figure left open."""
-    figures.set_style()
+    set_style()
     yield
     plt.close("all")
 

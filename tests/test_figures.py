@@ -8,14 +8,15 @@ import pytest
 from PIL import Image
 
 from moleclip import gridsearch, metrics
-from moleclip.plots import figures
+from moleclip.plots import figures, molecules, style, training
+from moleclip.plots import scores as plots
 from moleclip.workflow import params, provenance
 
 PLACE = {"dataset": "made", "drawing": "plain", "split": "random", "metric": "MAE", "unit": "eV"}
-CELL = {"stage": "grid", "repeat": 1, "head_lr": 1e-3, "augmentation": "none", "epoch": 2, "chosen": True}
+SETTING = {"stage": "grid", "repeat": 1, "head_lr": 1e-3, "augmentation": "none", "epoch": 2, "chosen": True}
 SCORES = pd.DataFrame(
     [
-        {**PLACE, **CELL, "encoder": name, "seed": seed, "val": test, "test": test}
+        {**PLACE, **SETTING, "encoder": name, "seed": seed, "val": test, "test": test}
         for name, tests in {"pretrained": (0.5, 0.6, 0.4), "mean": (0.9, 1.0, 0.8)}.items()
         for seed, test in enumerate(tests, 1)
     ]
@@ -32,14 +33,14 @@ def record():
 
 def test_same_figure_same_bytes(tmp_path, record):
     for folder in ("first", "second"):
-        figures.save(figures.scores(gridsearch.by_split(SCORES)), "scores", tmp_path / folder, record)
+        figures.save(plots.scores(gridsearch.by_split(SCORES)), "scores", tmp_path / folder, record)
     for ending in ("png", "pdf", "json"):
         first, second = ((tmp_path / folder / f"scores.{ending}").read_bytes() for folder in ("first", "second"))
         assert first == second
 
 
 def test_provenance_is_in_the_metadata_and_beside_it(tmp_path, record):
-    png, pdf, beside = figures.save(figures.scores(gridsearch.by_split(SCORES)), "scores", tmp_path, record)
+    png, pdf, beside = figures.save(plots.scores(gridsearch.by_split(SCORES)), "scores", tmp_path, record)
     assert json.loads(Image.open(png).info["Description"]) == json.loads(beside.read_text()) == record
     assert figures.show(png) == figures.show(pdf) == figures.show(beside) == record
     assert b"CreationDate" not in pdf.read_bytes()
@@ -51,7 +52,7 @@ def test_footer_names_notebook_commit_and_versions(record):
 
 
 def test_the_command_prints_what_a_figure_was_made_from(tmp_path, record, monkeypatch, capsys):
-    _, pdf, _ = figures.save(figures.scores(gridsearch.by_split(SCORES)), "scores", tmp_path, record)
+    _, pdf, _ = figures.save(plots.scores(gridsearch.by_split(SCORES)), "scores", tmp_path, record)
     monkeypatch.setattr("sys.argv", ["figures", "show", str(pdf)])
     assert figures.main() == 0
     shown = json.loads(capsys.readouterr().out)
@@ -62,9 +63,9 @@ def test_the_command_prints_what_a_figure_was_made_from(tmp_path, record, monkey
     assert "missing.png" in capsys.readouterr().err
 
 
-def test_a_table_shows_every_cell(record):
+def test_a_table_shows_every_cell():
     frame = pd.DataFrame({"model": ["a", "b"], "score": ["0.1 (0.0 to 0.2)", "1"]})
-    texts = [text.get_text() for text in figures.table(frame).axes[0].texts]
+    texts = [text.get_text() for text in style.table(frame).axes[0].texts]
     assert sorted(texts) == sorted(["model", "score", "a", "b", "0.1 (0.0 to 0.2)", "1"])
 
 
@@ -78,7 +79,7 @@ def test_a_foreign_figure_has_no_provenance(tmp_path):
 
 
 def test_scores_show_means_and_intervals():
-    ax = figures.scores(gridsearch.by_split(SCORES)).axes[0]
+    ax = plots.scores(gridsearch.by_split(SCORES)).axes[0]
     shown = [container.lines[0].get_xdata()[0] for container in ax.containers]
     assert shown == pytest.approx([0.5, 0.9])
     ends = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
@@ -87,10 +88,16 @@ def test_scores_show_means_and_intervals():
     assert ax.get_title(loc="right") == "made, random split\nmean and 95 % interval of 3 splits"
 
 
+def test_each_data_set_has_its_own_panel():
+    other = SCORES.assign(dataset="other", metric="ROC-AUC", unit="")
+    figure = plots.scores(gridsearch.by_split(pd.concat([SCORES, other])))
+    assert [ax.get_xlabel() for ax in figure.axes] == ["test MAE (eV)", "test ROC-AUC"]
+
+
 def test_a_frozen_encoder_is_hollow_in_its_encoders_colour_and_baselines_are_grey():
     models = ["mean", "clip", "clip_frozen", "imagemol"]
     table = pd.concat([SCORES[SCORES["encoder"] == "pretrained"].assign(encoder=model) for model in models])
-    containers = figures.scores(gridsearch.by_split(table)).axes[0].containers
+    containers = plots.scores(gridsearch.by_split(table)).axes[0].containers
     shown = [container.lines[0] for container in containers]
     assert [line.get_color() for line in shown] == ["C0", "C0", "C1", "0.3"]
     assert [line.get_markerfacecolor() for line in shown] == ["C0", "white", "C1", "0.3"]
@@ -100,15 +107,17 @@ def test_parity_shows_test_molecules_only():
     table = pd.DataFrame(
         {"part": ["test", "test", "val"], "encoder": "mean", "label": [1.0, 2.0, 9.0], "prediction": [1.5, 1.5, 9.0]}
     ).assign(dataset="made", target="gap", runs=1)
-    ax = figures.parity(table, "eV").axes[0]
+    ax = plots.parity(table, "eV").axes[0]
     assert ax.lines[1].get_xdata().tolist() == [1.0, 2.0]
     assert ax.get_title().endswith("\nMAE 0.5")
-    assert figures.parity(table.assign(runs=3), "eV").axes[0].get_title().endswith("\nMAE of 3 runs' mean 0.5")
+    assert plots.parity(table.assign(runs=3), "eV").axes[0].get_title().endswith("\nMAE of 3 runs' mean 0.5")
 
 
 def test_predictions_are_means_over_the_chosen_runs():
     rows = [(repeat, chosen, value) for repeat, (chosen, value) in enumerate([(True, 1.0), (True, 3.0), (False, 99.0)])]
-    scores = pd.DataFrame([{**PLACE, **CELL, "encoder": "a", "seed": 1, "repeat": r, "chosen": c} for r, c, _ in rows])
+    scores = pd.DataFrame(
+        [{**PLACE, **SETTING, "encoder": "a", "seed": 1, "repeat": r, "chosen": c} for r, c, _ in rows]
+    )
     molecule = {"part": "test", "row": 7, "smiles": "C", "target": "gap", "label": 2.5}
     run = {"dataset": "made", "encoder": "a", "stage": "grid", "head_lr": 1e-3, "augmentation": "none"}
     predictions = pd.DataFrame([{**molecule, **run, "repeat": r, "prediction": value} for r, _, value in rows])
@@ -116,64 +125,73 @@ def test_predictions_are_means_over_the_chosen_runs():
     assert found[["row", "label", "prediction", "runs"]].to_numpy().tolist() == [[7, 2.5, 2.0, 2]]
 
 
-def test_the_heat_map_marks_the_chosen_cell():
-    cells = [(lr, level) for lr in (1e-4, 1e-3) for level in ("none", "default")]
+def test_the_heat_map_marks_the_chosen_setting():
+    settings = [(lr, level) for lr in (1e-4, 1e-3) for level in ("none", "default")]
     rows = [
-        {**PLACE, **CELL, "encoder": "a", "head_lr": lr, "augmentation": level, "val": n, "test": -n, "chosen": n == 1}
-        for n, (lr, level) in enumerate(cells)
+        {
+            **PLACE,
+            **SETTING,
+            "encoder": "a",
+            "head_lr": lr,
+            "augmentation": level,
+            "val": n,
+            "test": -n,
+            "chosen": n == 1,
+        }
+        for n, (lr, level) in enumerate(settings)
     ]
-    axes = figures.heat_map(pd.DataFrame(rows), "a").axes
+    axes = training.heat_map(pd.DataFrame(rows), "a").axes
     assert [text.get_text() for text in axes[0].texts] == ["0", "1", "2", "3"]
     assert [ax.patches[0].get_xy() for ax in axes[:2]] == [(1, 0), (1, 0)]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["0.0001", "0.001"]
 
 
 def test_the_heat_map_leaves_out_what_diverged():
-    """One repeat that diverged leaves its cell empty, a level of which all did is still there."""
+    """One repeat that diverged leaves its setting empty, a level of which all did is still there."""
     rows = [
-        {**PLACE, **CELL, "encoder": "a", "augmentation": level, "repeat": repeat, "val": value, "test": value}
+        {**PLACE, **SETTING, "encoder": "a", "augmentation": level, "repeat": repeat, "val": value, "test": value}
         for level, values in {"none": (1.0, 3.0), "default": (1.0, np.nan), "intense": (np.nan, np.nan)}.items()
         for repeat, value in enumerate(values, 1)
     ]
     table = pd.DataFrame(rows).assign(chosen=lambda table: table["augmentation"] == "none")
-    left = figures.heat_map(table, "a").axes[0]
+    left = training.heat_map(table, "a").axes[0]
     assert [text.get_text() for text in left.texts] == ["2"]
     assert [label.get_text() for label in left.get_xticklabels()] == ["none", "default", "intense"]
 
 
 def test_a_tick_shows_what_choosing_by_test_would_print():
-    """Errors of 2 and 1 in the cells that validation and test choose: the mark is at 1."""
+    """Errors of 2 and 1 in the settings that validation and test choose: the mark is at 1."""
     rows = [
-        {**PLACE, **CELL, "encoder": "a", "seed": 1, "head_lr": lr, "val": val, "test": test, "chosen": val == 1.0}
+        {**PLACE, **SETTING, "encoder": "a", "seed": 1, "head_lr": lr, "val": val, "test": test, "chosen": val == 1.0}
         for lr, val, test in ((1e-3, 1.0, 2.0), (1e-4, 2.0, 1.0))
     ]
-    (ax,) = figures.scores(gridsearch.by_split(pd.DataFrame(rows))).axes
+    (ax,) = plots.scores(gridsearch.by_split(pd.DataFrame(rows))).axes
     ticks = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "|"]
     assert [1.0] in ticks
     assert ax.get_xlabel() == "test MAE (eV); tick: if test chose"
-    (ax,) = figures.scores(gridsearch.by_split(SCORES)).axes
+    (ax,) = plots.scores(gridsearch.by_split(SCORES)).axes
     assert ax.get_xlabel() == "test MAE (eV)"
 
 
 def test_roc_shows_the_area():
     test = {"part": "test", "dataset": "made", "target": "class", "label": [0.0, 0.0, 1.0, 1.0]}
     table = pd.DataFrame({**test, "encoder": "a", "prediction": [0.1, 0.6, 0.5, 0.9], "runs": 2})
-    (ax,) = figures.roc(table, ["a"]).axes
+    (ax,) = plots.roc(table, ["a"]).axes
     assert ax.lines[0].get_label() == "a of 2 runs' mean: 0.75"
     other = table.assign(target="other", label=[0.0, 1.0, np.nan, 1.0], runs=1)  # one panel per label column
-    first, second = figures.roc(pd.concat([table, other]), ["a"]).axes
+    first, second = plots.roc(pd.concat([table, other]), ["a"]).axes
     assert (first.get_title(), second.get_title()) == ("made: class, area", "made: other, area")
     assert second.lines[0].get_label() == "a: 1.00"
 
 
 def test_numbers_keep_three_digits():
     table = pd.DataFrame({"test": [0.0138, 12.25, 1017.0, np.nan], "seed": [1, 2, 3, 4]}, index=list("abcd"))
-    html = figures.in_digits(table).to_html()
+    html = style.in_digits(table).to_html()
     assert [text in html for text in (">0.0138<", ">12.2<", ">1017<", "nan", ">4<")] == [True, True, True, False, True]
 
 
 def test_gallery_has_every_variant():
-    figure = figures.gallery(["CCO", "c1ccccc1"], seed=0)
+    figure = molecules.gallery(["CCO", "c1ccccc1"], seed=0)
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     assert {"plain", "R-groups", "plain,\ndefault", "plain,\nintense", "plain,\nintense_2024"} <= set(titles)
     assert len(figure.axes) == 2 * len(titles)
@@ -193,7 +211,7 @@ def test_loss_curves_show_chance():
     metrics["contrastive"] = metrics["loss"] - metrics["class_30"]
     metrics["held_out_accuracy_30"] = 2 * metrics["held_out_top1"]
     metrics["held_out_neighbours_30"] = 3 * metrics["held_out_top1"]
-    left, right = figures.loss_curves(metrics).axes
+    left, right = training.loss_curves(metrics).axes
     assert {line.get_label(): line.get_ydata().tolist() for line in left.lines} == {
         "contrastive": [1.0, 1.0],
         "class, K = 30": [2.0, 1.0],
@@ -212,8 +230,48 @@ def test_contrasts_tell_splits_from_repeats():
     repeats = pd.concat([one_split.assign(set="one", repeat=n, test=one_split["test"] * n) for n in (1, 2)])
     scores = gridsearch.by_split(pd.concat([SCORES.assign(set="three"), repeats]))
     table = gridsearch.contrasts(scores, {"a pair": ["pretrained", "mean"]})
-    ax = figures.contrasts(table).axes[0]
+    ax = plots.contrasts(table).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["three (3 splits)", "one (2 repeats)"]
     shown = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() == "o"}
     assert shown[0].get_xdata()[0] == pytest.approx(100 * 4 / 9)
     assert (shown[0].get_markerfacecolor(), shown[1].get_markerfacecolor()) == ("C0", "white")
+
+
+def test_r_groups_show_gaps_and_losses_with_their_intervals():
+    errors = {("a", "plain"): [1.0, 1.0], ("a", "r_groups"): [1.0, 2.0], ("b", "plain"): [1.5, 1.5]}
+    rows = [
+        {"dataset": "made", "encoder": encoder, "drawing": drawing, "seed": seed, "test": test}
+        for (encoder, drawing), tests in errors.items()
+        for seed, test in enumerate(tests)
+    ]
+    gaps = gridsearch.robustness(pd.DataFrame(rows), "a", "b")
+    left, right = plots.r_groups(gaps, "a", "b").axes
+    shown = {container.get_label(): container.lines[0].get_xdata().tolist() for container in left.containers}
+    assert shown == {"plain": [pytest.approx(50)], "R-groups": []}
+    (loss,) = [container for container in right.containers if container.get_label() == "a"]
+    assert loss.lines[0].get_xdata() == pytest.approx([50])
+    ends = loss.lines[2][0].get_segments()[0][:, 0]
+    assert ends.tolist() == pytest.approx([100 * end for end in metrics.mean_ci([0.0, 1.0])[1:]])
+    assert [label.get_text() for label in left.get_yticklabels()] == ["made (2 splits)"]
+
+
+@pytest.mark.parametrize(("metric", "panels"), [("MAE", ["measured (eV)"]), ("ROC-AUC", ["false positive rate"])])
+def test_predictions_of_a_job_are_drawn_by_its_metric(metric, panels):
+    scores = pd.DataFrame([{**PLACE, **SETTING, "metric": metric, "encoder": "mean", "seed": 1}])
+    run = {name: scores[name].iloc[0] for name in ("dataset", "encoder", "stage", "repeat", "head_lr", "augmentation")}
+    molecule = {"part": "test", "smiles": "C", "target": "gap"}
+    table = pd.DataFrame({"row": [0, 1], **run, **molecule, "label": [0.0, 1.0], "prediction": [0.2, 0.7]})
+    assert [ax.get_xlabel() for ax in plots.tested(table, scores).axes] == panels
+
+
+def test_finetuning_curves_mark_the_tested_epoch():
+    scores = pd.DataFrame([{**PLACE, **SETTING, "encoder": "mean", "seed": 1}])
+    curves = scores[["encoder", "stage", "repeat", "head_lr", "augmentation"]].merge(
+        pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [3.0, 2.0, 1.0], "val_loss": [3.0, 1.5, 4.0]}), how="cross"
+    )
+    others = curves.assign(head_lr=1e-4, train_loss=9.0)
+    (ax,) = training.finetuning_curves(pd.concat([curves, others]), scores).axes
+    assert ax.lines[0].get_ydata().tolist() == [3.0, 2.0, 1.0]
+    assert ax.lines[-1].get_xydata().tolist() == [[2, 1.5]]
+    (ax,) = training.finetuning_curves(curves, scores.assign(epoch=0)).axes
+    assert ax.texts[0].get_text() == "none of these models is trained in epochs"

@@ -11,7 +11,7 @@ from sklearn import metrics
 from moleclip import datasets, encoder, gridsearch, splits
 from moleclip.finetune import FinetunedEncoder
 from moleclip.gridsearch import Training
-from moleclip.scores import by_split, choose
+from moleclip.tables import by_split, choose
 
 SERIES = datasets.load("chembl2321810")
 TABLES = ("scores", "predictions", "curves")

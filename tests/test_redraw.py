@@ -8,7 +8,7 @@ from test_claims import NOTHING
 
 from moleclip import metrics
 from moleclip.paper import claims, own, redraw
-from moleclip.plots import figures
+from moleclip.plots import figures, style
 from moleclip.workflow import params, provenance
 
 pytestmark = pytest.mark.usefixtures("style")
@@ -59,7 +59,7 @@ def test_text_is_seven_points_at_least(drawn, name):
     _, figure = redraw.FIGURES[name](drawn)
     texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
     assert min(text.get_fontsize() for text in texts) >= 7
-    assert figure.get_figwidth() <= figures.PAGE
+    assert figure.get_figwidth() <= style.PAGE
 
 
 def test_optimism_stands_beside_our_scores(drawn):

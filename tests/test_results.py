@@ -1,4 +1,4 @@
-"""A page draws what it is asked for, from the runs that count."""
+"""Only finished jobs count; notebook 09 draws what it is asked for, and each figure names its own inputs."""
 
 import json
 import re
@@ -7,27 +7,67 @@ from typing import get_args
 
 import pandas as pd
 import pytest
+from IPython.display import display
 from test_figures import SCORES
 
 from moleclip import gridsearch
 from moleclip.io import files
-from moleclip.plots import figures
-from moleclip.workflow import params, results
+from moleclip.paper import redraw
+from moleclip.workflow import params, provenance, results
 
 pytestmark = pytest.mark.usefixtures("style")
 
 
-def draw_params(tmp_path, **overrides):
-    return params.read("09_draw_figures", None, runs=str(tmp_path), output=str(tmp_path / "figures"), **overrides)
+@pytest.fixture
+def draw(tmp_path, monkeypatch):
+    """Run the code of notebook 09 on the runs in a temporary folder; returns the files written, by name."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(**overrides):
+        values = {"runs": str(tmp_path), "output": str(tmp_path / "figures"), "missing": "fail", **overrides}
+        names = {"display": display}
+        for cell in json.loads((files.ROOT / "notebooks" / "09_draw_figures.ipynb").read_text())["cells"]:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)  # noqa: S102
+            if "parameters" in cell["metadata"].get("tags", []):
+                names |= values
+        return {path.name: path for path in names["written"]}
+
+    return run
 
 
-def test_missing_runs_are_skipped_or_fail(tmp_path):
-    drawn = results.Page("09_draw_figures", draw_params(tmp_path))
-    drawn.draw("knee")
-    assert "run notebook 02 first" in drawn.skipped["knee"]
-    assert drawn.files == []
+def write_job(folder, scores):
+    """Write a job as notebook 04 does."""
+    chosen = scores.rename(columns={"seed": "split_seed"})
+    molecules = pd.DataFrame({"row": [0, 1], "smiles": ["C", "CC"], "label": [0.0, 1.0], "prediction": [0.2, 0.7]})
+    predictions = chosen.assign(part="test", target="gap").merge(molecules, how="cross")
+    columns = ["dataset", "encoder", "stage", "repeat", "head_lr", "augmentation", "part", "target", *molecules]
+    files.write_parquet(folder / "scores.parquet", scores)
+    files.write_parquet(folder / "predictions.parquet", predictions[columns])
+    tables = [folder / f"{name}.parquet" for name in ("scores", "predictions")]
+    p = params.read("04_finetune", None, split_seed=int(scores["seed"].iloc[0]), output=str(folder))
+    provenance.Run("04_finetune", p).finish(folder, tables)
+    return tables
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    found = []
+    for (model, seed), scores in SCORES.groupby(["encoder", "seed"]):
+        found += write_job(tmp_path / "finetune" / "made" / str(model) / f"split_{seed}", scores)
+    return found
+
+
+def test_missing_runs_are_skipped_or_fail(draw, capsys):
+    assert draw(figures=["knee", "scores"], missing="skip") == {}
+    told = capsys.readouterr().out
+    assert "run notebook 02 first" in told
+    assert "run notebook 04 first" in told
+    assert "skipped: nothing to draw these figures from: knee, scores" in told
     with pytest.raises(FileNotFoundError, match="run notebook 03 first"):
-        results.Page("09_draw_figures", draw_params(tmp_path, missing="fail")).draw("loss")
+        draw(figures=["loss"])
+    with pytest.raises(FileNotFoundError, match="no finished finetuning job"):
+        draw(figures=["parity"])
 
 
 def test_a_job_without_its_record_is_not_a_result(tmp_path):
@@ -40,37 +80,46 @@ def test_a_job_without_its_record_is_not_a_result(tmp_path):
             results.read_jobs(tmp_path / "finetune")
 
 
-def test_each_data_set_has_its_own_panel_and_differences(tmp_path, monkeypatch):
-    other = SCORES.assign(dataset="other", metric="ROC-AUC", unit="", test=0.5)
-    both = pd.concat([SCORES, other])
-    both["set"] = both["dataset"]
-    figure = figures.scores(gridsearch.by_split(both))
-    assert [ax.get_xlabel() for ax in figure.axes] == ["test MAE (eV)", "test ROC-AUC"]
-    # By ROC-AUC, the mean is better here; the sign says so.
-    both.loc[(both["set"] == "other") & (both["encoder"] == "mean"), "test"] = 0.7
-    monkeypatch.setattr(results, "read_jobs", lambda *_: (both, None, []))
-    found = results.Page("09_draw_figures", draw_params(tmp_path)).differences()
-    expected = {("made", "training mean"): 0.4, ("other", "training mean"): -0.2}
-    assert found["difference"].to_dict() == pytest.approx(expected)
-    against = draw_params(tmp_path, reference="mean")
-    assert results.Page("09_draw_figures", against).differences()["difference"].tolist() == pytest.approx([-0.4, 0.2])
+def test_a_finished_job_counts_until_its_tables_change(tmp_path, jobs):
+    scores, predictions, read = results.read_jobs(tmp_path / "finetune")
+    assert sorted(read) == sorted(jobs)
+    assert len(scores) == len(SCORES)
+    assert set(scores["set"]) == set(predictions["set"]) == {"made"}
+    assert set(predictions["split_seed"]) == {1, 2, 3}
+    only = results.read_jobs(tmp_path / "finetune", [str(jobs[0].parent)])[0]
+    assert (len(only), only["encoder"].iloc[0], only["seed"].iloc[0]) == (1, "mean", 1)
+    files.write_parquet(jobs[0], SCORES)
+    assert not set(results.read_jobs(tmp_path / "finetune")[2]) & set(jobs[:2])
 
 
-def test_contrasts_can_be_drawn_again_when_the_runs_are_gone(tmp_path):
-    options = {"figures": ["contrasts"], "contrasts": {"a pair": ["pretrained", "mean"]}, "missing": "fail"}
-    p = draw_params(tmp_path, **options)
-    with pytest.raises(FileNotFoundError, match="no finished finetuning job"):
-        results.Page("09_draw_figures", p).draw("contrasts")
-    kept = gridsearch.by_split(SCORES.assign(set="made"))
-    Path(p.output).mkdir(exist_ok=True)
-    kept.to_csv(Path(p.output) / "scores.csv", index=False)
-    drawn = results.Page("09_draw_figures", p)
-    drawn.draw("contrasts")
-    assert pd.read_csv(Path(p.output) / "contrasts.csv")["percent"].tolist() == pytest.approx([100 * 4 / 9], rel=1e-4)
-    assert drawn.inputs == [Path(p.output) / "scores.csv"]
+def test_each_figure_names_the_inputs_it_was_drawn_from(tmp_path, draw, jobs):
+    log = tmp_path / "encoder" / "metrics.jsonl"
+    losses = pd.DataFrame({"step": [1, 2], "chance": 0.1})
+    losses["contrastive"] = [3.0, 2.0]
+    files.write(log, lambda part: losses.to_json(part, orient="records", lines=True))
+    pair = {"a pair": ["pretrained", "mean"]}
+    written = draw(figures=["loss", "scores", "contrasts"], contrasts=pair)
+    inputs = {name: json.loads(written[f"{name}.json"].read_text())["inputs"] for name in ("loss", "scores")}
+    assert inputs["loss"] == {str(log): files.sha256(log)}
+    assert inputs["scores"] == {str(file): files.sha256(file) for file in jobs if file.stem == "scores"}
+    page = json.loads((tmp_path / "figures" / "09_draw_figures.json").read_text())
+    assert set(page["inputs"]) == {str(file) for file in [log, *jobs]}
+    assert set(page["outputs"]) == {str(path) for path in written.values()}
+    assert pd.read_csv(written["scores.csv"])["test"].tolist() == [0.9, 1.0, 0.8, 0.5, 0.6, 0.4]
+    assert pd.read_csv(written["contrasts.csv"])["percent"].tolist() == pytest.approx([100 * 4 / 9], rel=1e-4)
+
+
+def test_contrasts_can_be_drawn_again_when_the_runs_are_gone(tmp_path, draw):
+    options = {"figures": ["contrasts"], "contrasts": {"a pair": ["pretrained", "mean"]}}
+    with pytest.raises(FileNotFoundError, match="no set has both models of a contrast"):
+        draw(**options)
+    kept = files.write_csv(tmp_path / "figures" / "scores.csv", gridsearch.by_split(SCORES.assign(set="made")))
+    written = draw(**options)
+    assert pd.read_csv(written["contrasts.csv"])["percent"].tolist() == pytest.approx([100 * 4 / 9], rel=1e-4)
+    assert list(json.loads(written["contrasts.json"].read_text())["inputs"]) == [str(kept)]
 
 
 def test_the_page_draws_every_figure_it_may_be_asked_for():
-    cells = json.loads((files.ROOT / "notebooks" / "09_draw_figures.ipynb").read_text())["cells"]
-    drawn = re.findall(r'page\.draw\("(\w+)"\)', "".join("".join(cell["source"]) for cell in cells))
-    assert sorted(drawn) == sorted(get_args(params.PageFigure))
+    source = Path(files.ROOT / "notebooks" / "09_draw_figures.ipynb").read_text()
+    drawn = re.findall(r'\\"(\w+)\\" in p\.figures', source)
+    assert sorted(drawn) == sorted(set(get_args(params.PageFigure)) - set(redraw.FIGURES))

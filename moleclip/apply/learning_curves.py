@@ -20,7 +20,7 @@ from moleclip.estimator import Labels, MoleculeEstimator, Molecules
 from moleclip.finetune import FinetunedEncoder
 from moleclip.io import seeds
 from moleclip.io.seeds import Stream
-from moleclip.plots import figures
+from moleclip.plots.style import COLUMN, with_unit
 from moleclip.splits import Indices
 
 log = logging.getLogger(__name__)
@@ -416,7 +416,7 @@ def figure(curves: pd.DataFrame) -> Figure:
     curves : DataFrame
         From `curves`.
     """
-    drawing, ax = plt.subplots(figsize=(1.5 * figures.COLUMN, 2.4))
+    drawing, ax = plt.subplots(figsize=(1.5 * COLUMN, 2.4))
     metric, unit, tested = curves[["metric", "unit", "tested"]].iloc[0]
     say, apart = _Words.of(curves), 0.008 * curves["size"].max()
     for number, name in enumerate(METHODS):
@@ -429,7 +429,7 @@ def figure(curves: pd.DataFrame) -> Figure:
     ax.set(
         xticks=sorted(set(curves["size"])),
         xlabel="labelled molecules given",
-        ylabel=f"{figures.with_unit(f'test {metric}', unit)}\n{say.better} is better",
+        ylabel=f"{with_unit(f'test {metric}', unit)}\n{say.better} is better",
         title=f"{curves['repeat'].nunique()} random splits, {tested} molecules tested in each",
     )
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

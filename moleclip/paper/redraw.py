@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from moleclip import config, metrics
 from moleclip.paper import claims, own, printed, released
 from moleclip.paper.printed import CELL, MODEL, behind, lines
-from moleclip.plots import figures
+from moleclip.plots import style
 
 # Marker, whether it is filled, colour, and place on its line, by whose number it is.
 WHO = {"printed": ("s", False, "0.45", -0.2), "released runs": ("o", False, "C0", 0.0), "ours": ("D", True, "C1", 0.2)}
@@ -33,7 +33,7 @@ _MODELS = {
 }
 # Our models that belong beside the paper's, and on which line.
 _OURS = {name: theirs for theirs, name in claims.OURS.items()}
-_OURS |= {name: figures.MODEL_NAMES[name] for name in config.FORESTS}
+_OURS |= {name: style.MODEL_NAMES[name] for name in config.FORESTS}
 
 _PRINTED = "SD as printed"
 _GRID = "median cell of the grid, from worst to best"
@@ -103,7 +103,7 @@ class Paper:
         rows = [(model, molecules, epochs) for model, (molecules, epochs) in claims.PRETRAINING.items()]
         table = pd.DataFrame(rows, columns=["model", "molecules", "epochs"])
         table["samples"] = table["molecules"] * table["epochs"]
-        figure, ax = plt.subplots(figsize=(figures.COLUMN, 0.55 + 0.28 * len(table)))
+        figure, ax = plt.subplots(figsize=(style.COLUMN, 0.55 + 0.28 * len(table)))
         ax.barh(table["model"], table["samples"] / 1e6, color="white", edgecolor="0.2", hatch="//")
         for y, samples in enumerate(table["samples"] / 1e6):
             ax.annotate(f"{samples:.3g}", (samples, y), (3, 0), textcoords="offset points", va="center", fontsize=7)
@@ -136,12 +136,12 @@ class Paper:
         table = self.ours.knees
         if table.empty:
             raise FileNotFoundError("figures/*/knee.csv: no sweep of ours to draw; run a profile's page first")
-        figure, ax = plt.subplots(figsize=(figures.COLUMN, 2.5))
+        figure, ax = plt.subplots(figsize=(style.COLUMN, 2.5))
         for number, (corpus, curve) in enumerate(table.groupby("corpus", sort=False), 1):
             share, at = curve["inertia"] / curve["inertia"].max(), curve["knee"].astype(bool)
-            style: dict[str, Any] = {"color": f"C{number}", "marker": "Dsv^"[number % 4], "markersize": 3}
-            ax.plot(curve["k"], share, label=f"ours: {corpus}", **style)
-            ax.plot(curve.loc[at, "k"], share[at], "o", color=style["color"], markersize=9, markerfacecolor="none")
+            look: dict[str, Any] = {"color": f"C{number}", "marker": "Dsv^"[number % 4], "markersize": 3}
+            ax.plot(curve["k"], share, label=f"ours: {corpus}", **look)
+            ax.plot(curve.loc[at, "k"], share[at], "o", color=look["color"], markersize=9, markerfacecolor="none")
         ax.axvline(300, color="0.45", linestyle="--", linewidth=1, label="paper's knee, ChEMBL-25: 300")
         ax.set(xscale="log", xlabel="number of clusters K", ylabel="inertia (share of that at the least K)")
         ax.legend(frameon=False)
@@ -231,7 +231,7 @@ class Paper:
     def table_s4(self) -> tuple[pd.DataFrame, Figure]:
         """Set out the volumes of pretraining."""
         table, _ = self.fig_3a()
-        return table, figures.table(table.map(lambda cell: f"{cell:,}" if isinstance(cell, int) else cell))
+        return table, style.table(table.map(lambda cell: f"{cell:,}" if isinstance(cell, int) else cell))
 
     def table_s5(self) -> tuple[pd.DataFrame, Figure]:
         """Set out the catalysis sets: as printed, the same runs with the spread between splits, and ours."""
@@ -257,7 +257,7 @@ class Paper:
         columns = ["set (unit of the MAE)", "model", "whose", "printed", "paper's interval"]
         table = pd.DataFrame(rows, columns=[*columns, "t-interval over splits", "optimism", "of"])
         table = _by_set(table, columns[0])
-        return table, figures.table(table)
+        return table, style.table(table)
 
     def table_ablations(self) -> tuple[pd.DataFrame, Figure]:
         """Set out the ablations: each score as printed, and the median cell of its grid."""
@@ -269,7 +269,7 @@ class Paper:
             row["of"] = "scaffold split, 3 runs a cell"
         found = pd.DataFrame(rows).T.rename_axis("pretraining").reset_index()
         found["of"] = found.pop("of")  # to the end
-        return found, figures.table(found)
+        return found, style.table(found)
 
 
 # Marker, whether it is filled, and colour of a verdict.
@@ -287,7 +287,7 @@ def verdicts(ledger: pd.DataFrame) -> Figure:
         From `claims.ledger`.
     """
     names, sets = list(dict.fromkeys(ledger["claim"])), [*claims.MOLECULENET, *claims.CATALYSIS, "no one set"]
-    figure, ax = plt.subplots(figsize=(figures.PAGE, 1.5 + 0.19 * len(names)))
+    figure, ax = plt.subplots(figsize=(style.PAGE, 1.5 + 0.19 * len(names)))
     for verdict, part in ledger.groupby("verdict", sort=False):
         marker, filled, colour = _VERDICTS[str(verdict)]
         x = [sets.index(name) if name in sets else len(sets) - 1 for name in part["dataset"]]
@@ -309,7 +309,7 @@ def _label(model: str) -> str:
 
 def _unit(sheet: str, dataset: str) -> str:
     quantity = released.quantity(sheet, dataset)
-    return figures.with_unit(quantity.metric, quantity.unit)
+    return style.with_unit(quantity.metric, quantity.unit)
 
 
 def _known(value: float) -> str:
@@ -326,7 +326,7 @@ def _table(points: pd.DataFrame) -> tuple[pd.DataFrame, Figure]:
         rows.append((point.dataset, point.unit, _label(point.model), point.who, *score, of))
     table = pd.DataFrame(rows, columns=["set", "metric", "model", "whose", "score", "bar", "optimism", "of"])
     table = _by_set(table, "set")
-    return table, figures.table(table)
+    return table, style.table(table)
 
 
 def _by_set(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -339,7 +339,7 @@ def _panels(points: Sequence[Point], sets: Sequence[str]) -> tuple[pd.DataFrame,
     """Draw a panel per set, with a line per model."""
     table = pd.DataFrame(points)
     models = list(dict.fromkeys(table["model"]))
-    figure, axes = figures.panels([len(models)] * len(sets), 1.05, 0.22, sharey=True)
+    figure, axes = style.panels([len(models)] * len(sets), 1.05, 0.22, sharey=True)
     for ax, name in zip(axes, sets, strict=True):
         _panel(ax, table[table["dataset"] == name], models)
     keys, texts = [], []
@@ -357,8 +357,8 @@ def _panel(ax: Axes, table: pd.DataFrame, models: Sequence[str]) -> None:
         marker, filled, colour, shift = WHO[point.who]
         y = models.index(point.model) + shift
         bar = np.nan_to_num([[point.value - point.low], [point.high - point.value]])
-        style: dict[str, Any] = {"color": colour, "markerfacecolor": colour if filled else "white", "markersize": 4}
-        ax.errorbar([point.value], [y], xerr=bar, fmt=marker, capsize=2, linewidth=0.8, **style)
+        look: dict[str, Any] = {"color": colour, "markerfacecolor": colour if filled else "white", "markersize": 4}
+        ax.errorbar([point.value], [y], xerr=bar, fmt=marker, capsize=2, linewidth=0.8, **look)
         ax.plot(point.by_split, [y] * len(point.by_split), "|", color=colour, markersize=5, markeredgewidth=0.6)
         ax.plot([point.narrow_low, point.narrow_high], [y, y], color=colour, linewidth=2.5, solid_capstyle="butt")
     elsewhere = set(table.loc[table["split"] == OTHER_SPLIT, "model"])

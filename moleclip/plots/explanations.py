@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.spatial import KDTree
 
 from moleclip import drawing, metrics
-from moleclip.plots.figures import PAGE
+from moleclip.plots.style import PAGE
 
 SHOWN = 8  # classes that stand out
 MARKERS = "osD^v<>P"

@@ -84,7 +84,7 @@ class ReplaceRGroups(Parameters):
     jobs: list[str] | None
     output: PathText
     model: str
-    rival: str
+    competitor: str
     missing: Literal["skip", "fail"]
     seed: Seed
 

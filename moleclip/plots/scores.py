@@ -1,0 +1,214 @@
+"""Figures of scores: models against each other, predictions against labels, our runs against released ones."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from moleclip import gridsearch, metrics
+from moleclip.plots.style import COLUMN, MODEL_NAMES, PAGE, in_order, look, panels, with_unit
+
+
+def scores(table: pd.DataFrame) -> Figure:
+    """Test scores, one panel per data set: each split a dot, the mean over splits with its 95 % interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `gridsearch.by_split`. With one split only, the bar is the standard deviation of its repeats. A tick shows
+        where the mean would be if the test molecules chose the setting, unless it is the same.
+    """
+    sets = list(table.groupby("set" if "set" in table else "dataset", sort=False))
+    order = in_order(table["encoder"])
+    same = len({frozenset(part["encoder"]) for _, part in sets}) == 1
+    figure, axes = panels([part["encoder"].nunique() for _, part in sets], 0.75, 0.22, sharey=same)
+    for ax, (name, part) in zip(axes, sets, strict=True):
+        _scores_panel(ax, str(name), part, order)
+    return figure
+
+
+def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str]) -> None:
+    metric, unit, kind, drawing = table[["metric", "unit", "split", "drawing"]].iloc[0]
+    splits = table.groupby("encoder")["seed"].nunique().min()
+    sign, ticks = 1 if metrics.higher_is_better(metric) else -1, False
+    shown = in_order(table["encoder"])
+    for y, name in enumerate(shown):
+        rows = table[table["encoder"] == name].sort_values("seed")
+        mean, _, high = metrics.mean_ci(list(rows["test"]))
+        half = high - mean if splits > 1 else rows["sd"].fillna(0.0).iloc[0]
+        if splits > 1:
+            ax.plot(rows["test"], np.full(len(rows), y), "o", markersize=3, color="0.6", zorder=2)
+        ax.errorbar([mean], [y], xerr=[half], fmt="D", markersize=4, capsize=3, zorder=3, **look(name, order))
+        if (optimism := rows["optimism"].mean()) > 0:  # NaN of a single setting: nothing was chosen
+            ax.plot([mean + sign * optimism], [y], "|", markersize=9, markeredgewidth=1.5, color="0.2")
+            ticks = True
+    least, most = table["runs"].min(), table["runs"].max()
+    runs = f"mean and SD of {most if least == most else f'{least} to {most}'} runs" if most > 1 else "one run"
+    spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: {runs}"
+    _lines(ax, [MODEL_NAMES.get(name, name) for name in shown])
+    ax.set_xlabel(with_unit(f"test {metric}", unit) + "; tick: if test chose" * ticks)
+    # From the right: the names of the models leave room on the other side.
+    ax.set_title(f"{title}{', R-groups' * (drawing == 'r_groups')}, {kind} split\n{spread}", loc="right")
+
+
+def _lines(ax: Axes, labels: Sequence[str]) -> None:
+    """Give each line of a panel its label, the first one at the top."""
+    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
+
+
+def _percents(ax: Axes, rows: pd.DataFrame, y: Sequence[float], marker: str, **style: Any) -> None:
+    """Draw percentages at the heights `y`, with their intervals where they have one."""
+    bars = np.nan_to_num([rows["percent"] - rows["low"], rows["high"] - rows["percent"]])
+    ax.errorbar(rows["percent"], y, xerr=bars, fmt=marker, markersize=4, capsize=2, **style)
+
+
+def contrasts(table: pd.DataFrame) -> Figure:
+    """How much better one model is than another, one panel per contrast, one line per set.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `gridsearch.contrasts`. Open symbols: repeats on one split, whose bars say nothing of other splits.
+    """
+    names, sets = list(dict.fromkeys(table["contrast"])), list(dict.fromkeys(table["set"]))
+    figure, axes = panels([len(sets)] * len(names), 0.9, 0.22, sharex=True, sharey=True)
+    counted = table.drop_duplicates("set").set_index("set")
+    labels = [f"{name} ({counted.loc[name, 'n']} {counted.loc[name, 'over']})" for name in sets]
+    for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
+        ax.axvline(0, color="0.6", linewidth=0.8)
+        for over, rows in table[table["contrast"] == name].groupby("over"):
+            face = f"C{number}" if over == "splits" else "white"
+            style = {"color": f"C{number}", "markerfacecolor": face}
+            _percents(ax, rows, [sets.index(line) for line in rows["set"]], "oD^sv"[number % 5], **style)
+        _lines(ax, labels)
+        ax.set_title(name)
+    for ax in axes[(len(axes) - 1) // 2 * 2 :]:
+        ax.set_xlabel("better by (% of the other's score)")
+    return figure
+
+
+def r_groups(gaps: pd.DataFrame, model: str, competitor: str) -> Figure:
+    """Relative gap between two models on plain and R-group drawings, and what each loses by them (paper, Fig. 4b).
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        From `gridsearch.robustness`.
+    """
+    sets = list(dict.fromkeys(gaps["dataset"]))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 1.1 + 0.5 * len(sets)), sharey=True)
+    titles = {
+        left: (f"{MODEL_NAMES.get(competitor, competitor)} errs more by (%)", ("gap, plain", "gap, R-groups")),
+        right: ("error grows with R-groups by (%)", (f"loss, {model}", f"loss, {competitor}")),
+    }
+    for ax, (label, quantities) in titles.items():
+        ax.axvline(0, color="0.6", linewidth=0.8)
+        for quantity, marker, shift in zip(quantities, "oD", (-0.12, 0.12), strict=True):
+            rows, name = gaps[gaps["quantity"] == quantity], quantity.partition(", ")[2]
+            y = [sets.index(dataset) + shift for dataset in rows["dataset"]]
+            _percents(ax, rows, y, marker, label=MODEL_NAMES.get(name, name))
+        _lines(ax, [f"{name} ({gaps.loc[gaps['dataset'] == name, 'splits'].min()} splits)" for name in sets])
+        ax.set_xlabel(label)
+        ax.legend(frameon=False)
+    return figure
+
+
+def baseline(table: pd.DataFrame) -> Figure:
+    """Our runs of the fingerprint baseline and the released ones, one panel per set, one line per split.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `released.beside`. Bars are the standard deviation over runs.
+    """
+    sets = list(table.groupby("set", sort=False))
+    figure, axes = panels([len(part) for _, part in sets], 0.75, 0.14)
+    for ax, (name, part) in zip(axes, sets, strict=True):
+        y = np.arange(len(part))
+        for who, marker, colour, face, shift in (
+            ("theirs", "o", "0.5", "white", -0.12),
+            ("ours", "D", "C0", "C0", 0.12),
+        ):
+            style: dict[str, Any] = {"color": colour, "markerfacecolor": face, "label": who}
+            ax.errorbar(part[who], y + shift, xerr=part[f"{who}_sd"], fmt=marker, markersize=4, capsize=2, **style)
+        metric, unit, batch_size, head_lr = part[["metric", "unit", "batch_size", "head_lr"]].iloc[0]
+        _lines(ax, [f"seed {seed}" for seed in part["seed"]] if len(part) > 1 else ["one split"])
+        ax.set(xlabel=with_unit(f"test {metric}", unit), title=f"{name}, lr {head_lr:g}, batch {batch_size}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def tested(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
+    """Parity plot of a regression's models, or ROC curves of a classification's."""
+    means = gridsearch.mean_predictions(predictions, scores)
+    models = list(dict.fromkeys(scores["encoder"]))
+    if scores["metric"].iloc[0] == "ROC-AUC":
+        return roc(means, models)
+    return parity(means, scores["unit"].iloc[0], models[:3])
+
+
+def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = None) -> Figure:
+    """Predicted against measured values of the test molecules, one panel per model.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `gridsearch.mean_predictions`.
+    """
+    test = predictions[predictions["part"] == "test"]
+    shown = [name for name in models or MODEL_NAMES if name in set(test["encoder"])]
+    size = (min(PAGE, COLUMN * len(shown)), 3.0)
+    figure, axes = plt.subplots(1, len(shown), figsize=size, sharex=True, sharey=True, squeeze=False)
+    values = test[["label", "prediction"]]
+    limits = [values.min(axis=None), values.max(axis=None)]
+    # Markers stand for the splits or, within one, for the labels.
+    kinds = "split_seed" if "split_seed" in test and len(set(test["split_seed"])) > 1 else "target"
+    for ax, name in zip(axes[0], shown, strict=True):
+        rows = test[test["encoder"] == name]
+        ax.plot(limits, limits, color="0.6", linewidth=0.8, zorder=1)
+        for (kind, part), marker in zip(rows.groupby(kinds), itertools.cycle("os^Dv"), strict=False):
+            ax.plot(part["label"], part["prediction"], marker, markersize=2.5, alpha=0.6, label=kind)
+        error = (rows["label"] - rows["prediction"]).abs().mean()
+        title = f"{rows['dataset'].iloc[0]}\n{MODEL_NAMES.get(name, name)}\nMAE{_of_mean(rows)} {error:.3g}"
+        ax.set(title=title, xlabel=f"measured ({unit})", aspect="equal")
+    axes[0][0].set_ylabel(f"predicted ({unit})")
+    if len(set(test[kinds])) > 1:
+        meaning = "split" if kinds == "split_seed" else None
+        axes[0][-1].legend(frameon=False, title=meaning, title_fontsize=7, handletextpad=0)
+    return figure
+
+
+def _of_mean(rows: pd.DataFrame) -> str:
+    """Say it where predictions are means of runs: their error is less than the mean of the runs' errors."""
+    runs = rows["runs"].max()
+    return f" of {runs} runs' mean" if runs > 1 else ""
+
+
+def roc(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
+    """Receiver operating characteristic of the test molecules: a panel per label column, a line per model.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `gridsearch.mean_predictions`.
+    """
+    test = predictions[(predictions["part"] == "test") & predictions["label"].notna()]
+    targets = list(dict.fromkeys(test["target"]))
+    figure, axes = plt.subplots(len(targets), 1, figsize=(COLUMN, COLUMN * len(targets)), squeeze=False)
+    for ax, target in zip(axes[:, 0], targets, strict=True):
+        for name, style in zip(models, itertools.cycle(["-", "--", "-.", ":"]), strict=False):
+            rows = test[(test["encoder"] == name) & (test["target"] == target)]
+            false, true, _ = roc_curve(rows["label"], rows["prediction"])
+            area = roc_auc_score(rows["label"], rows["prediction"])
+            ax.plot(false, true, style, linewidth=1, label=f"{MODEL_NAMES.get(name, name)}{_of_mean(rows)}: {area:.2f}")
+        ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+        title = f"{test['dataset'].iloc[0]}: {target}, area"
+        ax.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
+        ax.legend(frameon=False)
+    return figure

@@ -1,0 +1,135 @@
+"""One look for all figures: sizes, fonts, the names and colours of models, and the digits of tables."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+COLUMN = 3.3  # inches: width of one journal column
+PAGE = 6.9  # inches: width of two
+
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "moleclip",
+    "pdf.fonttype": 42,
+}
+
+_ENCODERS = {
+    "pretrained": "pretrained encoder",
+    "clip": "CLIP encoder",
+    "random": "random encoder",
+    "imagenet": "ImageNet's weights",
+    "random_pretrained": "random, then molecules",
+    "imagenet_pretrained": "ImageNet, then molecules",
+    "domain": "domain-focused encoder",
+    "buried_volume": "domain-focused, 300 epochs",
+    "buried_volume_100": "domain-focused, 100 epochs",
+    "imagemol": "ImageMol",
+}
+_OTHERS = {
+    "fingerprint_mlp": "Morgan + MLP",
+    "ecfp4_forest": "ECFP4 + random forest",
+    "ecfp4_extra_trees": "ECFP4 + extra trees",
+    "descriptor_forest": "descriptors + random forest",
+    "descriptor_extra_trees": "descriptors + extra trees",
+    "chemprop": "chemprop's D-MPNN",
+    "mean": "training mean",
+}
+# Models as figures and tables call them, and in their order: each encoder, finetuned and then frozen; then the others.
+MODEL_NAMES = {
+    name: text
+    for encoder, title in _ENCODERS.items()
+    for name, text in (
+        (encoder, title),
+        (f"{encoder}_frozen", f"{title.removesuffix(' encoder')}, frozen + linear"),
+    )
+} | _OTHERS
+
+
+def set_style() -> None:
+    """Use the project's one look: seaborn's ticks, colour-blind safe, sized for a journal column."""
+    sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=_STYLE)
+
+
+def in_order(models: Iterable[str]) -> list[str]:
+    """Sort models as in `MODEL_NAMES`; unknown ones come last, by name."""
+    found = sorted(set(models))
+    return sorted(found, key=[*MODEL_NAMES, *found].index)
+
+
+def look(model: str, models: Sequence[str]) -> dict[str, Any]:
+    """Give each encoder among `models` a colour, hollow if it is frozen; models without drawings are grey."""
+    if model in _OTHERS:
+        return {"color": "0.3"}
+    encoders = list(dict.fromkeys(name.removesuffix("_frozen") for name in models if name not in _OTHERS))
+    colour = f"C{encoders.index(model.removesuffix('_frozen'))}"
+    return {"color": colour, "markerfacecolor": "white" if model.endswith("_frozen") else colour}
+
+
+def with_unit(quantity: str, unit: str) -> str:
+    """Label of an axis.
+
+    >>> with_unit("MAE", "eV"), with_unit("ROC-AUC", "")
+    ('MAE (eV)', 'ROC-AUC')
+    """
+    return f"{quantity} ({unit})" if unit else quantity
+
+
+def in_digits(frame: pd.DataFrame) -> Styler:
+    """Show a table's numbers with three significant digits: scores are anything from .01 e to 12 %."""
+    numbers = frame.select_dtypes("float").columns
+    return frame.style.format(_in_digits, numbers, na_rep="")
+
+
+def _in_digits(value: Any) -> str:
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def panels(lines: Sequence[int], margin: float, line: float, **shared: Any) -> tuple[Figure, list[Axes]]:
+    """Make a panel for each number of lines, two a row at most; `margin` and `line` are their heights in inches."""
+    columns = min(2, len(lines))
+    rows = [max(lines[start : start + columns]) for start in range(0, len(lines), columns)]
+    size = (PAGE / 2 * columns, margin * len(rows) + line * sum(rows))
+    ratios = {"height_ratios": [row + 1 for row in rows]}
+    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, gridspec_kw=ratios, **shared)
+    for ax in axes.flat[len(lines) :]:
+        ax.axis("off")
+    return figure, list(axes.flat[: len(lines)])
+
+
+def caption(figure: Figure, text: str) -> Figure:
+    """Write a sentence below a figure, if there is one."""
+    if text:
+        figure.supxlabel(textwrap.fill(text, int(18 * figure.get_figwidth())), size=7, color="0.3")
+    return figure
+
+
+def table(frame: pd.DataFrame) -> Figure:
+    """Draw a table of text as in a journal: rules above and below, and below its head."""
+    head, rows = list(map(str, frame.columns)), [[str(value) for value in row] for row in frame.to_numpy()]
+    widths = [max(len(row[column]) for row in [head, *rows]) + 2 for column in range(len(head))]
+    inches = 0.062 * sum(widths)  # of 7 pt text
+    figure, ax = plt.subplots(figsize=(max(COLUMN, inches), 0.17 * (len(rows) + 1) + 0.15))
+    ax.axis("off")
+    ax.set(xlim=(0, sum(widths)), ylim=(len(rows) + 0.6, -0.6))
+    for column, left in enumerate(np.cumsum([0, *widths[:-1]])):
+        for y, row in enumerate([head, *rows]):
+            ax.text(left, y, row[column], va="center", size=7, weight="bold" if y == 0 else "normal")
+    for rule, width in ((-0.5, 0.8), (0.5, 0.5), (len(rows) + 0.5, 0.8)):
+        ax.axhline(rule, color="0.2", linewidth=width)
+    return figure
