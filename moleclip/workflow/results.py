@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from moleclip import config, datasets, gridsearch, metrics
 from moleclip.io import files
 from moleclip.io.files import relative, sha256
-from moleclip.paper import own, printed, redraw, released
+from moleclip.paper import compare, workbook
 from moleclip.plots import figures
 from moleclip.workflow import params, provenance
 
@@ -89,7 +89,7 @@ class Page:
             self.skipped[name] = "not asked for"
             return
         try:
-            figure, inputs = self._of_paper(name) if name in redraw.FIGURES else getattr(self, f"_{name}")()
+            figure, inputs = getattr(self, f"_{name}")()
         except FileNotFoundError as error:
             if self.p.missing == "fail":
                 raise
@@ -133,16 +133,6 @@ class Page:
                 worse = metrics.paired(list(sign * pairs[model]), list(sign * pairs[self.p.reference]))
                 rows[name, figures.MODEL_NAMES.get(model, model)] = worse
         return pd.DataFrame(rows, index=list(metrics.Paired._fields)).T
-
-    @functools.cached_property
-    def paper(self) -> redraw.Paper:
-        """The paper's runs and ours, read once."""
-        return redraw.Paper(released.runs(), printed.scores(), own.read())
-
-    def _of_paper(self, name: str) -> tuple[Figure, list[Path]]:
-        table, figure = redraw.FIGURES[name](self.paper)
-        self._table(name, table)
-        return figure, [*datasets.files("paper_results"), *self.paper.ours.files]
 
     def _gallery(self) -> tuple[Figure, list[Path]]:
         return figures.gallery(list(figures.GALLERY.values()), self.p.seed), []
@@ -212,10 +202,10 @@ class Page:
 
     def _baseline(self) -> tuple[Figure, list[Path]]:
         table, _, files = self.jobs
-        beside = released.beside(table)
-        print(beside.round(4).to_string(index=False))
-        self._table("baseline", beside)
-        return figures.baseline(beside), [*files, *datasets.files("paper_results")]
+        compared = compare.baseline(table, workbook.runs())
+        print(compared.round(4).to_string(index=False))
+        self._table("baseline", compared)
+        return figures.baseline(compared), [*files, *datasets.files("paper_results")]
 
     def _parity(self) -> tuple[Figure, list[Path]]:
         table, predictions, files = self.jobs
