@@ -65,7 +65,7 @@ class Evidence(NamedTuple):
         """Quote the printed scores of models on a set."""
         return ", ".join(f"{_short(model)} {self.score(dataset, model).text}" for model in models)
 
-    def own(self, dataset: str) -> pd.DataFrame:
+    def our_scores(self, dataset: str) -> pd.DataFrame:
         """Select our scores on a set, on splits like the paper's."""
         return self.ours.on(dataset, "scaffold" if dataset in MOLECULENET else "random")
 
@@ -206,7 +206,7 @@ def _pairs(e: Evidence, datasets: Iterable[str], other: str, judge: Judge, model
             over, evidence = "splits", " ".join(score.run_cells for score in found)
         mine, theirs = mine.align(theirs, join="inner")
         row = _judged(compare.percent(mine, theirs, e.score(name, model).metric), judge, over)
-        ours = _our_pair(e.own(name), OURS.get(model, ""), OURS.get(other, ""))
+        ours = _our_pair(e.our_scores(name), OURS.get(model, ""), OURS.get(other, ""))
         yield row | {"dataset": name, "printed": e.quote(name, model, other), "ours": ours, "evidence": evidence}
 
 
@@ -251,7 +251,7 @@ def _forests(e: Evidence, datasets: Iterable[str], candidates: Sequence[str]) ->
     """Compare the paper's runs with the forest of ours, on each split, that validation selects of the candidates."""
     for name in datasets:
         row = {"dataset": name, "printed": e.quote(name, PRIMARY)}
-        table, score = e.own(name), e.score(name, PRIMARY)
+        table, score = e.our_scores(name), e.score(name, PRIMARY)
         ascending = not metrics.higher_is_better(score.metric)
         table = table[table["encoder"].isin(candidates)].sort_values("val", ascending=ascending, kind="stable")
         chosen = table.drop_duplicates("seed").set_index("seed").sort_index()

@@ -34,6 +34,8 @@ _SPLITS = "95 % t-interval over splits, ticks: splits"
 POINTS = ["dataset", "model", "who", "value", "low", "high", "bar", "unit", "split", "splits", "runs"]
 POINTS += ["narrow_low", "narrow_high", "optimism"]
 
+_SMOKE_TESTS = ("rehearsal_", "smoke_test_")  # folders of pages whose numbers are no results
+
 # What identifies a result of ours, and the columns of tables that are missing.
 _KEY = ["set", "encoder", "split", "drawing"]
 _EMPTY = {"scores": [*_KEY, "seed", "val", "test", "metric", "file"], "contrasts": [], "knees": ["corpus", "knee"]}
@@ -104,9 +106,12 @@ def read(folder: str | Path = "figures") -> Ours:
     places = {
         "scores": [folder / "paper" / "scores.csv", *sorted((folder / "studies").glob("*/scores.csv"))],
         "contrasts": sorted((folder / "studies").glob("*/contrasts.csv")),
-        "knees": [path for path in sorted(folder.glob("*/knee.csv")) if not path.parent.name.startswith("rehearsal_")],
+        "knees": sorted(folder.glob("*/knee.csv")),
     }
-    present = {kind: [path for path in paths if path.is_file()] for kind, paths in places.items()}
+    present = {
+        kind: [path for path in paths if path.is_file() and not path.parent.name.startswith(_SMOKE_TESTS)]
+        for kind, paths in places.items()
+    }
     tables = {}
     for kind, paths in present.items():
         parts = [pd.read_csv(path).assign(file=relative(path)) for path in paths]
@@ -168,7 +173,7 @@ def _points(table: pd.DataFrame) -> pd.DataFrame:
     units = [figures.with_unit(line["metric"], line["unit"]) for line in table.to_dict("records")]
     found = table.assign(unit=units).reindex(columns=[*POINTS, "by_split", "file"]).reset_index(drop=True)
     found["by_split"] = [means if isinstance(means, tuple) else () for means in found["by_split"]]
-    numbers = found.columns.intersection(["value", "low", "high", "narrow_low", "narrow_high", "optimism"])
+    numbers = ["value", "low", "high", "narrow_low", "narrow_high", "optimism"]
     return found.astype({"splits": int, "runs": int, **dict.fromkeys(numbers, float)})
 
 

@@ -56,10 +56,9 @@ def find(path: str | Path | None = None) -> pd.DataFrame:
     scores = scores[scores["runs"] > 0]
     found = [*_titles(titled, printed), *_settings(scores, runs), *_copies(runs)]
     found += _formulas(runs, workbook.read_cells(path, formulas=True))
-    counts = {
-        (slip.cells.partition("!")[0], *slip[1:4]): int(slip.printed) for slip in found if slip.kind == "number of runs"
-    }
-    return pd.DataFrame([*found, *_numbers(scores, counts), *_pooled(scores)], columns=list(Slip._fields))
+    counts = [slip for slip in found if slip.kind == "number of runs"]
+    wrong = {(slip.cells.partition("!")[0], *slip[1:4]): int(slip.printed) for slip in counts}
+    return pd.DataFrame([*found, *_numbers(scores, wrong), *_pooled(scores)], columns=list(Slip._fields))
 
 
 def _same(value: float, printed: float, step: float) -> bool:
@@ -138,10 +137,8 @@ def _formulas(runs: pd.DataFrame, cells: Mapping[str, workbook.Cells]) -> Iterat
                 continue
             last = above[above["row"] == above["row"].max()].iloc[0]
             block = above[(above[[*MODEL, "stage", *SETTING]] == last[[*MODEL, "stage", *SETTING]]).all(axis=1)]
-            place, whose = (
-                f"{sheet}!{get_column_letter(column)}{row}",
-                (last["dataset"], last["variant"], last["model"]),
-            )
+            whose = (last["dataset"], last["variant"], last["model"])
+            place = f"{sheet}!{get_column_letter(column)}{row}"
             if average and int(average[3]) == last["row"]:
                 count = int(average[3]) - int(average[2]) + 1
                 if count < len(block):
@@ -153,13 +150,13 @@ def _formulas(runs: pd.DataFrame, cells: Mapping[str, workbook.Cells]) -> Iterat
                 yield Slip("number of runs", *whose, normal[1], f"{len(block)} runs", place)
 
 
-def _numbers(scores: pd.DataFrame, counts: Mapping[Any, int]) -> Iterator[Slip]:
+def _numbers(scores: pd.DataFrame, wrong: Mapping[Any, int]) -> Iterator[Slip]:
     """Find printed numbers that follow neither from the runs nor from the wrong number of runs."""
     for line in lines(scores):
         if not _same(line.mean, line.value, line.step):
             yield _slip("score", line, line.text, f"{line.mean:.4g}: {line.runs} runs")
-        wrong = counts.get(tuple(getattr(line, name) for name in MODEL), line.runs)
-        spreads = (line.spread, line.spread * (line.runs / wrong) ** 0.5)
+        counted = wrong.get(tuple(getattr(line, name) for name in MODEL), line.runs)
+        spreads = (line.spread, line.spread * (line.runs / counted) ** 0.5)
         if not np.isnan(line.error) and not any(_same(spread, line.error, line.step) for spread in spreads):
             yield _slip("interval", line, line.text, f"+-{line.spread:.2g}: {line.runs} runs")
 

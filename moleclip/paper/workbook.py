@@ -104,48 +104,32 @@ _RATE = r"[14]e-05|0\.0{0,3}[145]|[14]e-[34] [14]e-3"
 _AVERAGE = r"[\d.e-]+|#DIV/0!|confidence interval"
 _SCORE = re.compile(r"(-?[\d.]+)(?:\u00b1([\d.]+))?%?")
 
-# A summary: the row of its heading, the columns of its data sets, and by model the rows of its score, its learning
-# rate, its augmentation or dropout, and its relative difference to another model (0: not printed).
-_Rows = dict[str, tuple[int, ...]]
-_ONE_SET: tuple[int, str, _Rows] = (
-    2,
-    "D",
-    {BASELINE: (5, 4), "MoleCLIP": (8, 6, 7), "ImageMol": (10, 9), "GEM": (13, 11, 12)},
-)
-_CONTROLS = (
-    "K values: 30, 300",
-    "\u03c4=0.05",
-    "\u03c4=0.1",
-    "1 epoch",
-    "10 epochs",
-    "Pubchem-10m  (2 epochs)",
-    "No augmentations during pretraining",
-    "Only contrastive task",
-    "Only classification task",
-)
-_SUMMARIES: dict[str, tuple[int, str, _Rows]] = {
+_CONTROLS = [
+    *("K values: 30, 300", "\u03c4=0.05", "\u03c4=0.1", "1 epoch", "10 epochs", "Pubchem-10m  (2 epochs)"),
+    *("No augmentations during pretraining", "Only contrastive task", "Only classification task"),
+]
+_ONE_SET = ("D2:D2", {"5 4": BASELINE, "8 6 7": "MoleCLIP", "10 9": "ImageMol", "13 11 12": "GEM"})
+# Summaries: the cells that name the data sets, and the models; for each the rows of its score, its learning rate, its
+# augmentation or dropout, and its relative difference to another model, as far as they are printed (0: not).
+_SUMMARIES = {
     "MoleculeNet": (
-        *(3, "CDEF"),
-        {name: (5 + n,) for n, name in enumerate((BASELINE, "ChemBERTa-2", "MolCLR", "Uni-Mol", "GEM", "ImageMol"))}
-        | {"MoleCLIP": (11, 13, 12)},
+        "C3:F3",
+        {"5": BASELINE, "6": "ChemBERTa-2", "7": "MolCLR", "8": "Uni-Mol", "9": "GEM", "10": "ImageMol"}
+        | {"11 13 12": "MoleCLIP"},
     ),
-    "MoleculeNet_controls": (3, "DEFG", {f"control: {name}": (4 + n,) for n, name in enumerate(_CONTROLS)}),
+    "MoleculeNet_controls": ("D3:G3", {f"{row}": f"control: {name}" for row, name in enumerate(_CONTROLS, 4)}),
     **dict.fromkeys(CATALYSIS, _ONE_SET),
     "Domain-focused pretraining": (
-        *(3, "DE"),
+        "D3:E3",
         {
-            "MoleCLIPbv": (8, 5, 7, 9),
-            "Control - I | Phosphines - 4 epochs | K1 = 30, K2 = 300": (12, 14, 13),
-            "Control - I | Phosphines - 4 epochs | K1 = 300, K2 = 3000": (15, 17, 16),
-            "Control - II | ChEMBL \u2013 4 epochs | Phosphines filtered - 10 epochs | K1 = 300, K2 = 3000": (
-                18,
-                21,
-                20,
-            ),
-            "Control \u2013 III | CLIP initialized | Kraken (buried volume) - 100 epochs": (22, 24, 23),
+            "8 5 7 9": "MoleCLIPbv",
+            "12 14 13": "Control - I | Phosphines - 4 epochs | K1 = 30, K2 = 300",
+            "15 17 16": "Control - I | Phosphines - 4 epochs | K1 = 300, K2 = 3000",
+            "18 21 20": "Control - II | ChEMBL \u2013 4 epochs | Phosphines filtered - 10 epochs | K1 = 300, K2 = 3000",
+            "22 24 23": "Control \u2013 III | CLIP initialized | Kraken (buried volume) - 100 epochs",
         },
     ),
-    "R-replacement": (3, "DEFGHIJK", {"MoleCLIP": (7, 5, 6), "ImageMol": (9, 8, 0, 10)}),
+    "R-replacement": ("D3:K3", {"7 5 6": "MoleCLIP", "9 8 0 10": "ImageMol"}),
 }
 
 
@@ -333,7 +317,7 @@ class _Sheet:
         controls = self.name.endswith("controls")
         name = "control: " + text.replace("\n", " ") if controls else text.replace("\n", " | ")
         name = BASELINE if text.partition("(")[0].strip() == "Baseline" else name
-        if name not in _SUMMARIES[self.name][2]:
+        if name not in _SUMMARIES[self.name][1].values():
             raise self.error(row, column, f"{text!r} is no model of the sheet's summary")
         self.used.add((row, column))
         return name
@@ -395,30 +379,28 @@ def scores(path: str | Path | None = None) -> pd.DataFrame:
 
 
 def _summary(sheet: str, cells: Cells) -> Iterator[dict[str, Any]]:
-    top, columns, models = _SUMMARIES[sheet]
-    for letter in columns:
-        column = coordinate_to_tuple(f"{letter}1")[1]
+    headings, models = _SUMMARIES[sheet]
+    for top, column in sorted(_area(headings)):
         dataset = _known_set(re.sub(r"\s|\W+$", "", str(cells[top, column])))
         variant = "R-replaced" if cells.get((top + 1, column)) == "R replaced" else "original"
-        for model, rows in models.items():
-            score, rate, setting, difference = (str(cells.get((row, column), "")) for row in (*rows, 0, 0, 0)[:4])
+        for rows, model in models.items():
+            row, *others = (int(row) for row in f"{rows} 0 0 0".split()[:4])
+            score, rate, setting, difference = (str(cells.get((n, column), "")) for n in (row, *others))
             if score == "-":  # not evaluated
                 continue
-            text = score.replace(" ", "")
+            text, cell = score.replace(" ", ""), f"{get_column_letter(column)}{row}"
             if not (match := _SCORE.fullmatch(text)):
-                raise ValueError(f"{sheet}!{letter}{rows[0]}: {score!r} where a score is expected")
-            labels = dict(
-                zip(
-                    [*MODEL, "head_lr", SETTING[0]], (sheet, dataset, variant, model, _rate(rate), setting), strict=True
-                )
-            )
-            yield labels | {
+                raise ValueError(f"{sheet}!{cell}: {score!r} where a score is expected")
+            yield {
+                **dict(zip(MODEL, (sheet, dataset, variant, model), strict=True)),
+                "head_lr": _rate(rate),
+                SETTING[0]: setting,
                 "text": text,
                 "value": float(match[1]),
                 "error": float(match[2] or np.nan),
                 "step": 10.0 ** -len(match[1].partition(".")[2]),
                 "difference": difference,
-                "cell": f"{letter}{rows[0]}",
+                "cell": cell,
             }
 
 
