@@ -14,7 +14,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from moleclip.io import errors
-from moleclip.paper import own
+from moleclip.paper import compare
 from moleclip.workflow import params
 
 PROFILE = config.get("profile", "demo")
@@ -240,7 +240,7 @@ FIGURES = getattr(DRAWING, "figures", ["r_groups"])
 
 
 # Our results that the paper's are set beside.
-OURS = own.read().files if FAN_OUT.claims else []
+OURS = compare.read().files if FAN_OUT.claims else []
 
 
 rule draw:

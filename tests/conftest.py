@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 
 from moleclip import clustering, datasets
 from moleclip.io import downloads, files
-from moleclip.paper import printed, released
+from moleclip.paper import workbook
 from moleclip.plots.style import set_style
 from moleclip.workflow import params
 
@@ -157,9 +157,9 @@ def workbook_file():
 
 @pytest.fixture(scope="session")
 def released_runs(workbook_file):
-    return released.runs(workbook_file)
+    return workbook.runs(workbook_file)
 
 
 @pytest.fixture(scope="session")
 def printed_scores(workbook_file):
-    return printed.scores(workbook_file)
+    return workbook.scores(workbook_file)

@@ -10,11 +10,11 @@ from scipy import stats as scipy_stats
 
 from moleclip import config, metrics
 from moleclip.io import files
-from moleclip.paper import claims, own, released
+from moleclip.paper import claims, compare, workbook
 from moleclip.paper.claims import NOISE, REPRODUCED, UNSUPPORTED, UNTESTABLE
 from moleclip.workflow import params
 
-NOTHING = own.Own(
+NOTHING = compare.Ours(
     pd.DataFrame(columns=["set", "encoder", "seed", "split", "drawing", "val", "test", "metric", "file"]),
     pd.DataFrame(),
     pd.DataFrame(columns=["corpus", "knee"]),
@@ -34,9 +34,13 @@ P_VALUES = {
 }
 
 
+def check(runs, printed, ours=NOTHING):
+    return claims.ledger(runs, workbook.recompute(runs, printed), ours)
+
+
 @pytest.fixture(scope="module")
 def ledger(released_runs, printed_scores):
-    return claims.ledger(released_runs, printed_scores, NOTHING)
+    return check(released_runs, printed_scores)
 
 
 def verdict(ledger, claim, dataset):
@@ -71,10 +75,10 @@ def test_rule_on_a_limit(low, high, expected):
 
 
 @pytest.mark.parametrize(
-    ("shares", "expected"), [([2, 1, 1], REPRODUCED), ([2, -1, -1], UNTESTABLE), ([-2, -1, -1], UNSUPPORTED)]
+    ("percents", "expected"), [([2, 1, 1], REPRODUCED), ([2, -1, -1], UNTESTABLE), ([-2, -1, -1], UNSUPPORTED)]
 )
-def test_rule_on_a_grid_whose_cell_is_not_known(shares, expected):
-    assert claims.best_and_median(pd.Series(shares)) == expected
+def test_rule_on_a_grid_whose_selected_setting_is_unknown(percents, expected):
+    assert claims.best_and_median(pd.Series(percents)) == expected
 
 
 def test_paired_tests_agree_with_an_independent_count(ledger):
@@ -124,18 +128,18 @@ def test_altered_runs_change_the_verdict(
         factor = 5.0
     runs.loc[rows, "value"] *= factor
     assert verdict(ledger, claim, dataset) != expected
-    assert verdict(claims.ledger(runs, printed_scores, NOTHING), claim, dataset) == expected
+    assert verdict(check(runs, printed_scores), claim, dataset) == expected
 
 
 def test_our_names_are_those_of_the_profile_and_its_studies():
-    """What is called otherwise would never stand beside the paper's."""
+    """A model of another name would never be compared with the paper's."""
     studies = (None, "baseline", "domain", "r_groups")
     profiles = [params.read_profile(files.ROOT / "params/paper", study)[1] for study in studies]
     models = {name for profile in profiles for name in profile.models} | set(get_args(config.Baseline))
-    assert set(claims.OURS.values()) <= models
+    assert set(compare.OURS.values()) <= models
 
 
-def test_our_forests_stand_against_the_released_runs(released_runs, printed_scores):
+def test_our_forests_are_compared_with_the_released_runs(released_runs, printed_scores):
     """On selectivity, a forest that never errs by more than .1 is better than any of their splits; one by 9, worse."""
     claim, name = "better than an untuned random forest on ECFP4 (ours)", "Phosphines-selectivity"
     for error, expected in ((0.1, UNSUPPORTED), (9.0, REPRODUCED)):
@@ -148,14 +152,14 @@ def test_our_forests_stand_against_the_released_runs(released_runs, printed_scor
             "file": "a.csv",
         }
         scores = pd.DataFrame([{**place, "seed": seed, "val": 1.0, "test": error} for seed in range(1, 6)])
-        found = claims.ledger(released_runs, printed_scores, dataclasses.replace(NOTHING, scores=scores))
+        found = check(released_runs, printed_scores, dataclasses.replace(NOTHING, scores=scores))
         assert verdict(found, claim, name) == expected
         row = found[(found["claim"] == claim) & (found["dataset"] == name)].iloc[0]
         assert (row["ours"], row["over"]) == (f"ecfp4_forest: {error:.3g}", "5 splits")
         assert "a.csv" in row["evidence"]
 
 
-def test_our_comparison_of_initial_weights_stands_beside_the_claim(released_runs, printed_scores):
+def test_our_comparison_of_initial_weights_is_quoted_with_the_claim(released_runs, printed_scores):
     line = {
         "set": "esol",
         "contrast": "photographs",
@@ -166,20 +170,12 @@ def test_our_comparison_of_initial_weights_stands_beside_the_claim(released_runs
         "file": "a.csv",
     }
     contrasts = pd.DataFrame([line | {"n": 3, "over": "repeats"}, line | {"contrast": "another", "n": 5}])
-    found = claims.ledger(released_runs, printed_scores, dataclasses.replace(NOTHING, contrasts=contrasts))
+    found = check(released_runs, printed_scores, dataclasses.replace(NOTHING, contrasts=contrasts))
     row = found[found["claim"] == "starting from CLIP's weights helps"].iloc[0]
     assert row["ours"] == "not CLIP but a small CNN, photographs: esol +10 % (-14 to +34 over 3 repeats)"
     assert (row["verdict"], row["evidence"]) == (UNTESTABLE, "a.csv")
     clip = pd.DataFrame([line | {"n": 3, "over": "repeats", "contrast": "CLIP against random", "model": "pretrained"}])
     ours = dataclasses.replace(NOTHING, contrasts=pd.concat([contrasts, clip]))
-    found = claims.ledger(released_runs, printed_scores, ours)
+    found = check(released_runs, printed_scores, ours)
     row = found[found["claim"] == "starting from CLIP's weights helps"].iloc[0]
     assert row["ours"] == "CLIP against random: esol +10 % (-14 to +34 over 3 repeats)"
-
-
-def test_losses_are_per_split(released_runs):
-    found = claims.losses(released_runs, "Phosphines-yield", "ImageMol")
-    assert sorted(found.index) == [f"seed-{seed}" for seed in range(1, 6)]
-    # Printed: 11.3 and 14.4.
-    assert found.mean() == pytest.approx(100 * (14.4 - 11.3) / 11.3, abs=1)
-    assert released.quantity("R-replacement", "Phosphines-yield").unit == "%"

@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 
 from moleclip import gridsearch, metrics
 from moleclip.io import downloads
-from moleclip.paper import released
+from moleclip.paper import workbook
 
 T_975 = {2: 4.302653, 4: 2.776445}  # two-sided 95 % quantiles of Student's t by degrees of freedom
 
@@ -141,7 +141,8 @@ def test_contrasts_by_hand():
 def test_the_papers_interval_is_what_it_prints(runs, printed):
     if downloads.mirrored("paper_results") is None:
         pytest.skip("needs the released runs (MOLECLIP_DATA_DIR)")
-    table = released.baseline(runs)
+    table = workbook.runs()
+    table = table[(table["dataset"] == workbook.NAMES[runs]) & (table["model"] == workbook.BASELINE)]
     final = table[table["stage"].str.startswith("final")]
     found = metrics.paper_ci([list(part["value"]) for _, part in final.groupby("split")])
     digits = 3 if printed[1] < 0.01 else 2

@@ -12,7 +12,6 @@ from test_figures import SCORES
 
 from moleclip import gridsearch
 from moleclip.io import files
-from moleclip.paper import redraw
 from moleclip.workflow import params, provenance, results
 
 pytestmark = pytest.mark.usefixtures("style")
@@ -122,4 +121,4 @@ def test_contrasts_can_be_drawn_again_when_the_runs_are_gone(tmp_path, draw):
 def test_the_page_draws_every_figure_it_may_be_asked_for():
     source = Path(files.ROOT / "notebooks" / "09_draw_figures.ipynb").read_text()
     drawn = re.findall(r'\\"(\w+)\\" in p\.figures', source)
-    assert sorted(drawn) == sorted(set(get_args(params.PageFigure)) - set(redraw.FIGURES))
+    assert sorted(drawn) == sorted(get_args(params.PageFigure))

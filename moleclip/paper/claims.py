@@ -1,4 +1,4 @@
-"""The paper's quantitative claims, each held against what is printed, the released runs, and our own.
+"""The paper's quantitative claims, each compared with what is printed, the released runs, and our own.
 
 Verdicts are given by rule, from 95 % intervals over the units of replication:
 
@@ -10,22 +10,22 @@ Verdicts are given by rule, from 95 % intervals over the units of replication:
 - what no released run tests is not testable yet
 
 A difference is in percent of the other's mean score, above zero where the first model is better; pairs are splits.
-On the one scaffold split, printed scores are those of the cell with the best test score. Two grids are compared over
-the cells that they share, so that nothing is chosen: such an interval says nothing of other splits. A printed number
-or a forest is compared with the best and with the median cell: which one validation would choose, is not released.
+On the one scaffold split, printed scores are those of the setting with the best test score. Two grids are compared over
+the settings that both have, so that nothing is selected: such an interval says nothing of other splits. A printed
+number or a forest is compared with the best and with the median setting: which one validation would select, is not
+released.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from moleclip import config, metrics
-from moleclip.paper import own, printed, released
-from moleclip.paper.printed import CELL, area, behind, lines
+from moleclip.paper import compare, workbook
+from moleclip.paper.compare import FOCUSED, OURS, PRIMARY
+from moleclip.paper.workbook import CATALYSIS, MOLECULENET, SETTING, area, lines
 
 MARGIN = 10.0  # percent of the other's score: how much worse is still comparable
 
@@ -35,98 +35,45 @@ UNSUPPORTED = "not supported by the released runs"
 UNTESTABLE = "not testable yet"
 VERDICTS = (REPRODUCED, NOISE, UNSUPPORTED, UNTESTABLE)
 
-MOLECULENET = ("BACE", "BBBP", "FreeSolv", "ESOL")
-CATALYSIS = ("DHBDs", "NHCs", "Phosphines-yield", "Phosphines-selectivity")
-R_GROUPS = ("ESOL", "FreeSolv", "DHBDs", "Phosphines-yield")
-PRIMARY = "MoleCLIP"
-FOCUSED = "MoleCLIPbv"
-ONE_TASK = ("control: Only contrastive task", "control: Only classification task")
-FEWER_CLASSES = "control: K values: 30, 300"
-
 # Molecules and epochs of pretraining, as the caption of Fig. 3 has them.
 PRETRAINING = {PRIMARY: (1_870_421, 4), "ImageMol": (10_000_000, 12), "GEM": (20_000_000, 20)}
 
-# What our tables call the models of the paper.
-OURS = {PRIMARY: "pretrained", FOCUSED: "buried_volume", "ImageMol": "imagemol", released.BASELINE: "fingerprint_mlp"}
+COLUMNS = ["claim", "place", "dataset", "printed", "recomputed", "over", "rule", "verdict", "ours", "evidence"]
 
 Judge = Callable[[metrics.Interval], str]
+Row = dict[str, str]
 
 
-@dataclass
-class Row:
-    """One claim on one data set: a line of the ledger.
-
-    Attributes
-    ----------
-    claim, place : str
-        In our words, and where the paper makes it.
-    dataset, printed, recomputed, over, rule, verdict : str
-        What is printed; what follows from the released runs, and over what the interval is; the rule and its verdict.
-    ours : str
-        What follows from our own runs, if there are any.
-    evidence : str
-        Cells of the authors' workbook, and files.
-    """
-
-    claim: str
-    place: str
-    dataset: str
-    printed: str = ""
-    recomputed: str = ""
-    over: str = ""
-    rule: str = ""
-    verdict: str = UNTESTABLE
-    ours: str = ""
-    evidence: str = ""
-
-    def judge(self, shares: "pd.Series[float]", judge: Judge, over: str) -> None:
-        """Give the verdict on differences, and say what they are."""
-        found = metrics.paired(list(shares), [0.0] * len(shares))
-        interval = metrics.Interval(found.difference, found.low, found.high)
-        self.recomputed = f"{_percents(interval)}, {(shares > 0).sum()} of {len(shares)} better, p = {found.p:.2g}"
-        self.verdict, self.rule, self.over = judge(interval), judge.__name__, f"{len(shares)} {over}"
-
-
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Everything that rows are made from."""
 
     runs: pd.DataFrame
-    printed: pd.DataFrame
-    ours: own.Own
+    scores: pd.DataFrame
+    ours: compare.Ours
 
-    @cached_property
-    def beside(self) -> pd.DataFrame:
-        """Printed scores beside recomputed ones."""
-        return printed.recomputed(self.runs, self.printed)
+    def score(self, dataset: str, model: str) -> Any:
+        """Get the printed score of a model on a set with what follows from its runs: the first, of plain drawings."""
+        same = (self.scores["dataset"] == dataset) & (self.scores["model"] == model)
+        return next(lines(self.scores[same & (self.scores["variant"] == "original")]))
 
-    def text(self, dataset: str, models: Sequence[str]) -> str:
+    def grid(self, dataset: str, model: str) -> pd.DataFrame:
+        """Select all runs of a model on a set, of the sheet that its score is on."""
+        score = self.score(dataset, model)
+        return self.runs[(self.runs[workbook.MODEL] == [score.sheet, dataset, "original", model]).all(axis=1)]
+
+    def quote(self, dataset: str, *models: str) -> str:
         """Quote the printed scores of models on a set."""
-        table = self.printed[(self.printed["dataset"] == dataset) & (self.printed["variant"] == "original")]
-        found = table.drop_duplicates("model").set_index("model")["text"]
-        return ", ".join(f"{_short(model)} {found[model]}" for model in models if model in found)
+        return ", ".join(f"{_short(model)} {self.score(dataset, model).text}" for model in models)
 
-    def all(self, dataset: str, model: str) -> pd.DataFrame:
-        """Take all runs of a model on a set, from its own sheet where a second one repeats them."""
-        table = self.runs[(self.runs["dataset"] == dataset) & (self.runs["model"] == model)]
-        table = table[table["variant"] == "original"]
-        own_sheet: pd.DataFrame = table[table["sheet"] == table["sheet"].iloc[0]]
-        return own_sheet
-
-    def scores(self, dataset: str, model: str) -> pd.DataFrame:
-        """Take the runs behind a model's score on a set."""
-        return behind(self.all(dataset, model))
-
-    def own(self, dataset: str) -> pd.DataFrame:
-        """Take our scores on a set, on splits like the paper's."""
-        key = next(key for key, value in released.NAMES.items() if value == dataset)
-        return self.ours.on(key, "scaffold" if dataset in MOLECULENET else "random")
+    def our_scores(self, dataset: str) -> pd.DataFrame:
+        """Select our scores on a set, on splits like the paper's."""
+        return self.ours.on(dataset, "scaffold" if dataset in MOLECULENET else "random")
 
 
 def better(interval: metrics.Interval) -> str:
     """Verdict on "better", from the interval of a difference that is above zero where it is so.
 
-    >>> better(stats.Interval(5.0, 1.0, 9.0)), better(stats.Interval(5.0, -1.0, 11.0))
+    >>> better(metrics.Interval(5.0, 1.0, 9.0)), better(metrics.Interval(5.0, -1.0, 11.0))
     ('reproduced', 'within noise')
     """
     return _verdict(interval, 0.0)
@@ -135,7 +82,7 @@ def better(interval: metrics.Interval) -> str:
 def comparable(interval: metrics.Interval) -> str:
     """Verdict on "comparable or better".
 
-    >>> comparable(stats.Interval(-5.0, -9.0, -1.0)), comparable(stats.Interval(-5.0, -12.0, 2.0))
+    >>> comparable(metrics.Interval(-5.0, -9.0, -1.0)), comparable(metrics.Interval(-5.0, -12.0, 2.0))
     ('reproduced', 'within noise')
     """
     return _verdict(interval, -MARGIN)
@@ -144,21 +91,21 @@ def comparable(interval: metrics.Interval) -> str:
 def below(interval: metrics.Interval, limit: float) -> str:
     """Verdict on "below a limit", from the interval of a score.
 
-    >>> below(stats.Interval(0.95, 0.81, 1.08), 1.0)
+    >>> below(metrics.Interval(0.95, 0.81, 1.08), 1.0)
     'within noise'
     """
     return _verdict(metrics.Interval(-interval.mean, -interval.high, -interval.low), -limit)
 
 
-def best_and_median(shares: "pd.Series[float]") -> str:
-    """Verdict on "better", from the difference of each cell of a grid of which the chosen one is not known.
+def best_and_median(percents: "pd.Series[float]") -> str:
+    """Verdict on "better", from the difference of each setting of a grid when the selected one is unknown.
 
     >>> best_and_median(pd.Series([3.0, 1.0, -2.0])), best_and_median(pd.Series([3.0, -1.0, -2.0]))
     ('reproduced', 'not testable yet')
     """
-    if shares.median() > 0:
+    if percents.median() > 0:
         return REPRODUCED
-    return UNTESTABLE if shares.max() > 0 else UNSUPPORTED
+    return UNTESTABLE if percents.max() > 0 else UNSUPPORTED
 
 
 def _verdict(interval: metrics.Interval, limit: float) -> str:
@@ -169,231 +116,107 @@ def _verdict(interval: metrics.Interval, limit: float) -> str:
     return UNSUPPORTED if interval.high < limit else NOISE
 
 
-def ledger(runs: pd.DataFrame, scores: pd.DataFrame, ours: own.Own) -> pd.DataFrame:
+def pretraining() -> pd.DataFrame:
+    """Set out the volume of pretraining: model, molecules, epochs, samples (paper, Fig. 3a)."""
+    table = pd.DataFrame([(model, *volume) for model, volume in PRETRAINING.items()])
+    table.columns = pd.Index(["model", "molecules", "epochs"])
+    return table.assign(samples=table["molecules"] * table["epochs"])
+
+
+def ledger(runs: pd.DataFrame, scores: pd.DataFrame, ours: compare.Ours) -> pd.DataFrame:
     """Check every claim.
 
     Parameters
     ----------
     runs, scores : DataFrame
-        From `released.runs` and `printed.scores`.
-    ours : Own
-        From `own.read`.
+        From `workbook.runs` and `workbook.recompute`.
+    ours : Ours
+        From `compare.read`.
 
     Returns
     -------
     DataFrame
-        A line per claim and data set, with the columns of `Row`.
+        A line per claim and data set; all columns are text.
+
+        - claim, place : in our words, and where the paper makes it
+        - dataset
+        - printed
+        - recomputed, over : what follows from the released runs, and over what the interval is
+        - rule, verdict
+        - ours : what follows from our own runs, if there are any
+        - evidence : cells of the authors' workbook, and files
     """
-    evidence = Evidence(runs, scores, ours)
-    parts = (
-        _state_of_the_art,
-        _rivals,
-        _fixed_representations,
-        _domain,
-        _chemical_accuracy,
-        _r_groups,
-        _tasks,
-        _classes,
-        _less_data,
-        _foundation,
-    )
-    return pd.DataFrame([dataclasses.asdict(row) for part in parts for row in part(evidence)])
-
-
-def _state_of_the_art(e: Evidence) -> Iterator[Row]:
-    for name in MOLECULENET:
-        row = Row(
-            "comparable to the state of the art on MoleculeNet", "abstract; Fig. 2", name, e.text(name, [PRIMARY])
-        )
-        table = e.printed[(e.printed["sheet"] == "MoleculeNet") & (e.printed["dataset"] == name)]
-        others = table.loc[~table["model"].isin((PRIMARY, released.BASELINE)), "value"]
-        grid = e.all(name, PRIMARY)
-        metric = released.quantity("MoleculeNet", name).metric
-        worst = others.min() if metrics.higher_is_better(metric) else others.max()
-        means = grid.groupby(CELL)["value"].mean()
-        row.verdict = best_and_median(_percent(means, worst, metric))
-        row.rule = "best and median cell better than the worst of the others' printed scores"
-        best = behind(grid)["value"].mean()
-        row.recomputed = (
-            f"best cell by test {best:.3g}, median {means.median():.3g}; others {others.min()} to {others.max()}"
-        )
-        row.over, row.evidence = f"{len(means)} cells of a grid; the others on splits of their own", area(grid)
-        yield row
-
-
-def _rivals(e: Evidence) -> Iterator[Row]:
-    for name in CATALYSIS:
-        row = Row("better than ImageMol on each catalysis set", "abstract; Fig. 3b", name)
-        yield _pair(e, row, PRIMARY, "ImageMol", better)
-    for name in CATALYSIS:
-        yield _pair(e, Row("comparable to or better than GEM", "p. 10836; Fig. 3b", name), PRIMARY, "GEM", comparable)
-    row = Row("significantly better than GEM on selectivity", "p. 10836; Fig. 3b", CATALYSIS[3])
-    yield _pair(e, row, PRIMARY, "GEM", better)
-
-
-def _fixed_representations(e: Evidence) -> Iterator[Row]:
-    for name in (*MOLECULENET, *CATALYSIS):
-        row = Row("better than fingerprints and an MLP", "Figs. 2 and 3b", name)
-        yield _pair(e, row, PRIMARY, released.BASELINE, better)
-    # The paper has no forests: its runs stand against ours, on the same splits.
-    for words, choose in (
-        ("better than an untuned random forest on ECFP4 (ours)", lambda _: "ecfp4_forest"),
-        ("better than the forest that validation chooses of four (ours)", _by_validation),
+    e = Evidence(runs, scores, ours)
+    every = (*MOLECULENET, *CATALYSIS)
+    claims: list[tuple[str, str, Iterable[Row]]] = [
+        ("comparable to the state of the art on MoleculeNet", "abstract; Fig. 2", _state_of_the_art(e)),
+        ("better than ImageMol on each catalysis set", "abstract; Fig. 3b", _pairs(e, CATALYSIS, "ImageMol", better)),
+        ("comparable to or better than GEM", "p. 10836; Fig. 3b", _pairs(e, CATALYSIS, "GEM", comparable)),
+        ("significantly better than GEM on selectivity", "p. 10836; Fig. 3b", _pairs(e, CATALYSIS[3:], "GEM", better)),
+        ("better than fingerprints and an MLP", "Figs. 2 and 3b", _pairs(e, every, workbook.BASELINE, better)),
+    ]
+    # The paper has no forests: its runs are compared with ours, on the same splits.
+    for words, candidates in (
+        ("an untuned random forest on ECFP4", ["ecfp4_forest"]),
+        ("the forest that validation chooses of four", config.FORESTS),
     ):
-        for name in (*MOLECULENET, *CATALYSIS):
-            yield _forest(e, Row(words, "fixed representations: p. 10836", name), choose)
+        rows = _forests(e, every, candidates)
+        claims.append((f"better than {words} (ours)", "fixed representations: p. 10836", rows))
+    domain, phosphines = "domain-focused pretraining improves it", CATALYSIS[2:]
+    claims += [
+        (domain, "p. 10837; Fig. 4a", _pairs(e, phosphines, PRIMARY, better, FOCUSED)),
+        (f"{domain} by 4.2 %", "caption of Fig. 4", [_improvement(e, phosphines[0])]),
+        (f"{domain} by 13.7 %", "caption of Fig. 4", [_improvement(e, phosphines[1])]),
+        (f"error below 1 kcal/mol: {PRIMARY}", "p. 10837", [_chemical_accuracy(e, PRIMARY)]),
+        (f"error below 1 kcal/mol: {FOCUSED}", "p. 10837", [_chemical_accuracy(e, FOCUSED)]),
+        ("loses less than ImageMol if ends are drawn as R-groups", "p. 10837; Fig. 4b", _r_groups(e)),
+    ]
+    for task in ("Only contrastive task", "Only classification task"):
+        rows = _pairs(e, MOLECULENET, f"control: {task}", better)
+        claims.append((f"both tasks together better than {task.lower()}", "p. 10835; ESI 4c", rows))
+    fewer = _pairs(e, MOLECULENET, "control: K values: 30, 300", comparable)
+    claims += [
+        ("the knee of the inertia is at K = 300", "p. 10839; Fig. S2", [_knee(e)]),
+        ("K = 300 and 3000 at least as good as 30 and 300", "p. 10839; ESI 4c", fewer),
+    ]
+    for other, times in (("ImageMol", 16), ("GEM", 53)):
+        words = f"a score comparable to {other}'s with {times} times fewer samples"
+        claims += [
+            (f"pretrained on {times} times fewer samples than {other}", "Fig. 3a; Table S4", [_samples(other, times)]),
+            (words, "abstract; Fig. 3", _pairs(e, CATALYSIS, other, comparable)),
+            (words, "abstract; Fig. 2", _on_other_splits(e, other)),
+        ]
+    claims.append(("starting from CLIP's weights helps", "title; abstract; p. 10836", [_foundation(e)]))
+    found = [{"claim": claim, "place": place} | row for claim, place, part in claims for row in part]
+    return pd.DataFrame(found, columns=COLUMNS).fillna({"verdict": UNTESTABLE}).fillna("")
 
 
-def _by_validation(table: pd.DataFrame) -> str:
-    order = table.sort_values("val", ascending=not metrics.higher_is_better(table["metric"].iloc[0]))
-    return str(order["encoder"].iloc[0])
+def _pairs(e: Evidence, datasets: Iterable[str], other: str, judge: Judge, model: str = PRIMARY) -> Iterator[Row]:
+    """Compare two models on each set: split by split, or setting by setting of their grids on the scaffold split."""
+    for name in datasets:
+        if name in MOLECULENET:
+            grids = [e.grid(name, which) for which in (model, other)]
+            # A model that has no augmentation has settings by rate only.
+            setting = SETTING if set(grids[0][SETTING[0]]) & set(grids[1][SETTING[0]]) else SETTING[1:]
+            mine, theirs = (grid.groupby(setting)["value"].mean() for grid in grids)
+            over, evidence = "cells of a grid", " ".join(map(area, grids))
+        else:
+            found = [e.score(name, which) for which in (model, other)]
+            mine, theirs = (pd.Series(score.by_split) for score in found)
+            over, evidence = "splits", " ".join(score.run_cells for score in found)
+        mine, theirs = mine.align(theirs, join="inner")
+        row = _judged(compare.percent(mine, theirs, e.score(name, model).metric), judge, over)
+        ours = _our_pair(e.our_scores(name), OURS.get(model, ""), OURS.get(other, ""))
+        yield row | {"dataset": name, "printed": e.quote(name, model, other), "ours": ours, "evidence": evidence}
 
 
-def _forest(e: Evidence, row: Row, choose: Callable[[pd.DataFrame], str]) -> Row:
-    """Hold the paper's runs against a forest of ours on the same splits."""
-    table = e.own(row.dataset)
-    table = table[table["encoder"].isin(config.FORESTS)]
-    row.printed = e.text(row.dataset, [PRIMARY])
-    if table.empty:
-        return row
-    chosen = pd.concat([part[part["encoder"] == choose(part)] for _, part in table.groupby("seed")])
-    grid = e.all(row.dataset, PRIMARY)
-    quantity = released.quantity(grid["sheet"].iloc[0], row.dataset)
-    if grid["split"].iloc[0] == "scaffold":
-        shares = _percent(grid.groupby(CELL)["value"].mean(), chosen["test"].iloc[0], quantity.metric)
-        row.verdict, row.rule = best_and_median(shares), "better: best and median cell"
-        row.recomputed = f"{shares.max():+.1f} % (best cell by test), {shares.median():+.1f} % (median cell)"
-        row.over, row.evidence = f"{len(shares)} cells of a grid", area(grid)
-    else:
-        theirs, scores = chosen.set_index("seed")["test"].rename(lambda seed: f"seed-{seed}"), behind(grid)
-        mine, theirs = scores.groupby("split")["value"].mean().align(theirs, join="inner")
-        row.judge(_percent(mine, theirs, quantity.metric), better, "splits")
-        row.evidence = area(scores)
-    row.ours = f"{', '.join(sorted(set(chosen['encoder'])))}: {quantity.factor * chosen['test'].mean():.3g}"
-    row.evidence += f" {', '.join(sorted(set(chosen['file'])))}"
-    return row
-
-
-def _domain(e: Evidence) -> Iterator[Row]:
-    for name in CATALYSIS[2:]:
-        row = Row("domain-focused pretraining improves it", "p. 10837; Fig. 4a", name)
-        yield _pair(e, row, FOCUSED, PRIMARY, better)
-    for name in CATALYSIS[2:]:
-        line = e.printed[(e.printed["model"] == FOCUSED) & (e.printed["dataset"] == name)].iloc[0]
-        gap, error = printed.difference(line["difference"])
-        after, before = (e.scores(name, model) for model in (FOCUSED, PRIMARY))
-        found = 100 * (1 - after["value"].mean() / before["value"].mean())
-        row = Row(f"domain-focused pretraining improves it by {gap} %", "caption of Fig. 4", name, line["difference"])
-        row.recomputed, row.rule = f"{found:.1f} % of the mean", "within the printed +-"
-        row.verdict = REPRODUCED if abs(found - gap) <= error else UNSUPPORTED
-        row.over, row.evidence = f"{len(after)} runs", f"{line.sheet}!{line.cell} {area(after)} {area(before)}"
-        yield row
-
-
-def _chemical_accuracy(e: Evidence) -> Iterator[Row]:
-    for model in (PRIMARY, FOCUSED):
-        scores = e.scores(CATALYSIS[3], model)
-        means = scores.groupby("split")["value"].mean()
-        found = metrics.mean_ci(list(means))
-        row = Row(f"error below 1 kcal/mol: {model}", "p. 10837", CATALYSIS[3], e.text(CATALYSIS[3], [model]))
-        row.recomputed = f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f}) kcal/mol"
-        row.verdict, row.rule, row.over = below(found, 1.0), "below 1 kcal/mol", f"{len(means)} splits"
-        row.evidence = area(scores)
-        yield row
-
-
-def losses(runs: pd.DataFrame, dataset: str, model: str) -> "pd.Series[float]":
-    """By how much a model's error grows on each split if ends are drawn as R-groups, in percent of its mean error."""
-    table = runs[(runs["sheet"] == "R-replacement") & (runs["dataset"] == dataset) & (runs["model"] == model)]
-    parts = [behind(table[table["variant"] == variant]) for variant in ("original", "R-replaced")]
-    plain, replaced = (part.groupby("split")["value"].mean() for part in parts)
-    return 100 * (replaced - plain) / plain.mean()
-
-
-def _r_groups(e: Evidence) -> Iterator[Row]:
-    for name in R_GROUPS:
-        table = e.printed[(e.printed["sheet"] == "R-replacement") & (e.printed["dataset"] == name)]
-        gaps = table[table["difference"] != ""].set_index("variant")["difference"]
-        row = Row("loses less than ImageMol if ends are drawn as R-groups", "p. 10837; Fig. 4b", name)
-        row.printed = f"gap to ImageMol {gaps['original']} plain, {gaps['R-replaced']} with R-groups"
-        mine, rival = (losses(e.runs, name, model) for model in (PRIMARY, "ImageMol"))
-        row.judge(rival - mine, better, "splits")
-        row.recomputed = f"loses {mine.mean():.1f} %, ImageMol {rival.mean():.1f} %: {row.recomputed}"
-        lines = e.beside[(e.beside["sheet"] == "R-replacement") & (e.beside["dataset"] == name)]
-        row.evidence = " ".join(lines["run_cells"])
-        yield row
-
-
-def _tasks(e: Evidence) -> Iterator[Row]:
-    for control in ONE_TASK:
-        words = f"both tasks together better than {_short(control).lower()}"
-        for name in MOLECULENET:
-            yield _pair(e, Row(words, "p. 10835; ESI 4c", name), PRIMARY, control, better)
-
-
-def _classes(e: Evidence) -> Iterator[Row]:
-    row = Row(
-        "the knee of the inertia is at K = 300", "p. 10839; Fig. S2", "ChEMBL-25", "K = 300", "no curve is released"
-    )
-    knees = e.ours.knees[e.ours.knees["knee"].astype(bool)] if len(e.ours.knees) else e.ours.knees
-    row.ours = ", ".join(f"{line.corpus}: K = {line.k}" for line in lines(knees))
-    row.evidence = ", ".join(sorted(set(knees["file"]))) if len(knees) else ""
-    yield row
-    for name in MOLECULENET:
-        row = Row("K = 300 and 3000 at least as good as 30 and 300", "p. 10839; ESI 4c", name)
-        yield _pair(e, row, PRIMARY, FEWER_CLASSES, comparable)
-
-
-def _less_data(e: Evidence) -> Iterator[Row]:
-    samples = {model: molecules * epochs for model, (molecules, epochs) in PRETRAINING.items()}
-    for rival in ("ImageMol", "GEM"):
-        ratio = samples[rival] / samples[PRIMARY]
-        text = f"{samples[PRIMARY] / 1e6:.3g} million samples, {rival} {samples[rival] / 1e6:.3g} million"
-        words = f"pretrained on {ratio:.0f} times fewer samples than {rival}"
-        yield Row(
-            words, "Fig. 3a; Table S4", "", text, text, "", "molecules x epochs", REPRODUCED, "", "caption of Fig. 3"
-        )
-        words = f"a score comparable to {rival}'s with {ratio:.0f} times fewer samples"
-        for name in CATALYSIS:
-            yield _pair(e, Row(words, "abstract; Fig. 3", name), PRIMARY, rival, comparable)
-        for name in MOLECULENET:
-            row = Row(words, "abstract; Fig. 2", name, e.text(name, [PRIMARY, rival]), rule="comparable")
-            row.recomputed = f"no run of {rival} on the paper's split is released"
-            yield row
-
-
-def _foundation(e: Evidence) -> Iterator[Row]:
-    row = Row("starting from CLIP's weights helps", "title; abstract; p. 10836", "", rule="better")
-    row.recomputed = "no released run starts without CLIP's weights"
-    table = e.ours.contrasts
-    if len(table):
-        # A study with CLIP's weights comes before the one with those of a CNN.
-        clip = table[table["model"] == OURS[PRIMARY]]
-        shown = clip if len(clip) else table
-        first = shown[shown["contrast"] == shown["contrast"].iloc[0]]
-        found = "; ".join(
-            f"{line.set} {line.percent:+.0f} % ({line.low:+.0f} to {line.high:+.0f} over {line.n} {line.over})"
-            for line in lines(first)
-        )
-        row.ours = f"{'' if len(clip) else 'not CLIP but a small CNN, '}{first['contrast'].iloc[0]}: {found}"
-        row.evidence = first["file"].iloc[0]
-    yield row
-
-
-def _pair(e: Evidence, row: Row, model: str, other: str, judge: Judge) -> Row:
-    """Hold one model against another on a set: split by split, or cell by cell of their grids on the scaffold split."""
-    grids = [e.all(row.dataset, which) for which in (model, other)]
-    scaffold = grids[0]["split"].iloc[0] == "scaffold"
-    parts = grids if scaffold else [behind(grid) for grid in grids]
-    # A model that has no augmentation has cells by rate only.
-    cell = CELL if set(grids[0][CELL[0]]) & set(grids[1][CELL[0]]) else CELL[1:]
-    mine, theirs = (part.groupby(cell if scaffold else "split")["value"].mean() for part in parts)
-    metric = released.quantity(grids[0]["sheet"].iloc[0], row.dataset).metric
-    mine, theirs = mine.align(theirs, join="inner")
-    row.judge(_percent(mine, theirs, metric), judge, "cells of a grid" if scaffold else "splits")
-    row.printed, row.evidence = e.text(row.dataset, [model, other]), " ".join(area(part) for part in parts)
-    row.ours = _our_pair(e.own(row.dataset), OURS.get(model, ""), OURS.get(other, ""))
-    return row
+def _judged(percents: "pd.Series[float]", judge: Judge, over: str) -> Row:
+    """Give the verdict on differences, and say what they are."""
+    found = metrics.paired(list(percents), [0.0] * len(percents))
+    interval = metrics.Interval(found.difference, found.low, found.high)
+    text = f"{_percents(interval)}, {(percents > 0).sum()} of {len(percents)} better, p = {found.p:.2g}"
+    verdict = {"rule": getattr(judge, "__name__", ""), "verdict": judge(interval)}
+    return {"recomputed": text, "over": f"{len(percents)} {over}", **verdict}
 
 
 def _our_pair(table: pd.DataFrame, model: str, other: str) -> str:
@@ -401,14 +224,131 @@ def _our_pair(table: pd.DataFrame, model: str, other: str) -> str:
     if not {model, other} <= set(table["encoder"]):
         return ""
     wide = table.pivot_table(index="seed", columns="encoder", values="test")[[model, other]].dropna()
-    shares = _percent(wide[model], wide[other], table["metric"].iloc[0])
-    return f"{_percents(metrics.mean_ci(list(shares)))}, {len(wide)} splits"
+    percents = compare.percent(wide[model], wide[other], table["metric"].iloc[0])
+    return f"{_percents(metrics.mean_ci(list(percents)))}, {len(wide)} splits"
 
 
-def _percent(mine: "pd.Series[float]", theirs: "pd.Series[float] | float", metric: str) -> "pd.Series[float]":
-    """Differences, above zero where the first is better, in percent of the mean of the second."""
-    sign = 1 if metrics.higher_is_better(metric) else -1
-    return sign * 100 * (mine - theirs) / float(np.mean(theirs))
+def _state_of_the_art(e: Evidence) -> Iterator[Row]:
+    for name in MOLECULENET:
+        score, grid = e.score(name, PRIMARY), e.grid(name, PRIMARY)
+        quoted = (e.scores["sheet"] == "MoleculeNet") & (e.scores["dataset"] == name) & (e.scores["runs"] == 0)
+        others = e.scores.loc[quoted, "value"]
+        worst = others.min() if metrics.higher_is_better(score.metric) else others.max()
+        means = grid.groupby(SETTING)["value"].mean()
+        best = f"best cell by test {score.mean:.3g}, median {score.median:.3g}"
+        yield {
+            "dataset": name,
+            "printed": e.quote(name, PRIMARY),
+            "recomputed": f"{best}; others {others.min()} to {others.max()}",
+            "over": f"{len(means)} cells of a grid; the others on splits of their own",
+            "rule": "best and median cell better than the worst of the others' printed scores",
+            "verdict": best_and_median(compare.percent(means, worst, score.metric)),
+            "evidence": area(grid),
+        }
+
+
+def _forests(e: Evidence, datasets: Iterable[str], candidates: Sequence[str]) -> Iterator[Row]:
+    """Compare the paper's runs with the forest of ours, on each split, that validation selects of the candidates."""
+    for name in datasets:
+        row = {"dataset": name, "printed": e.quote(name, PRIMARY)}
+        table, score = e.our_scores(name), e.score(name, PRIMARY)
+        ascending = not metrics.higher_is_better(score.metric)
+        table = table[table["encoder"].isin(candidates)].sort_values("val", ascending=ascending, kind="stable")
+        chosen = table.drop_duplicates("seed").set_index("seed").sort_index()
+        if chosen.empty:
+            yield row
+            continue
+        if name in MOLECULENET:
+            grid = e.grid(name, PRIMARY)
+            percents = compare.percent(grid.groupby(SETTING)["value"].mean(), chosen["test"].iloc[0], score.metric)
+            row["recomputed"] = f"{percents.max():+.1f} % (best cell by test), {percents.median():+.1f} % (median cell)"
+            row |= {"over": f"{len(percents)} cells of a grid", "rule": "better: best and median cell"}
+            row |= {"verdict": best_and_median(percents), "evidence": area(grid)}
+        else:
+            theirs = chosen["test"].rename(lambda seed: f"seed-{seed}")
+            mine, theirs = pd.Series(score.by_split).align(theirs, join="inner")
+            row |= _judged(compare.percent(mine, theirs, score.metric), better, "splits")
+            row["evidence"] = score.run_cells
+        row["ours"] = f"{', '.join(sorted(set(chosen['encoder'])))}: {chosen['test'].mean():.3g}"
+        row["evidence"] += f" {', '.join(sorted(set(chosen['file'])))}"
+        yield row
+
+
+def _improvement(e: Evidence, name: str) -> Row:
+    after, before = (e.score(name, model) for model in (FOCUSED, PRIMARY))
+    gap, error = workbook.difference(after.difference)
+    found = 100 * (1 - after.mean / before.mean)
+    return {
+        "dataset": name,
+        "printed": after.difference,
+        "recomputed": f"{found:.1f} % of the mean",
+        "over": f"{after.runs} runs",
+        "rule": "within the printed +-",
+        "verdict": REPRODUCED if abs(found - gap) <= error else UNSUPPORTED,
+        "evidence": f"{after.sheet}!{after.cell} {after.run_cells} {before.run_cells}",
+    }
+
+
+def _chemical_accuracy(e: Evidence, model: str) -> Row:
+    name = "Phosphines-selectivity"
+    score = e.score(name, model)
+    return {
+        "dataset": name,
+        "printed": e.quote(name, model),
+        "recomputed": f"{score.mean:.2f} ({score.low:.2f} to {score.high:.2f}) kcal/mol",
+        "over": f"{score.splits} splits",
+        "rule": "below 1 kcal/mol",
+        "verdict": below(metrics.Interval(score.mean, score.low, score.high), 1.0),
+        "evidence": score.run_cells,
+    }
+
+
+def _r_groups(e: Evidence) -> Iterator[Row]:
+    for name, table in e.scores[e.scores["sheet"] == "R-replacement"].groupby("dataset", sort=False):
+        gaps = table[table["difference"] != ""].set_index("variant")["difference"]
+        mine, theirs = (compare.growth(table, model) for model in (PRIMARY, "ImageMol"))
+        row = _judged(theirs - mine, better, "splits")
+        row["recomputed"] = f"loses {mine.mean():.1f} %, ImageMol {theirs.mean():.1f} %: {row['recomputed']}"
+        row["printed"] = f"gap to ImageMol {gaps['original']} plain, {gaps['R-replaced']} with R-groups"
+        yield row | {"dataset": str(name), "evidence": " ".join(table["run_cells"])}
+
+
+def _knee(e: Evidence) -> Row:
+    row = {"dataset": "ChEMBL-25", "printed": "K = 300", "recomputed": "no curve is released"}
+    knees = e.ours.knees[e.ours.knees["knee"].astype(bool)]
+    row["ours"] = ", ".join(f"{line.corpus}: K = {line.k}" for line in lines(knees))
+    return row | {"evidence": ", ".join(sorted(set(knees["file"]))) if len(knees) else ""}
+
+
+def _samples(other: str, times: int) -> Row:
+    samples = pretraining().set_index("model")["samples"]
+    text = f"{samples[PRIMARY] / 1e6:.3g} million samples, {other} {samples[other] / 1e6:.3g} million"
+    verdict = REPRODUCED if round(samples[other] / samples[PRIMARY]) == times else UNSUPPORTED
+    row = {"printed": text, "recomputed": text, "rule": "molecules x epochs", "verdict": verdict}
+    return row | {"evidence": "caption of Fig. 3"}
+
+
+def _on_other_splits(e: Evidence, other: str) -> Iterator[Row]:
+    for name in MOLECULENET:
+        found = f"no run of {other} on the paper's split is released"
+        yield {"dataset": name, "printed": e.quote(name, PRIMARY, other), "recomputed": found, "rule": "comparable"}
+
+
+def _foundation(e: Evidence) -> Row:
+    row = {"recomputed": "no released run starts without CLIP's weights", "rule": "better"}
+    table = e.ours.contrasts
+    if table.empty:
+        return row
+    # A study with CLIP's weights comes before the one with those of a CNN.
+    clip = table[table["model"] == OURS[PRIMARY]]
+    shown = clip if len(clip) else table
+    first = shown[shown["contrast"] == shown["contrast"].iloc[0]]
+    found = "; ".join(
+        f"{line.set} {line.percent:+.0f} % ({line.low:+.0f} to {line.high:+.0f} over {line.n} {line.over})"
+        for line in lines(first)
+    )
+    row["ours"] = f"{'' if len(clip) else 'not CLIP but a small CNN, '}{first['contrast'].iloc[0]}: {found}"
+    return row | {"evidence": first["file"].iloc[0]}
 
 
 def _percents(interval: metrics.Interval) -> str:
@@ -416,4 +356,4 @@ def _percents(interval: metrics.Interval) -> str:
 
 
 def _short(model: str) -> str:
-    return "fingerprints" if model == released.BASELINE else model.removeprefix("control: ")
+    return "fingerprints" if model == workbook.BASELINE else model.removeprefix("control: ")

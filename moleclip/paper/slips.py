@@ -1,22 +1,19 @@
-"""Slips in the authors' workbook, found by holding what is printed against the runs and formulas behind it."""
+"""Slips in the authors' workbook, found by comparing what is printed with the runs and formulas that it comes from."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import openpyxl
 import pandas as pd
-from openpyxl.utils.cell import coordinate_from_string
+from openpyxl.utils.cell import coordinate_to_tuple, get_column_letter
 
-from moleclip.io import downloads
-from moleclip.paper import printed, released
-from moleclip.paper.printed import CELL, MODEL, area, lines, recomputed
+from moleclip.paper import workbook
+from moleclip.paper.workbook import MODEL, SETTING, area, lines
 
 _AVERAGE = re.compile(r"=AVERAGE\(([A-Z]+)(\d+):\1(\d+)\)")
-_NORMAL = re.compile(r"=_xlfn\.CONFIDENCE\.NORM\(0\.05, ?([A-Z]+)\d+, ?(\d+)\)")
+_NORMAL = re.compile(r"=_xlfn\.CONFIDENCE\.NORM\(0\.05, ?[A-Z]+\d+, ?(\d+)\)")
 
 
 class Slip(NamedTuple):
@@ -32,7 +29,7 @@ class Slip(NamedTuple):
 
 
 def find(path: str | Path | None = None) -> pd.DataFrame:
-    """Look for slips of every kind that can be told from the workbook alone.
+    """Look for slips of every kind that the workbook alone reveals.
 
     Parameters
     ----------
@@ -45,55 +42,62 @@ def find(path: str | Path | None = None) -> pd.DataFrame:
         Columns as in `Slip`. The kinds:
 
         - title: a block of runs whose title is another set's: only exchanged do the runs give what is printed
-        - hyper-parameters: the printed cell of the grid is not the one that the score's runs are labelled with
-        - copied runs: two cells of a grid have the same runs to the last digit
+        - hyper-parameters: the printed setting is not the one that the score's runs are labelled with
+        - copied runs: two settings of a grid have the same runs to the last digit
         - averaged cells: a mean does not cover all its runs
         - number of runs: an interval is computed for another number of runs than there are
         - interval: what is printed after +- is not what the paper's formula gives
         - score: what is printed is not the mean of all runs
         - interval formula: leaves out the spread between splits
     """
-    table, scores = released.runs(path), printed.scores(path)
-    titled = released.runs(path, corrected=False)
-    beside = recomputed(table, scores)
-    found = [*_titles(titled, scores), *_settings(beside, table), *_copies(table)]
-    found += _formula_slips(table, _formulas(path))
+    runs, printed = workbook.runs(path), workbook.scores(path)
+    titled = workbook.runs(path, corrected=False)
+    scores = workbook.recompute(runs, printed)
+    scores = scores[scores["runs"] > 0]
+    found = [*_titles(titled, printed), *_settings(scores, runs), *_copies(runs)]
+    found += _formulas(runs, workbook.read_cells(path, formulas=True))
     counts = [slip for slip in found if slip.kind == "number of runs"]
-    return pd.DataFrame([*found, *_numbers(beside, counts), *_pooled(beside)], columns=list(Slip._fields))
+    wrong = {(slip.cells.partition("!")[0], *slip[1:4]): int(slip.printed) for slip in counts}
+    return pd.DataFrame([*found, *_numbers(scores, wrong), *_pooled(scores)], columns=list(Slip._fields))
 
 
-def _same(value: float, text_value: float, step: float) -> bool:
+def _same(value: float, printed: float, step: float) -> bool:
     """Whether a number is what is printed, to half of the last digit."""
-    return bool(abs(value - text_value) <= 0.5 * step * (1 + 1e-6))
+    return bool(abs(value - printed) <= 0.5 * step * (1 + 1e-6))
 
 
-def _titles(titled: pd.DataFrame, scores: pd.DataFrame) -> Iterator[Slip]:
-    """Blocks on the sheet MoleculeNet that give the printed score of another set, and not of their own."""
-    beside = recomputed(titled, scores[scores["sheet"] == "MoleculeNet"])
-    for line in lines(beside):
+def _titles(titled: pd.DataFrame, printed: pd.DataFrame) -> Iterator[Slip]:
+    """Blocks on the sheet MoleculeNet that give the printed score of another set, and not that of their title."""
+    scores = workbook.recompute(titled, printed[printed["sheet"] == "MoleculeNet"])
+    scores = scores[scores["runs"] > 0]
+    for line in lines(scores):
         if _same(line.mean, line.value, line.step):
             continue
-        for other in lines(beside[(beside["model"] == line.model) & (beside["dataset"] != line.dataset)]):
+        for other in lines(scores[(scores["model"] == line.model) & (scores["dataset"] != line.dataset)]):
             if _same(other.mean, line.value, line.step):
                 found = f"the block titled {other.dataset} gives {other.mean:.3g}, that titled so {line.mean:.3g}"
                 yield _slip("title", line, line.text, found)
 
 
-def _settings(beside: pd.DataFrame, table: pd.DataFrame) -> Iterator[Slip]:
-    """Scores whose runs are labelled with another cell than the printed one, which does not give the score either."""
-    groups = dict(iter(table.groupby(MODEL, sort=False)))
-    for line in lines(beside):
-        told = {"head_lr": (line.head_lr, line.own_head_lr), CELL[0]: (line.augmentation_or_dropout, line.own_setting)}
+def _settings(scores: pd.DataFrame, runs: pd.DataFrame) -> Iterator[Slip]:
+    """Scores whose runs have another label than the printed setting, whose runs do not give the score either."""
+    grids = dict(iter(runs.groupby(MODEL, sort=False)))
+    for line in lines(scores):
+        told = {
+            "head_lr": (line.head_lr, line.run_head_lr),
+            SETTING[0]: (line.augmentation_or_dropout, line.run_setting),
+        }
         told = {name: pair for name, pair in told.items() if pair[0]}
-        if all(_plain(text) == _plain(own) for text, own in told.values()):
+        if all(_plain(text) == _plain(label) for text, label in told.values()):
             continue
-        grid = groups[tuple(getattr(line, name) for name in MODEL)]
-        same = np.all([grid[name].map(_plain) == _plain(text) for name, (text, _) in told.items()], axis=0)
-        times = released.quantity(line.sheet, line.dataset).factor
-        if np.isfinite(line.median) and _same(times * grid[same]["value"].mean(), line.value, line.step):
-            continue  # of several cells with this score, the printed one is another
-        text, own = (", ".join(pair[number] for pair in told.values()) for number in (0, 1))
-        yield _slip("hyper-parameters", line, text, f"the runs that give {line.mean:.3g} are labelled {own}")
+        if np.isfinite(line.median):  # of several settings with this score, the printed one may be another
+            grid = grids[tuple(getattr(line, name) for name in MODEL)]
+            same = np.all([grid[name].map(_plain) == _plain(text) for name, (text, _) in told.items()], axis=0)
+            factor = workbook.quantity(line.sheet, line.dataset).factor
+            if _same(factor * grid[same]["value"].mean(), line.value, line.step):
+                continue
+        text, label = (", ".join(pair[number] for pair in told.values()) for number in (0, 1))
+        yield _slip("hyper-parameters", line, text, f"the runs that give {line.mean:.3g} are labelled {label}")
 
 
 def _plain(setting: str) -> Any:
@@ -105,85 +109,66 @@ def _plain(setting: str) -> Any:
         return text
 
 
-def _copies(table: pd.DataFrame) -> Iterator[Slip]:
-    """Cells of one grid with the same runs; the R-groups sheet repeats whole blocks of others, which is no slip."""
-    grids = table[table["stage"].str.startswith("hpo")].groupby(MODEL, sort=False)
-    for _, grid in grids:
+def _copies(runs: pd.DataFrame) -> Iterator[Slip]:
+    """Find settings of one grid with the same runs; that R-replacement repeats blocks of other sheets is no slip."""
+    for _, grid in runs[runs["stage"].str.startswith("hpo")].groupby(MODEL, sort=False):
         dataset, variant, model = grid[MODEL[1:]].iloc[0]
         seen: dict[tuple[float, ...], pd.DataFrame] = {}
-        pairs = [(seen.setdefault(tuple(runs["value"]), runs), runs) for _, runs in grid.groupby(CELL, sort=False)]
-        if pairs := [(first, runs) for first, runs in pairs if first is not runs]:
-            names = ["; ".join(", ".join(pair[side][CELL].iloc[0]) for pair in pairs) for side in (0, 1)]
-            places = " ".join(f"{area(first)}={area(runs)}" for first, runs in pairs)
-            yield Slip("copied runs", dataset, variant, model, names[1], f"the runs of {names[0]}", places)
+        pairs = [(seen.setdefault(tuple(part["value"]), part), part) for _, part in grid.groupby(SETTING, sort=False)]
+        if pairs := [(first, part) for first, part in pairs if first is not part]:
+            names = ["; ".join(", ".join(pair[side][SETTING].iloc[0]) for pair in pairs) for side in (0, 1)]
+            cells = " ".join(f"{area(first)}={area(part)}" for first, part in pairs)
+            yield Slip("copied runs", dataset, variant, model, names[1], f"the runs of {names[0]}", cells)
 
 
-def _formulas(path: str | Path | None) -> pd.DataFrame:
-    """Formulas of the workbook: sheet, cell, formula."""
-    rows = []
-    with closing(openpyxl.load_workbook(path or downloads.fetch("paper_results"), read_only=True)) as workbook:
-        for sheet in workbook:
-            for line in sheet.iter_rows():
-                rows += [
-                    (sheet.title, cell.coordinate, cell.value) for cell in line if str(cell.value or "").startswith("=")
-                ]
-    return pd.DataFrame(rows, columns=["sheet", "cell", "formula"])
-
-
-def _formula_slips(table: pd.DataFrame, formulas: pd.DataFrame) -> Iterator[Slip]:
+def _formulas(runs: pd.DataFrame, cells: Mapping[str, workbook.Cells]) -> Iterator[Slip]:
     """Means of fewer runs than stand above them, and intervals of another number of runs."""
-    places = table.assign(row=[coordinate_from_string(cell)[1] for cell in table["cell"]])
-    places["column"] = [coordinate_from_string(cell)[0] for cell in table["cell"]]
-    columns = dict(iter(places.groupby(["sheet", "column"])))
-    for sheet, cell, formula in formulas.itertuples(index=False):
-        letter, row = coordinate_from_string(cell)
-        above = columns.get((sheet, letter), places[:0])
-        above = above[above["row"] < row]
-        if above.empty:
-            continue
-        last = above[above["row"] == above["row"].max()].iloc[0]
-        own = above[(above[[*MODEL, "stage", *CELL]] == last[[*MODEL, "stage", *CELL]]).all(axis=1)]
-        place, whose = f"{sheet}!{cell}", (last["dataset"], last["variant"], last["model"])
-        if (match := _AVERAGE.fullmatch(formula)) and int(match[3]) == last["row"]:
-            count = int(match[3]) - int(match[2]) + 1
-            if count < len(own):
-                times = released.quantity(sheet, last["dataset"]).factor
-                mean, whole = (times * part["value"].mean() for part in (own[-count:], own))
-                found = f"{whole:.3g}: all {len(own)}"
-                yield Slip("averaged cells", *whose, f"{mean:.3g}: {count} of {len(own)} runs", found, place)
-        elif (match := _NORMAL.fullmatch(formula)) and int(match[2]) != len(own):
-            yield Slip("number of runs", *whose, match[2], f"{len(own)} runs", place)
+    places = [coordinate_to_tuple(cell) for cell in runs["cell"]]
+    placed = runs.assign(row=[row for row, _ in places], column=[column for _, column in places])
+    columns = dict(iter(placed.groupby(["sheet", "column"])))
+    for sheet, formulas in cells.items():
+        for (row, column), formula in formulas.items():
+            average, normal = (pattern.fullmatch(str(formula)) for pattern in (_AVERAGE, _NORMAL))
+            if not (average or normal) or (sheet, column) not in columns:
+                continue
+            above = columns[sheet, column]
+            above = above[above["row"] < row]
+            if above.empty:
+                continue
+            last = above[above["row"] == above["row"].max()].iloc[0]
+            block = above[(above[[*MODEL, "stage", *SETTING]] == last[[*MODEL, "stage", *SETTING]]).all(axis=1)]
+            whose = (last["dataset"], last["variant"], last["model"])
+            place = f"{sheet}!{get_column_letter(column)}{row}"
+            if average and int(average[3]) == last["row"]:
+                count = int(average[3]) - int(average[2]) + 1
+                if count < len(block):
+                    factor = workbook.quantity(sheet, last["dataset"]).factor
+                    mean, whole = (factor * part["value"].mean() for part in (block[-count:], block))
+                    printed, found = f"{mean:.3g}: {count} of {len(block)} runs", f"{whole:.3g}: all {len(block)}"
+                    yield Slip("averaged cells", *whose, printed, found, place)
+            elif normal and int(normal[1]) != len(block):
+                yield Slip("number of runs", *whose, normal[1], f"{len(block)} runs", place)
 
 
-def _numbers(beside: pd.DataFrame, counts: Sequence[Slip]) -> Iterator[Slip]:
-    """Find printed numbers that do not follow from the runs, nor from the wrong number of runs."""
-    wrong = {(slip.cells.partition("!")[0], *slip[1:4]): int(slip.printed) for slip in counts}
-    for line in lines(beside):
+def _numbers(scores: pd.DataFrame, wrong: Mapping[Any, int]) -> Iterator[Slip]:
+    """Find printed numbers that follow neither from the runs nor from the wrong number of runs."""
+    for line in lines(scores):
         if not _same(line.mean, line.value, line.step):
             yield _slip("score", line, line.text, f"{line.mean:.4g}: {line.runs} runs")
-        with_wrong = (
-            line.spread * (line.runs / wrong.get(tuple(getattr(line, name) for name in MODEL), line.runs)) ** 0.5
-        )
-        if not np.isnan(line.error) and not any(_same(x, line.error, line.step) for x in (line.spread, with_wrong)):
+        counted = wrong.get(tuple(getattr(line, name) for name in MODEL), line.runs)
+        spreads = (line.spread, line.spread * (line.runs / counted) ** 0.5)
+        if not np.isnan(line.error) and not any(_same(spread, line.error, line.step) for spread in spreads):
             yield _slip("interval", line, line.text, f"+-{line.spread:.2g}: {line.runs} runs")
 
 
-def _pooled(beside: pd.DataFrame) -> Iterator[Slip]:
+def _pooled(scores: pd.DataFrame) -> Iterator[Slip]:
     """Intervals that leave out the spread between splits, sheet by sheet."""
-    final = beside[(beside["splits"] > 1) & beside["median"].isna()]
-    wider = (final["high"] - final["low"]) / 2 / final["spread"]
-    for sheet, ratios in wider.groupby(final["sheet"], sort=False):
+    for sheet, final in scores[(scores["splits"] > 1) & scores["median"].isna()].groupby("sheet", sort=False):
+        wider = ((final["high"] - final["low"]) / 2 / final["spread"]).median()
         text = "1.96 x (pooled deviation within splits) / sqrt(runs)"
-        found = f"with the spread between splits, {ratios.median():.1f} times as wide (median of {len(ratios)})"
-        yield Slip(
-            "interval formula",
-            "",
-            "",
-            "",
-            text,
-            found,
-            " ".join(f"{sheet}!{cell}" for cell in final.loc[ratios.index, "cell"]),
-        )
+        found = f"with the spread between splits, {wider:.1f} times as wide (median of {len(final)})"
+        cells = " ".join(f"{sheet}!{cell}" for cell in final["cell"])
+        yield Slip("interval formula", "", "", "", text, found, cells)
 
 
 def _slip(kind: str, line: Any, text: str, found: str) -> Slip:

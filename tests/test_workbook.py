@@ -1,24 +1,17 @@
-"""The authors' runs: every one is read, under the right label, and nothing else is."""
+"""The authors' workbook: every run is read under the right label and nothing else is; so is every printed score."""
 
 import hashlib
-import math
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
-from openpyxl.utils.cell import coordinate_from_string
+from openpyxl.utils.cell import coordinate_from_string, coordinate_to_tuple
 from openpyxl.workbook import Workbook
 
-from moleclip.io import downloads
-from moleclip.paper import released
-
-needs_data = pytest.mark.skipif("MOLECLIP_DATA_DIR" not in os.environ, reason="needs MOLECLIP_DATA_DIR")
-pytestmark = needs_data
+from moleclip.paper import workbook
 
 SHEETS = {
     "MoleculeNet": 237,
@@ -36,22 +29,56 @@ SHEETS = {
 DIGEST = "3ff507635689b5bececfed27ea9cefdfc270023744586b45cb7d40a45c6652e6"
 
 
-@pytest.fixture(scope="module")
-def path() -> Path:
-    found = downloads.mirrored("paper_results")
-    if found is None:
-        pytest.skip(f"needs {downloads.known()['paper_results'].path} in the folder MOLECLIP_DATA_DIR")
-    return found
+# Tables of the paper, as text: set, variant, model, score; and what its runs give, to the printed digits.
+PRINTED = {
+    ("BACE", "original", "Uni-Mol"): "0.857\u00b10.002",
+    ("BBBP", "original", "MoleCLIP"): "0.747\u00b10.009",
+    ("FreeSolv", "original", "ImageMol"): "2.02\u00b10.07",
+    ("ESOL", "original", "ChemBERTa-2"): "0.86",
+    ("NHCs", "original", "ImageMol"): "0.0218\u00b10.0026",
+    ("Phosphines-selectivity", "original", "MoleCLIPbv"): "0.82\u00b10.03",
+    ("DHBDs", "R-replaced", "MoleCLIP"): "0.199\u00b10.02",
+    ("Phosphines-yield", "R-replaced", "ImageMol"): "14.4\u00b10.7",
+    ("FreeSolv", "original", "control: No augmentations during pretraining"): "2.17\u00b10.14",
+    ("ESOL", "original", "control: Pubchem-10m  (2 epochs)"): "0.93\u00b10.03",
+}
+# Means of the released runs with 95 % t-intervals over splits, by an independent count.
+RECOMPUTED = {
+    ("DHBDs", "GEM"): (0.183, 9),
+    ("NHCs", "MoleCLIP"): (0.0138, 50),
+    ("Phosphines-yield", "ImageMol"): (11.3, 50),
+    ("Phosphines-selectivity", "MoleCLIP"): (0.946, 50),
+}
+MEDIANS = {"BACE": 0.808, "BBBP": 0.711, "FreeSolv": 2.476, "ESOL": 1.041}
 
 
 @pytest.fixture(scope="module")
-def workbook(path: Path) -> Workbook:
-    return openpyxl.load_workbook(path, data_only=True)
+def book(workbook_file) -> Workbook:
+    return openpyxl.load_workbook(workbook_file, data_only=True)
 
 
 @pytest.fixture(scope="module")
-def table(path: Path) -> pd.DataFrame:
-    return released.runs(path)
+def cells(workbook_file):
+    return workbook.read_cells(workbook_file)
+
+
+@pytest.fixture
+def alter(cells, monkeypatch):
+    """Change a cell of what is read from the workbook."""
+
+    def change(sheet, cell, value):
+        altered = {name: dict(content) for name, content in cells.items()}
+        altered[sheet][coordinate_to_tuple(cell)] = value
+        if value is None:
+            del altered[sheet][coordinate_to_tuple(cell)]
+        monkeypatch.setattr(workbook, "read_cells", lambda path=None: altered)
+
+    return change
+
+
+@pytest.fixture(scope="module")
+def recomputed(released_runs, printed_scores):
+    return workbook.recompute(released_runs, printed_scores)
 
 
 def columns_of(table: pd.DataFrame) -> Iterator[tuple[str, str, int, int, pd.DataFrame]]:
@@ -63,15 +90,15 @@ def columns_of(table: pd.DataFrame) -> Iterator[tuple[str, str, int, int, pd.Dat
         yield sheet, letter, runs["row"].min(), runs["row"].max(), runs
 
 
-def test_every_run_is_there(table):
-    assert len(table) == 7866
-    assert table["sheet"].value_counts(sort=False).to_dict() == SHEETS
-    assert not table.duplicated(["sheet", "cell"]).any()
+def test_every_run_is_there(released_runs):
+    assert len(released_runs) == 7866
+    assert released_runs["sheet"].value_counts(sort=False).to_dict() == SHEETS
+    assert not released_runs.duplicated(["sheet", "cell"]).any()
 
 
-def test_digest(table):
-    lines = [list(table.columns)]
-    lines += [[*map(str, run[:9]), run[9].hex(), run[10]] for run in table.itertuples(index=False)]
+def test_digest(released_runs):
+    lines = [list(released_runs.columns)]
+    lines += [[*map(str, run[:9]), run[9].hex(), run[10]] for run in released_runs.itertuples(index=False)]
     text = "\n".join("\t".join(line) for line in lines)
     assert hashlib.sha256(text.encode()).hexdigest() == DIGEST
 
@@ -99,49 +126,50 @@ R-replacement AV105      | Phosphines-yield | R-replaced | MoleCLIP | final300 |
 
 
 @pytest.mark.parametrize("spot", SPOTS.strip().splitlines())
-def test_spots(table, workbook, spot):
+def test_spots(released_runs, book, spot):
     place, *labels = (field.strip() for field in spot.split("|"))
     sheet, cell = place.split()
-    [run] = table[(table["sheet"] == sheet) & (table["cell"] == cell)].to_numpy().tolist()
+    [run] = released_runs[(released_runs["sheet"] == sheet) & (released_runs["cell"] == cell)].to_numpy().tolist()
     assert [str(label) for label in run[1:9]] == labels
-    assert run[9] == workbook[sheet][cell].value
+    assert run[9] == book[sheet][cell].value
 
 
-def test_averages_of_the_columns_are_those_in_the_workbook(table, workbook):
+def test_averages_of_the_columns_are_those_in_the_workbook(released_runs, book):
     differ = []
-    for sheet, column, _, last, runs in columns_of(table):
-        average = workbook[sheet][f"{column}{last + 1}"].value
+    for sheet, column, _, last, runs in columns_of(released_runs):
+        average = book[sheet][f"{column}{last + 1}"].value
         if runs["value"].mean() != pytest.approx(average, rel=1e-9):
             differ.append(f"{sheet}!{column}{last + 1}")
     assert differ == ["DHBDs!L60"]  # which averages the runs of one seed only
 
 
-def test_every_column_is_read_down_from_its_learning_rate(table, workbook):
+def test_every_column_is_read_down_from_its_learning_rate(released_runs, book):
     begun_late = []
-    for sheet, column, first, last, runs in columns_of(table):
+    for sheet, column, first, last, runs in columns_of(released_runs):
         assert len(runs) == last - first + 1
-        if str(workbook[sheet][f"{column}{first - 1}"].value) != runs["head_lr"].iloc[0]:
+        if str(book[sheet][f"{column}{first - 1}"].value) != runs["head_lr"].iloc[0]:
             begun_late.append(f"{sheet}!{column}{first}:{column}{last}")
     # Of these the authors ran one seed only.
     assert begun_late == ["DHBDs!C41:C43", "DHBDs!D41:D43", "Phosphines-selectivity!L32:L34"]
 
 
-def test_grids_left_out_repeat_other_sheets(workbook):
+def test_grids_left_out_repeat_other_sheets(book):
     copies = [("AM18:AO26", "DHBDs", "C20:E28"), ("AO33:AP41", "DHBDs", "E35:F43")]
     copies += [("AT18:AX32", "Phosphines-yield", "C20:G34"), ("AU38:AW52", "Phosphines-yield", "D40:F54")]
     for here, sheet, there in copies:
-        left, right = workbook["R-replacement"][here], workbook[sheet][there]
+        left, right = book["R-replacement"][here], book[sheet][there]
         assert [[cell.value for cell in line] for line in left] == [[cell.value for cell in line] for line in right]
         assert isinstance(left[-1][-1].value, float)
 
 
-def test_swapped_titles(workbook):
+def test_swapped_titles(released_runs, book):
     """The summary of the sheet, not the titles of the blocks, says which data set a baseline block is of."""
-    sheet = workbook["MoleculeNet"]
+    sheet = book["MoleculeNet"]
     assert (sheet["B74"].value, sheet["B83"].value) == ("Esol (RMSE)", "FreeSolv (RMSE)")
     summary = {sheet.cell(3, column).value.upper(): sheet.cell(5, column).value for column in range(3, 7)}
     for name in ("bace", "bbbp", "freesolv", "esol"):
-        best = released.baseline(name).groupby("head_lr")["value"].agg(["mean", "std"])
+        mine = (released_runs["dataset"] == workbook.NAMES[name]) & (released_runs["model"] == workbook.BASELINE)
+        best = released_runs[mine].groupby("head_lr")["value"].agg(["mean", "std"])
         best = best.loc[best["mean"].idxmax() if name in ("bace", "bbbp") else best["mean"].idxmin()]
         digits = 3 if name == "bace" else 2
         assert f"{best['mean']:.{digits}f}\u00b1{best['std']:.{digits}f}" == summary[name.upper()]
@@ -157,8 +185,10 @@ def test_swapped_titles(workbook):
         ("Phosphines_selectivity", 1, "1.20", "0.95"),
     ],
 )
-def test_printed_means(table, name, factor, fingerprints, moleclip):
-    final = table[(table["sheet"] == released.NAMES[name]) & table["stage"].str.startswith("final")]
+def test_printed_means(released_runs, name, factor, fingerprints, moleclip):
+    final = released_runs[
+        (released_runs["sheet"] == workbook.NAMES[name]) & released_runs["stage"].str.startswith("final")
+    ]
     means = factor * final.groupby("model")["value"].mean()
     for model, printed in (("Morgan2048-MLP", fingerprints), ("MoleCLIP", moleclip)):
         assert f"{means[model]:.{len(printed.partition('.')[2])}f}" == printed
@@ -175,21 +205,10 @@ def test_printed_means(table, name, factor, fingerprints, moleclip):
         ("Phosphines-yield", "R-replaced", "ImageMol", 0.144),
     ],
 )
-def test_printed_means_of_r_replacement(table, dataset, variant, model, printed):
-    of = table[(table["sheet"] == "R-replacement") & table["stage"].str.startswith("final")]
+def test_printed_means_of_r_replacement(released_runs, dataset, variant, model, printed):
+    of = released_runs[(released_runs["sheet"] == "R-replacement") & released_runs["stage"].str.startswith("final")]
     of = of[(of["dataset"] == dataset) & (of["variant"] == variant) & (of["model"] == model)]
     assert of["value"].mean() == pytest.approx(printed, abs=0.0011)
-
-
-@pytest.mark.usefixtures("path")
-def test_baseline_has_the_runs_of_one_data_set():
-    yields = released.baseline("Phosphines_yield")
-    assert len(yields) == 125
-    assert set(yields["model"]) == {"Morgan2048-MLP"}
-    assert set(yields["sheet"]) == {"Phosphines-yield"}
-    assert list(yields.index) == list(range(125))
-    with pytest.raises(KeyError, match=r"Kraken_buried.*known are bace"):
-        released.baseline("Kraken_buried")
 
 
 # What is altered, into what, and where the message says that it was noticed, if elsewhere.
@@ -222,45 +241,69 @@ ALTERED = [
 
 
 @pytest.mark.parametrize(("sheet", "cell", "value", "noticed"), ALTERED)
-def test_an_altered_workbook_is_refused(workbook, tmp_path, sheet, cell, value, noticed):
-    here = workbook[sheet][cell]
-    before, here.value = here.value, value
-    try:
-        workbook.save(tmp_path / "altered.xlsx")
-    finally:
-        here.value = before
+def test_an_altered_workbook_is_refused(alter, sheet, cell, value, noticed):
+    alter(sheet, cell, value)
     with pytest.raises(ValueError, match=rf"^{sheet}!{noticed or cell}: "):
-        released.runs(tmp_path / "altered.xlsx")
+        workbook.runs()
 
 
 def test_a_missing_sheet_is_named(tmp_path):
     Workbook().save(tmp_path / "empty.xlsx")
     with pytest.raises(ValueError, match=re.escape("has no sheet DHBDs, ")):
-        released.runs(tmp_path / "empty.xlsx")
+        workbook.runs(tmp_path / "empty.xlsx")
 
 
-def test_our_runs_beside_theirs():
-    """Against the printed scores of the baseline: 1.20 for selectivity's final runs, 1.58 for ESOL's best cell."""
-    ours = {"encoder": "fingerprint_mlp", "unit": "", "batch_size": 4}
-    final = [
-        {**ours, "set": "lr_1e-3", "dataset": "Phosphines_selectivity", "metric": "MAE", "stage": "final"}
-        | {"seed": seed, "head_lr": 1e-3, "test": 1.0 + step}
-        for seed in range(1, 6)
-        for step in (0.0, 0.2)
-    ]
-    grid = [
-        {**ours, "set": "esol", "dataset": "esol", "metric": "RMSE", "stage": "grid", "seed": 1}
-        | {"head_lr": lr, "test": test}
-        for lr, test in ((1e-3, 1.5), (1e-3, 1.7), (1e-5, 9.0))
-    ]
-    others = [line | {"encoder": "mean", "test": 9.0} for line in final]
-    found = released.beside(pd.DataFrame(final + grid + others)).set_index("set")
-    selectivity, esol = found.loc["lr_1e-3"], found.loc["esol"]
-    assert selectivity["theirs"].mean() == pytest.approx(1.20, abs=0.005)
-    assert set(selectivity["theirs_head_lr"]) == {1e-5}
-    assert set(selectivity["theirs_runs"]) == {10}
-    assert selectivity["ours"].tolist() == pytest.approx([1.1] * 5)
-    assert (esol["theirs"], esol["ours"], esol["ours_runs"]) == (pytest.approx(1.58, abs=0.005), pytest.approx(1.6), 2)
-    assert esol["difference"] == pytest.approx(1.6 - esol["theirs"])
-    error = math.hypot(esol["theirs_sd"] / math.sqrt(3), np.std([1.5, 1.7], ddof=1) / math.sqrt(2))
-    assert esol["standard_error"] == pytest.approx(error)
+def test_every_printed_score_is_read(printed_scores, released_runs):
+    table = printed_scores.drop_duplicates(["dataset", "variant", "model"])
+    found = table.set_index(["dataset", "variant", "model"])["text"]
+    assert {key: found[key] for key in PRINTED} == PRINTED
+    # 4 sets of 7 models less one blank, 9 controls on 4 sets, 4 x 4, 5 x 2, 8 x 2: as on the sheets.
+    assert len(printed_scores) == 27 + 36 + 16 + 10 + 16
+    assert printed_scores["value"].notna().all()
+    groups = [set(map(tuple, part[workbook.MODEL].to_numpy())) for part in (released_runs, printed_scores)]
+    assert groups[0] < groups[1]  # all that has runs is printed
+
+
+def test_settings_are_read_in_the_form_of_the_runs(printed_scores, released_runs):
+    told = printed_scores[printed_scores["head_lr"] != ""]
+    assert set(told["head_lr"]) <= set(released_runs["head_lr"])
+    gem = told[(told["model"] == "GEM") & (told["dataset"] == "DHBDs")].iloc[0]
+    assert (gem["head_lr"], gem["augmentation_or_dropout"]) == ("4e-3 4e-3", "0.1")
+
+
+def test_means_follow_from_the_runs(recomputed):
+    table = recomputed.drop_duplicates(["dataset", "model"])
+    table = table.set_index(["dataset", "model"])
+    for key, (mean, runs) in RECOMPUTED.items():
+        assert table.loc[key, "mean"] == pytest.approx(mean, rel=0.005)
+        assert table.loc[key, "runs"] == runs
+    for name, median in MEDIANS.items():
+        assert table.loc[(name, "MoleCLIP"), "median"] == pytest.approx(median, abs=6e-4)
+
+
+def test_intervals_are_the_papers_and_those_over_splits(recomputed, released_runs):
+    """Each by a count of its own, from the runs of one model."""
+    table = recomputed
+    line = table[(table["sheet"] == "Phosphines-selectivity") & (table["model"] == "GEM")].iloc[0]
+    runs = released_runs[(released_runs["sheet"] == line["sheet"]) & (released_runs["model"] == "GEM")]
+    final = runs[runs["stage"] == "final300"].groupby("split")["value"]
+    pooled = np.sqrt(final.var().mean())  # the splits have equally many runs
+    assert line["spread"] == pytest.approx(1.96 * pooled / np.sqrt(50))
+    half = 2.776445 * final.mean().std() / np.sqrt(5)  # t of 4 degrees of freedom
+    assert (line["high"] - line["low"]) / 2 == pytest.approx(half, rel=1e-6)
+
+
+def test_scores_without_runs_are_kept(recomputed):
+    """The sheet MoleculeNet quotes five models from other papers, one of them on three sets only."""
+    quoted = recomputed[recomputed["runs"] == 0]
+    assert quoted["sheet"].eq("MoleculeNet").all()
+    assert quoted["model"].value_counts().to_dict() == {"ChemBERTa-2": 3} | dict.fromkeys(
+        ("MolCLR", "Uni-Mol", "GEM", "ImageMol"), 4
+    )
+    assert quoted["mean"].isna().all()
+
+
+def test_a_score_that_is_none_is_named(alter):
+    alter("NHCs", "D8", "good")
+    with pytest.raises(ValueError, match=r"^NHCs!D8: 'good' where a score"):
+        workbook.scores()
