@@ -70,7 +70,7 @@ SMALL = {
         "k_labels": [5, 20],
     },
     "pretrain": {"k": [5, 20], "epochs": 1},
-    "finetune": {"epochs": 1},
+    "finetune": {"epochs": 1, "sample": 150},
     "draw_figures": {},
     "explore_encoder": {
         "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",

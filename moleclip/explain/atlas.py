@@ -5,7 +5,7 @@ import hashlib
 import html
 import io
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,6 @@ from PIL import Image
 from moleclip import clustering, datasets, drawing
 from moleclip.apply.featurizer import MoleCLIPPredictor
 from moleclip.io import seeds
-from moleclip.workflow import params
 
 PROPERTY = colormaps["viridis"]
 SHOWN = 8  # clusters that stand out
@@ -59,7 +58,7 @@ class Atlas(NamedTuple):
         return colors.Normalize(low, high, clip=True)
 
 
-def choose(p: params.ExploreEncoder, predictor: MoleCLIPPredictor | None = None) -> Atlas:
+def choose(p: Any, predictor: MoleCLIPPredictor | None = None) -> Atlas:
     """Choose molecules of a set, and cluster them by their MACCS keys.
 
     Of a finetuned encoder, only its test molecules: near those that it was trained on, it knows the labels.

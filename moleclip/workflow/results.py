@@ -14,7 +14,7 @@ from moleclip.io import files
 from moleclip.io.files import relative, sha256
 from moleclip.paper import own, printed, redraw, released
 from moleclip.plots import figures
-from moleclip.workflow import params, provenance
+from moleclip.workflow import provenance
 
 
 def study_scores(folder: str, missing: str, only: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[Path]]:
@@ -77,7 +77,7 @@ def _vouched(record: Path) -> bool:
 class Page:
     """The figures of a profile: draws each, saves it with its provenance, and remembers what was missing."""
 
-    def __init__(self, notebook: str, p: params.DrawFigures) -> None:
+    def __init__(self, notebook: str, p: Any) -> None:
         self.notebook, self.p = notebook, p
         self.files: list[Path] = []
         self.inputs: list[Path] = []
@@ -96,8 +96,8 @@ class Page:
             self.skipped[name] = str(error)
             print(f"skipped: {error}")
             return
-        record = provenance.collect(self.notebook, self.p, inputs) | {"lineage": provenance.lineage(inputs)}
-        self.files += figures.save(figure, name, self.p.output, record)
+        record = provenance.collect(self.notebook, self.p, inputs)
+        self.files += provenance.save_figure(figure, name, self.p.output, record)
         self.inputs += [file for file in inputs if file not in self.inputs]
 
     @functools.cached_property
