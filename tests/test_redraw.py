@@ -48,7 +48,7 @@ def test_every_figure_is_drawn_twice_with_the_same_bytes(drawn, tmp_path, name):
     for folder in ("first", "second"):
         table, figure = redraw.FIGURES[name](drawn)
         assert len(table)
-        figures.save(figure, name, tmp_path / folder, record)
+        provenance.save_figure(figure, name, tmp_path / folder, record)
     for ending in ("png", "pdf"):
         first, second = ((tmp_path / folder / f"{name}.{ending}").read_bytes() for folder in ("first", "second"))
         assert first == second

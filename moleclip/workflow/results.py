@@ -49,7 +49,7 @@ def read_jobs(folder: str | Path, only: Sequence[str] | None = None) -> tuple[pd
     files : list of Path
         What they were read from.
     """
-    found = sorted(Path(folder).glob("*/*/split_*/0[45]_finetune_*.json"))
+    found = sorted(Path(folder).glob("*/*/split_*/04_finetune.json"))
     wanted = {path.parent.resolve() for path in found} if only is None else {Path(job).resolve() for job in only}
     records = [path for path in found if path.parent.resolve() in wanted and _vouched(path)]
     if not records:
