@@ -88,7 +88,7 @@ check: .venv/installed ## format, lint, types, order of imports, notebooks, lock
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 	$(BIN)/python -m moleclip.workflow.notebooks lint
 	$(BIN)/python tests/check_lock.py
