@@ -2,7 +2,7 @@
 `snakemake --cores 2 --config profile=paper study=baseline`.
 
 A job is one notebook with its parameters. It runs again when its data change (what earlier notebooks wrote, or a file
-of your own), the value of a parameter, the version of a library, or the notebook's number in `RESULTS_VERSION`.
+of your own), the value of a parameter, the version of a library, or `moleclip.config.RESULTS`, a number raised by hand.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-import moleclip
+from moleclip.config import RESULTS
 from moleclip.io import errors
 from moleclip.paper import own
 from moleclip.workflow import params, provenance
@@ -43,7 +43,7 @@ def changes(notebook, values):
     return {
         "notebook": notebook,
         "values": (lambda wildcards: dump(values(wildcards))) if callable(values) else dump(values),
-        "version": f"results version {moleclip.RESULTS_VERSION.get(notebook, 1)}",
+        "version": f"results {RESULTS}",
         "libraries": json.dumps(provenance.versions(notebook)),
     }
 

@@ -18,6 +18,9 @@ FAN_OUTS = [
 ]
 
 
+EVERYTHING = ["cluster", "depict", "draw", "explore", "finetune", "finetune", "finetune", "pretrain", "quickstart"]
+
+
 @pytest.fixture
 def project(small, tmp_path):
     return small.copy(tmp_path / "project")
@@ -82,16 +85,16 @@ def test_an_edited_comment_reruns_nothing(project):
     assert project.planned() == []
 
 
-def test_a_raised_number_reruns_its_notebook_and_what_follows(project):
-    path = project.folder / "moleclip" / "__init__.py"
-    path.write_text(path.read_text().replace('"03_pretrain": 1', '"03_pretrain": 2'))
-    assert project.planned() == ["draw", "explore", "finetune", "pretrain", "quickstart"]
+def test_a_raised_number_reruns_everything(project):
+    path = project.folder / "moleclip" / "config.py"
+    path.write_text(re.sub(r"^RESULTS = \d+", "RESULTS = 99", path.read_text(), flags=re.MULTILINE))
+    assert project.planned() == EVERYTHING
 
 
 @pytest.mark.parametrize(
     ("library", "rerun"),
     [
-        ("rdkit", ["cluster", "depict", "draw", "explore", *["finetune"] * 3, "pretrain", "quickstart"]),
+        ("rdkit", EVERYTHING),
         ("matplotlib", ["draw", "explore"]),
     ],
 )
