@@ -1,9 +1,10 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run study rehearse cost page figures whole docs dag test nightly bench check format lab lock clean
+.PHONY: help demo run study smoke-test cost page figures publish docs dag test nightly bench check format lab lock clean
 
-PYTHON ?= python3.11
+# The first of these that is there; PYTHON=... takes another.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13,$(shell command -v $(name))))
 PROFILE ?= demo
 CORES ?= 2
 # Jobs with an encoder wait for one; without any they share the processors.
@@ -13,9 +14,10 @@ BIN := .venv/bin
 export THP_MEM_ALLOC_ENABLE ?= 1
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 .venv/installed: requirements.lock pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "needs Python 3.11, 3.12 or 3.13; PYTHON=... says where one is" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
@@ -31,18 +33,18 @@ run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
 		--nolock --rerun-incomplete --quiet rules progress \
 		$(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) $(ARGS) \
 		|| { status=$$?; [ $$status != 75 ] || echo "profile $(PROFILE) is running already" >&2; exit $$status; }
-	@echo "figures:            $(if $(STUDY),below figures/: params/$(PROFILE)/study_$(STUDY).yaml says where,figures/$(PROFILE)/)"
+	@echo "figures:            runs/$(PROFILE)/$(if $(STUDY),$(STUDY)/)figures/"
 	@echo "executed notebooks: runs/$(PROFILE)/$(if $(STUDY),$(STUDY)/)notebooks/"
 
 study: PROFILE = $(if $(wildcard params/paper/study_$(NAME).yaml),paper,demo)
 study: STUDY = $(NAME)
 study: run ## a study of a profile (NAME=baseline; PROFILE=paper, or demo if the paper's profile lacks it)
 
-rehearse: PROFILE = paper
-rehearse: .venv/installed ## a profile's walk and studies, cut to a few steps (PROFILE=paper; 25 minutes at most)
+smoke-test: PROFILE = paper
+smoke-test: .venv/installed ## a profile and its studies, cut to a few steps (PROFILE=paper; 25 minutes at most)
 	$(BIN)/python -m moleclip.workflow.smoke_test $(PROFILE)
 	@for study in "" $(patsubst params/$(PROFILE)/study_%.yaml,%,$(wildcard params/$(PROFILE)/study_*.yaml)); do \
-		$(MAKE) --no-print-directory run PROFILE=rehearsal_$(PROFILE) STUDY=$$study \
+		$(MAKE) --no-print-directory run PROFILE=smoke_test_$(PROFILE) STUDY=$$study \
 			ARGS="$(ARGS) --set-threads pretrain_another=1 pretrain_domain=1" || exit; \
 	done
 
@@ -55,16 +57,14 @@ page: run ## draw the page of a profile or a study again, from its runs (PROFILE
 
 figures: PROFILE = paper
 figures: STUDY = published
-figures: ARGS = --forcerun draw reproduce_paper
-figures: whole run ## the paper's figures, tables and claims, from its released runs and ours (2 minutes; DIRTY=1: at any rate)
+figures: page ## the paper's figures, tables and claims, from its released runs and ours (2 minutes)
+
+publish: .venv/installed ## copy a finished page to figures/ (PROFILE=demo, STUDY=...; DIRTY=1: of uncommitted code too)
+	$(BIN)/python -m moleclip.workflow.publish $(PROFILE) $(STUDY) $(if $(DIRTY),--dirty)
 
 docs: .venv/installed ## the documentation, results and executed notebooks of a profile as one static site (PROFILE=demo)
 	$(BIN)/sphinx-build -W --keep-going --quiet -D profile=$(PROFILE) docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
-
-# What is committed is not drawn over from code that is not, unless asked.
-whole: .venv/installed
-	@[ -n "$(DIRTY)" ] || $(BIN)/python -m moleclip.workflow.provenance
 
 dag: .venv/installed ## what `make run` would do, and why
 	$(BIN)/snakemake --config profile=$(PROFILE) --nolock --dry-run
@@ -84,10 +84,11 @@ bench: .venv/installed ## time drawing, batches and labels (45 minutes on 2 core
 	$(BIN)/python benchmarks/finetune.py
 	$(BIN)/python benchmarks/embed.py
 
-check: .venv/installed ## format, lint, types, notebooks, lock
+check: .venv/installed ## format, lint, types, order of imports, notebooks, lock
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 	$(BIN)/python -m moleclip.workflow.notebooks lint
 	$(BIN)/python tests/check_lock.py
@@ -105,4 +106,4 @@ lock: .venv/installed ## renew requirements.lock from pyproject.toml
 		--no-annotate --no-header --upgrade --output-file requirements.lock
 
 clean: ## remove all runs (not the environment, not the figures)
-	rm -rf docs/_build docs/api docs/notebooks runs .snakemake params/rehearsal_* figures/rehearsal_*
+	rm -rf docs/_build docs/api docs/notebooks runs .snakemake params/smoke_test_*

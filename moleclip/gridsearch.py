@@ -26,10 +26,6 @@ from moleclip.io import files, seeds
 from moleclip.io.seeds import Stream
 from moleclip.splits import Split
 from moleclip.tables import SETTING, cells, choose
-from moleclip.tables import by_split as by_split
-from moleclip.tables import contrasts as contrasts
-from moleclip.tables import mean_predictions as mean_predictions
-from moleclip.tables import robustness as robustness
 
 log = logging.getLogger(__name__)
 

@@ -70,7 +70,7 @@ SMALL = {
         "k_labels": [5, 20],
     },
     "pretrain": {"k": [5, 20], "epochs": 1},
-    "finetune": {"epochs": 1},
+    "finetune": {"epochs": 1, "sample": 150},
     "draw_figures": {},
     "explore_encoder": {
         "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",
@@ -124,6 +124,11 @@ class Project:
         rules = re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)
         return sorted(rule for rule in rules if rule != "all")
 
+    def git(self, *arguments: str) -> str:
+        """Run git in the project."""
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True).stdout
+
     def copy(self, folder: Path) -> "Project":
         shutil.copytree(self.folder, folder)
         return Project(folder)
@@ -135,12 +140,17 @@ def small(tmp_path_factory) -> Project:
     folder = tmp_path_factory.mktemp("small") / "project"
     folder.mkdir()
     for name in ("moleclip", "notebooks", "params"):
-        shutil.copytree(files.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_*"))
-    for name in ("Snakefile", "Makefile"):
+        shutil.copytree(
+            files.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "smoke_test_*", ".ipynb_*")
+        )
+    for name in ("Snakefile", "Makefile", ".gitignore"):
         shutil.copy(files.ROOT / name, folder)
     project = Project(folder)
     for name, values in SMALL.items():
         project.edit(name, **values)
+    project.git("init", "-q")
+    project.git("add", ".")
+    project.git("commit", "-qm", "the project")
     done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
     return project

@@ -1,16 +1,12 @@
-"""Figures: byte-stable, with provenance, and showing the numbers they were given."""
-
-import json
+"""Figures show the numbers they were given."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
-from moleclip import gridsearch, metrics
-from moleclip.plots import figures, molecules, style, training
+from moleclip import metrics, tables
+from moleclip.plots import molecules, style, training
 from moleclip.plots import scores as plots
-from moleclip.workflow import params, provenance
 
 PLACE = {"dataset": "made", "drawing": "plain", "split": "random", "metric": "MAE", "unit": "eV"}
 SETTING = {"stage": "grid", "repeat": 1, "head_lr": 1e-3, "augmentation": "none", "epoch": 2, "chosen": True}
@@ -26,60 +22,14 @@ SCORES = pd.DataFrame(
 pytestmark = pytest.mark.usefixtures("style")
 
 
-@pytest.fixture(scope="module")
-def record():
-    return provenance.collect("09_draw_figures", params.read("09_draw_figures"))
-
-
-def test_same_figure_same_bytes(tmp_path, record):
-    for folder in ("first", "second"):
-        figures.save(plots.scores(gridsearch.by_split(SCORES)), "scores", tmp_path / folder, record)
-    for ending in ("png", "pdf", "json"):
-        first, second = ((tmp_path / folder / f"scores.{ending}").read_bytes() for folder in ("first", "second"))
-        assert first == second
-
-
-def test_provenance_is_in_the_metadata_and_beside_it(tmp_path, record):
-    png, pdf, beside = figures.save(plots.scores(gridsearch.by_split(SCORES)), "scores", tmp_path, record)
-    assert json.loads(Image.open(png).info["Description"]) == json.loads(beside.read_text()) == record
-    assert figures.show(png) == figures.show(pdf) == figures.show(beside) == record
-    assert b"CreationDate" not in pdf.read_bytes()
-
-
-def test_footer_names_notebook_commit_and_versions(record):
-    footer = figures.footer({**record, "commit": "0123456789abcdef", "dirty": True})
-    assert footer.startswith("09_draw_figures | 012345678+changes | rdkit ")
-
-
-def test_the_command_prints_what_a_figure_was_made_from(tmp_path, record, monkeypatch, capsys):
-    _, pdf, _ = figures.save(plots.scores(gridsearch.by_split(SCORES)), "scores", tmp_path, record)
-    monkeypatch.setattr("sys.argv", ["figures", "show", str(pdf)])
-    assert figures.main() == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert {"commit", "parameters", "inputs", "versions", "command"} <= set(shown)
-    assert shown["command"].startswith("papermill notebooks/09_draw_figures.ipynb")
-    monkeypatch.setattr("sys.argv", ["figures", "show", str(tmp_path / "missing.png")])
-    assert figures.main() == 1
-    assert "missing.png" in capsys.readouterr().err
-
-
 def test_a_table_shows_every_cell():
     frame = pd.DataFrame({"model": ["a", "b"], "score": ["0.1 (0.0 to 0.2)", "1"]})
     texts = [text.get_text() for text in style.table(frame).axes[0].texts]
     assert sorted(texts) == sorted(["model", "score", "a", "b", "0.1 (0.0 to 0.2)", "1"])
 
 
-def test_a_foreign_figure_has_no_provenance(tmp_path):
-    Image.new("RGB", (8, 8)).save(tmp_path / "foreign.png")
-    with pytest.raises(ValueError, match="no provenance"):
-        figures.show(tmp_path / "foreign.png")
-    (tmp_path / "foreign.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"foreign.json: carries no provenance"):
-        figures.show(tmp_path / "foreign.json")
-
-
 def test_scores_show_means_and_intervals():
-    ax = plots.scores(gridsearch.by_split(SCORES)).axes[0]
+    ax = plots.scores(tables.by_split(SCORES)).axes[0]
     shown = [container.lines[0].get_xdata()[0] for container in ax.containers]
     assert shown == pytest.approx([0.5, 0.9])
     ends = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
@@ -90,14 +40,14 @@ def test_scores_show_means_and_intervals():
 
 def test_each_data_set_has_its_own_panel():
     other = SCORES.assign(dataset="other", metric="ROC-AUC", unit="")
-    figure = plots.scores(gridsearch.by_split(pd.concat([SCORES, other])))
+    figure = plots.scores(tables.by_split(pd.concat([SCORES, other])))
     assert [ax.get_xlabel() for ax in figure.axes] == ["test MAE (eV)", "test ROC-AUC"]
 
 
 def test_a_frozen_encoder_is_hollow_in_its_encoders_colour_and_baselines_are_grey():
     models = ["mean", "clip", "clip_frozen", "imagemol"]
     table = pd.concat([SCORES[SCORES["encoder"] == "pretrained"].assign(encoder=model) for model in models])
-    containers = plots.scores(gridsearch.by_split(table)).axes[0].containers
+    containers = plots.scores(tables.by_split(table)).axes[0].containers
     shown = [container.lines[0] for container in containers]
     assert [line.get_color() for line in shown] == ["C0", "C0", "C1", "0.3"]
     assert [line.get_markerfacecolor() for line in shown] == ["C0", "white", "C1", "0.3"]
@@ -121,7 +71,7 @@ def test_predictions_are_means_over_the_chosen_runs():
     molecule = {"part": "test", "row": 7, "smiles": "C", "target": "gap", "label": 2.5}
     run = {"dataset": "made", "encoder": "a", "stage": "grid", "head_lr": 1e-3, "augmentation": "none"}
     predictions = pd.DataFrame([{**molecule, **run, "repeat": r, "prediction": value} for r, _, value in rows])
-    found = gridsearch.mean_predictions(predictions, scores)
+    found = tables.mean_predictions(predictions, scores)
     assert found[["row", "label", "prediction", "runs"]].to_numpy().tolist() == [[7, 2.5, 2.0, 2]]
 
 
@@ -165,11 +115,11 @@ def test_a_tick_shows_what_choosing_by_test_would_print():
         {**PLACE, **SETTING, "encoder": "a", "seed": 1, "head_lr": lr, "val": val, "test": test, "chosen": val == 1.0}
         for lr, val, test in ((1e-3, 1.0, 2.0), (1e-4, 2.0, 1.0))
     ]
-    (ax,) = plots.scores(gridsearch.by_split(pd.DataFrame(rows))).axes
+    (ax,) = plots.scores(tables.by_split(pd.DataFrame(rows))).axes
     ticks = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "|"]
     assert [1.0] in ticks
     assert ax.get_xlabel() == "test MAE (eV); tick: if test chose"
-    (ax,) = plots.scores(gridsearch.by_split(SCORES)).axes
+    (ax,) = plots.scores(tables.by_split(SCORES)).axes
     assert ax.get_xlabel() == "test MAE (eV)"
 
 
@@ -228,8 +178,8 @@ def test_loss_curves_show_chance():
 def test_contrasts_tell_splits_from_repeats():
     one_split = SCORES[SCORES["seed"] == 1]
     repeats = pd.concat([one_split.assign(set="one", repeat=n, test=one_split["test"] * n) for n in (1, 2)])
-    scores = gridsearch.by_split(pd.concat([SCORES.assign(set="three"), repeats]))
-    table = gridsearch.contrasts(scores, {"a pair": ["pretrained", "mean"]})
+    scores = tables.by_split(pd.concat([SCORES.assign(set="three"), repeats]))
+    table = tables.contrasts(scores, {"a pair": ["pretrained", "mean"]})
     ax = plots.contrasts(table).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["three (3 splits)", "one (2 repeats)"]
     shown = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() == "o"}
@@ -244,7 +194,7 @@ def test_r_groups_show_gaps_and_losses_with_their_intervals():
         for (encoder, drawing), tests in errors.items()
         for seed, test in enumerate(tests)
     ]
-    gaps = gridsearch.robustness(pd.DataFrame(rows), "a", "b")
+    gaps = tables.robustness(pd.DataFrame(rows), "a", "b")
     left, right = plots.r_groups(gaps, "a", "b").axes
     shown = {container.get_label(): container.lines[0].get_xdata().tolist() for container in left.containers}
     assert shown == {"plain": [pytest.approx(50)], "R-groups": []}

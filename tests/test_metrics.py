@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from moleclip import gridsearch, metrics
+from moleclip import metrics, tables
 from moleclip.io import downloads
 from moleclip.paper import workbook
 
@@ -55,7 +55,7 @@ def test_robustness_by_hand():
             for seed, value in enumerate(values)
         ]
     )
-    found = gridsearch.robustness(table, "a", "b").set_index("quantity")
+    found = tables.robustness(table, "a", "b").set_index("quantity")
     # Differences on the two splits, and the mean error that they are shares of.
     expected = {
         "gap, plain": ([1, 0], 1.5),
@@ -66,9 +66,7 @@ def test_robustness_by_hand():
     for quantity, (differences, mean) in expected.items():
         shares = [100 * value / mean for value in differences]
         assert found.loc[quantity, ["percent", "low", "high"]].tolist() == pytest.approx(list(metrics.mean_ci(shares)))
-    alone = gridsearch.robustness(table[(table["encoder"] == "a") | (table["seed"] == 0)], "a", "b").set_index(
-        "quantity"
-    )
+    alone = tables.robustness(table[(table["encoder"] == "a") | (table["seed"] == 0)], "a", "b").set_index("quantity")
     assert alone["splits"].to_dict() == {"gap, plain": 1, "gap, R-groups": 1, "loss, a": 2, "loss, b": 1}
 
 
@@ -78,9 +76,9 @@ def test_neither_of_two_models_gains_by_being_named_first():
     rows = [(name, seed, value) for name, values in errors.items() for seed, value in enumerate(values)]
     table = pd.DataFrame(rows, columns=["encoder", "seed", "test"])
     table = table.assign(set="made", dataset="made", drawing="plain", metric="MAE", split="random", sd=0.0, runs=1)
-    found = gridsearch.contrasts(table, {"a over b": ["a", "b"], "b over a": ["b", "a"]})
+    found = tables.contrasts(table, {"a over b": ["a", "b"], "b over a": ["b", "a"]})
     assert found["percent"].tolist() == [0.0, 0.0]
-    assert gridsearch.robustness(table, "a", "b").set_index("quantity").loc["gap, plain", "percent"] == 0.0
+    assert tables.robustness(table, "a", "b").set_index("quantity").loc["gap, plain", "percent"] == 0.0
 
 
 @pytest.mark.parametrize("values", [([1.0, 2.0, 4.0], [0.5, 1.9, 3.0]), ([1.0, 1.5], [3.0, 3.5, 5.5, 4.0])])
@@ -91,7 +89,7 @@ def test_repeats_on_one_split_are_compared_as_scipy_does(values):
         for name, x in (("a", a), ("b", b))
     ]
     table = pd.DataFrame(rows).assign(set="made", metric="MAE", split="scaffold")
-    found = gridsearch.contrasts(table, {"a over b": ["a", "b"]}).iloc[0]
+    found = tables.contrasts(table, {"a over b": ["a", "b"]}).iloc[0]
     expected = scipy_stats.ttest_ind(b, a, equal_var=False)
     interval = expected.confidence_interval()
     shares = 100 * np.array([np.mean(b) - np.mean(a), interval.low, interval.high]) / np.mean(b)
@@ -118,8 +116,8 @@ def test_contrasts_by_hand():
         ]
     )
     worse = table.assign(chosen=False, test=99.0)  # cells that were not chosen
-    scores = gridsearch.by_split(pd.concat([table, worse]))
-    found = gridsearch.contrasts(scores, {"a over b": ["a", "b"]}).set_index("set")
+    scores = tables.by_split(pd.concat([table, worse]))
+    found = tables.contrasts(scores, {"a over b": ["a", "b"]}).set_index("set")
     assert list(found.index) == ["random_split", "one_split"]
     splits, repeats = found.loc["random_split"], found.loc["one_split"]
     assert (splits["n"], splits["over"]) == (3, "splits")

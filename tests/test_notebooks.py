@@ -52,7 +52,7 @@ def outputs(path: Path, kind: str) -> list:
     return [out["data"][kind] for cell in cells for out in cell.outputs if kind in out.get("data", {})]
 
 
-@pytest.mark.parametrize(("number", "pictures"), [("00", 3), ("01", 2), ("02", 2), ("03", 2), ("08", 4), ("10", 5)])
+@pytest.mark.parametrize(("number", "pictures"), [("00", 3), ("01", 2), ("02", 2), ("03", 2), ("07", 4), ("09", 5)])
 def test_executed_notebooks_show_pictures_and_tables(small, number, pictures):
     (path,) = (small.folder / "runs/demo/notebooks").glob(f"{number}_*.ipynb")
     assert len(outputs(path, "image/png")) >= pictures
@@ -88,10 +88,17 @@ def test_recorded_values(small):
 
 def test_figures_of_the_walk_lead_back(small):
     for name in ("gallery", "knee", "loss", "scores", "parity"):
-        record = json.loads((small.folder / f"figures/demo/{name}.json").read_text())
+        file = small.folder / f"runs/demo/figures/{name}.json"
+        record = json.loads(file.read_text())
         assert record["notebook"] == "09_draw_figures"
         assert all((small.folder / path).is_file() for path in record["inputs"])
-    lineage = json.loads((small.folder / "figures/demo/scores.json").read_text())["lineage"]
+        assert file.stat().st_size < 5000
+    assert list(json.loads((small.folder / "runs/demo/figures/knee.json").read_text())["inputs"]) == [
+        "runs/demo/labels/sweep.parquet"
+    ]
+    run = json.loads((small.folder / "runs/demo/figures/09_draw_figures.json").read_text())
+    assert (run["commit"], run["dirty"]) == (small.git("rev-parse", "HEAD").strip(), False)
+    lineage = run["lineage"]
     # Three jobs, and through the pretrained one the encoder, its labels and its molecules.
     assert sorted(run["notebook"][:2] for run in lineage.values()) == ["01", "02", "03", "04", "04", "04"]
     encoder = ["runs/demo/encoder/model.safetensors", "runs/demo/encoder/config.json"]
@@ -101,7 +108,7 @@ def test_figures_of_the_walk_lead_back(small):
 
 def test_exploration_of_the_walk(small):
     """All three encoders in every table; a map with drawings inside; and the way back to the job."""
-    folder = small.folder / "figures/demo/explore"
+    folder = small.folder / "runs/demo/figures/explore"
     for name in ("neighbours", "faithfulness", "robustness"):
         assert {"random", "pretrained", "finetuned"} <= set(pd.read_csv(folder / f"{name}.csv")["encoder"])
     card = pd.read_csv(folder / "robustness.csv").set_index("encoder")
@@ -110,7 +117,7 @@ def test_exploration_of_the_walk(small):
     path = small.folder / "runs/demo/notebooks/07_explore_encoder.ipynb"
     (page,) = [part for part in outputs(path, "text/html") if "<svg" in part]
     assert page.count("data:image/png;base64,") == 40
-    lineage = json.loads((folder / "saliency.json").read_text())["lineage"]
+    lineage = json.loads((folder / "07_explore_encoder.json").read_text())["lineage"]
     assert "runs/demo/finetune/chembl2321810/pretrained/split_1/04_finetune.json" in lineage
 
 

@@ -10,7 +10,6 @@ from moleclip import metrics
 from moleclip.io import files
 from moleclip.paper import claims, compare, figures, workbook
 from moleclip.paper.compare import POINTS
-from moleclip.plots import figures as plots
 from moleclip.plots import style
 from moleclip.workflow import params, provenance
 
@@ -70,7 +69,7 @@ def test_figures_are_the_same_bytes_each_time_and_legible(tables, tmp_path, name
         texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
         assert min(text.get_fontsize() for text in texts) >= 7
         assert figure.get_figwidth() <= style.PAGE or name.startswith("table")
-        plots.save(figure, name, tmp_path / folder, record)
+        provenance.save_figure(figure, name, tmp_path / folder, record)
     for ending in ("png", "pdf"):
         first, second = ((tmp_path / folder / f"{name}.{ending}").read_bytes() for folder in ("first", "second"))
         assert first == second

@@ -1,5 +1,7 @@
 """Parameters: wrong names and types are refused by name, and every profile's files are right."""
 
+import json
+
 import pytest
 import yaml
 
@@ -44,6 +46,51 @@ def test_an_ill_typed_value_is_named(values, part):
     assert part in refusal("03_pretrain", **values)
 
 
+@pytest.mark.parametrize(
+    ("notebook", "values", "part"),
+    [
+        ("00_quickstart", {"advise": -1}, "'advise' = -1"),
+        ("00_quickstart", {"folds": 1}, "'folds' = 1"),
+        ("00_quickstart", {"neighbours": "many"}, "'neighbours' = 'many'"),
+        ("00_quickstart", {"table": ""}, "'table' = ''"),
+        ("00_quickstart", {"molecules": []}, "'molecules' = []"),
+        ("00_quickstart", {"molecules": ["C", 1]}, "'molecules.1' = 1"),
+        ("01_depict_molecules", {"checksums": {"moses": "abc"}}, "'checksums.moses' = 'abc'"),
+        ("01_depict_molecules", {"seed": -1}, "'seed' = -1"),
+        ("02_cluster_structures", {"unique": 1}, "'unique' = 1"),
+        ("02_cluster_structures", {"k_sweep": [1]}, "'k_sweep.0' = 1"),
+        ("02_cluster_structures", {"k_labels": [31]}, "k_labels has [31], which k_sweep lacks"),
+        ("07_explore_encoder", {"sample": 19}, "'sample' = 19"),
+        ("07_explore_encoder", {"encoders": {}}, "'encoders' = {}"),
+        ("07_explore_encoder", {"method": "pca"}, "'method' = 'pca'"),
+        ("09_draw_figures", {"figures": ["galery"]}, "'figures.0' = 'galery'"),
+        ("09_draw_figures", {"contrasts": {"a": ["b"]}}, "'contrasts.a' = ['b']"),
+    ],
+)
+def test_what_the_default_says_is_checked_too(notebook, values, part):
+    assert part in refusal(notebook, **values)
+
+
+def test_what_a_default_leaves_open_may_stay_open():
+    p = params.read("00_quickstart", None, encoder="", sample=None, label_columns=None, advise=0)
+    assert (p.encoder, p.sample, p.label_columns, p.advise) == ("", None, None, 0)
+    assert params.read("02_cluster_structures", None, k_labels=[31], sweep_sample=10).k_labels == [31]
+
+
+@pytest.mark.parametrize("default", [None, [], {}])
+def test_a_default_without_a_type_is_named(tmp_path, monkeypatch, default):
+    (tmp_path / "notebooks").mkdir()
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": [f"limits = {default!r}  # of all"]}
+    (tmp_path / "notebooks/11_more.ipynb").write_text(json.dumps({"cells": [cell]}))
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    assert "11_more, limits: its default" in refusal("11_more")
+
+
+def test_no_type_is_written_down_for_nothing():
+    used = {name for notebook in params.notebooks() for name in params.defaults(notebook)}
+    assert {name.rpartition(".")[2] for name in params._TYPES} <= used
+
+
 def test_several_problems_are_all_reported():
     message = refusal("03_pretrain", epoch=1, lr="fast")
     assert "'epochs'?" in message
@@ -60,7 +107,7 @@ def test_yaml_numbers_without_a_dot_work(tmp_path):
 @pytest.mark.parametrize("profile", params.profiles())
 def test_profiles_are_right_and_complete(profile):
     parameters, _ = params.read_profile(files.ROOT / "params" / profile)
-    assert set(parameters) == set(params.MODELS)
+    assert list(parameters) == sorted(params.notebooks(), key=params.parameter_file)
 
 
 def test_a_file_of_no_notebook_is_refused(tmp_path):

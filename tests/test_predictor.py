@@ -35,7 +35,7 @@ def test_predictions_are_those_of_the_job(job):
     p, folder = job
     predictor = MoleCLIPPredictor(folder)
     tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "scores")}
-    means = gridsearch.mean_predictions(tables["predictions"], tables["scores"])
+    means = tables.mean_predictions(tables["predictions"], tables["scores"])
     means = means[(means["encoder"] == "model") & (means["part"] == "test")]
     assert predictor.label_names == ("size", "other")
     assert len(predictor.models) == p.repeats

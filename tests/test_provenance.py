@@ -6,6 +6,8 @@ import subprocess
 
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
+from PIL import Image
 from rdkit import rdBase
 
 from moleclip.io import files
@@ -24,14 +26,18 @@ def test_a_record_leads_back(tmp_path):
     source, written = tmp_path / "in.txt", tmp_path / "out.txt"
     source.write_text("in")
     written.write_text("out")
-    table = provenance.Run("09_draw_figures", p).finish(tmp_path, [written], [source])
+    table = provenance.Run("09_draw_figures", p).finish(tmp_path, [written], [source], molecules=3)
     record = json.loads((tmp_path / "09_draw_figures.json").read_text())
     assert record["parameters"] == p.model_dump()
     assert record["versions"]["rdkit"].split(".")[:2] == [str(int(x)) for x in rdBase.rdkitVersion.split(".")[:2]]
     assert record["inputs"] == {str(source): hashlib.sha256(b"in").hexdigest()}
     assert record["outputs"] == {str(written): hashlib.sha256(b"out").hexdigest()}
+    assert record["molecules"] == 3
     assert table["file"].tolist() == [str(written)]
     assert record["command"].startswith("papermill notebooks/09_draw_figures.ipynb")
+
+
+P = params.read("10_reproduce_paper")
 
 
 @pytest.fixture
@@ -66,14 +72,15 @@ def test_a_commit_of_figures_leaves_the_code_the_same(repository, tmp_path):
     assert provenance.git_state() == {"commit": head, "dirty": True}
 
 
-def test_uncommitted_code_is_not_to_draw_committed_figures(repository, tmp_path, capsys):
-    assert provenance.main() == 0
-    (tmp_path / "moleclip" / "code.py").write_text("2")
-    assert provenance.main() == 1
-    assert "moleclip/code.py" in capsys.readouterr().err
+def test_a_new_module_and_a_new_notebook_are_uncommitted(repository, tmp_path):
+    (tmp_path / "moleclip" / "more").mkdir()
+    (tmp_path / "moleclip" / "more" / "new.py").write_text("1")
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "11_new.ipynb").write_text('{"cells": [{"cell_type": "code", "source": ["1"]}]}')
+    assert provenance.uncommitted("11_new") == ["moleclip/more/new.py", "notebooks/11_new.ipynb"]
 
 
-@pytest.mark.parametrize(("place", "expected"), [("figures/studies/one", ["10"]), ("runs/demo/one", ["02", "10"])])
+@pytest.mark.parametrize(("place", "expected"), [("figures/studies/one", ["09"]), ("runs/demo/one", ["02", "09"])])
 def test_the_way_back_ends_at_what_is_kept_with_the_code(tmp_path, monkeypatch, place, expected):
     """Else a figure's bytes would depend on which runs are at hand."""
     monkeypatch.setattr(files, "ROOT", tmp_path)
@@ -81,9 +88,7 @@ def test_the_way_back_ends_at_what_is_kept_with_the_code(tmp_path, monkeypatch, 
     for file, notebook, inputs in ((source, "02_cluster_structures", []), (table, "09_draw_figures", [source])):
         file.parent.mkdir(parents=True)
         file.write_text(notebook)
-        provenance.Run(notebook, params.check("10_reproduce_paper", {"output": "o", "seed": 0})).finish(
-            file.parent, [file], inputs
-        )
+        provenance.Run(notebook, P).finish(file.parent, [file], inputs)
     assert sorted(run["notebook"][:2] for run in provenance.lineage([table]).values()) == expected
 
 
@@ -93,7 +98,7 @@ def test_a_run_that_reads_what_the_one_before_wrote_does_not_hide_it(tmp_path, m
     table.parent.mkdir()
     for file in (source, table, figure):
         file.write_text(file.name)
-    run = provenance.Run("10_reproduce_paper", params.check("10_reproduce_paper", {"output": "o", "seed": 0}))
+    run = provenance.Run("10_reproduce_paper", P)
     run.finish(table.parent, [table, figure], [source])
     for text in ("drawn again", "and again"):
         figure.write_text(text)
@@ -112,3 +117,70 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_paths_in_records_are_relative_to_the_project():
     assert files.relative(files.ROOT / "runs" / "demo") == "runs/demo"
+
+
+@pytest.fixture
+def figure(style):
+    drawn, ax = plt.subplots()
+    ax.plot([1, 2])
+    return drawn
+
+
+@pytest.fixture
+def record():
+    return provenance.collect("09_draw_figures", params.read("09_draw_figures"))
+
+
+def test_same_figure_and_record_same_bytes_at_any_commit(tmp_path, record, repository):
+    for folder in ("first", "second"):
+        drawn, ax = plt.subplots()
+        ax.plot([1, 2])
+        provenance.save_figure(drawn, "line", tmp_path / folder, record)
+        plt.close(drawn)
+        repository("commit", "-q", "--allow-empty", "-m", "another")
+    for ending in ("png", "pdf", "json"):
+        first, second = ((tmp_path / folder / f"line.{ending}").read_bytes() for folder in ("first", "second"))
+        assert first == second
+        assert b"commit" not in first
+
+
+def test_provenance_is_in_the_metadata_and_in_the_json_file(tmp_path, figure, record):
+    png, pdf, table = provenance.save_figure(figure, "line", tmp_path, record)
+    assert json.loads(Image.open(png).info["Description"]) == json.loads(table.read_text()) == record
+    assert provenance.show(png) == provenance.show(pdf) == provenance.show(table) == record
+    assert b"09_draw_figures" in pdf.read_bytes()
+    assert b"CreationDate" not in pdf.read_bytes()
+
+
+def test_the_footer_changes_with_data_parameters_and_versions(record):
+    footers = [
+        provenance.footer(one)
+        for one in (
+            record,
+            {**record, "inputs": {"scores.csv": "ab"}},
+            {**record, "parameters": {"seed": 1}},
+            {**record, "versions": {**record["versions"], "rdkit": "0.1"}},
+        )
+    ]
+    assert len(set(footers)) == 4
+    assert footers[0].startswith("09_draw_figures | data ")
+    assert footers[3].split(" | ")[3] == "rdkit 0.1"
+
+
+def test_the_command_prints_what_a_figure_was_made_from(tmp_path, figure, record, monkeypatch, capsys):
+    _, pdf, _ = provenance.save_figure(figure, "line", tmp_path, record)
+    monkeypatch.setattr("sys.argv", ["provenance", str(pdf)])
+    assert provenance.main() == 0
+    assert json.loads(capsys.readouterr().out) == record
+    monkeypatch.setattr("sys.argv", ["provenance", str(tmp_path / "missing.png")])
+    assert provenance.main() == 1
+    assert "missing.png" in capsys.readouterr().err
+
+
+def test_a_foreign_figure_has_no_provenance(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "foreign.png")
+    with pytest.raises(ValueError, match="no provenance"):
+        provenance.show(tmp_path / "foreign.png")
+    (tmp_path / "foreign.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"foreign.json: carries no provenance"):
+        provenance.show(tmp_path / "foreign.json")

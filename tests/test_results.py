@@ -10,7 +10,7 @@ import pytest
 from IPython.display import display
 from test_figures import SCORES
 
-from moleclip import gridsearch
+from moleclip import tables
 from moleclip.io import files
 from moleclip.workflow import params, provenance, results
 
@@ -112,7 +112,7 @@ def test_contrasts_can_be_drawn_again_when_the_runs_are_gone(tmp_path, draw):
     options = {"figures": ["contrasts"], "contrasts": {"a pair": ["pretrained", "mean"]}}
     with pytest.raises(FileNotFoundError, match="no set has both models of a contrast"):
         draw(**options)
-    kept = files.write_csv(tmp_path / "figures" / "scores.csv", gridsearch.by_split(SCORES.assign(set="made")))
+    kept = files.write_csv(tmp_path / "figures" / "scores.csv", tables.by_split(SCORES.assign(set="made")))
     written = draw(**options)
     assert pd.read_csv(written["contrasts.csv"])["percent"].tolist() == pytest.approx([100 * 4 / 9], rel=1e-4)
     assert list(json.loads(written["contrasts.json"].read_text())["inputs"]) == [str(kept)]

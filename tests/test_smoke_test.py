@@ -1,6 +1,5 @@
-"""Rehearsals: every profile is cut, checked and kept apart from its own runs."""
+"""Smoke tests: every profile is cut, checked and kept apart from its own runs."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +15,7 @@ from moleclip.workflow import params, smoke_test
 def root(tmp_path, monkeypatch):
     """A project's parameters and notebooks, to be changed."""
     for name in ("params", "notebooks"):
-        shutil.copytree(files.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("rehearsal_*", ".ipynb_*"))
+        shutil.copytree(files.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("smoke_test_*", ".ipynb_*"))
     monkeypatch.setattr(files, "ROOT", tmp_path)
     return tmp_path
 
@@ -32,7 +31,7 @@ def leaves(values: Any) -> Iterator[Any]:
 @pytest.mark.parametrize("profile", params.profiles())
 def test_it_is_short_small_and_apart(root, profile):
     parameters, fan_out = params.read_profile(smoke_test.write(profile))
-    assert set(parameters) == set(params.MODELS)
+    assert sorted(parameters) == params.notebooks()
     pretraining = parameters["03_pretrain"]
     assert (pretraining.epochs, pretraining.encoder, parameters["04_finetune"].epochs) == (
         1,
@@ -41,7 +40,7 @@ def test_it_is_short_small_and_apart(root, profile):
     )
     assert {parameters[name].sample for name in ("01_depict_molecules", "02_cluster_structures")} == {150}
     texts = [text for p in [*parameters.values(), fan_out] for text in leaves(p.model_dump()) if isinstance(text, str)]
-    assert not [text for text in texts if text.startswith((f"runs/{profile}", f"figures/{profile}"))]
+    assert not [text for text in texts if text.startswith((f"runs/{profile}", "figures"))]
     assert "small/random" in texts
     assert not [text for text in texts if "ViT" in text]
 
@@ -54,7 +53,10 @@ def test_a_study_has_all_its_models_once_and_one_on_each_other_set(root):
     others = [[job.model for job in jobs if job.dataset == name] for name in ("bbbp", "esol", "freesolv")]
     assert others == [[model] for model in list(whole.models)[1:4]]  # by turns
     assert set(fan_out.pretrain) == set(whole.pretrain)
-    assert fan_out.draw["output"] == "figures/rehearsal_paper/studies/ablations"
+    assert fan_out.publish is None
+    assert fan_out.models["contrastive_only"]["encoder"] == "runs/smoke_test_paper/ablations/encoders/contrastive_only"
+    # What is empty says what the study is about; and the further encoders are trained by one process.
+    assert fan_out.pretrain["contrastive_only"] == {"k": [], "processes": 1}
 
 
 def test_what_is_compared_on_plain_and_other_drawings_has_all_its_models_on_both(root):
@@ -70,7 +72,7 @@ def test_what_is_compared_on_plain_and_other_drawings_has_all_its_models_on_both
 
 def test_a_map_is_of_small_towers_that_exist(root):
     study = files.ROOT / "params" / "paper" / "study_maps.yaml"
-    text = "draw: {output: figures/studies/maps, figures: [maps], maps: {CLIP: ViT-B-16-quickgelu/openai}}\n"
+    text = "draw: {figures: [maps], maps: {CLIP: ViT-B-16-quickgelu/openai}}\n"
     study.write_text(text)
     assert params.read_profile(smoke_test.write("paper"), "maps")[1].draw["maps"] == {"CLIP": "small/random"}
     study.write_text(text.replace("openai", "opnai"))
@@ -90,13 +92,36 @@ def test_weights_that_are_not_there_are_named(root, monkeypatch, capsys):
     assert "imagemol/pretrained is not on this machine yet" in capsys.readouterr().out
 
 
-def test_written_again_it_is_left_as_it_is(root):
-    """Else the workflow would run again what is done."""
-    files = sorted(smoke_test.write("paper").iterdir())
-    for file in files:
-        os.utime(file, (0, 0))
-    smoke_test.write("paper")
-    assert [file.stat().st_mtime for file in files] == [0] * len(files)
+def test_folders_named_by_epochs_follow_them(root):
+    parameters, fan_out = params.read_profile(smoke_test.write("paper"), "domain")
+    assert parameters["05_pretrain_domain"].epochs == [1, 2]
+    assert fan_out.pretrain_domain["without_chembl"]["epochs"] == [1, 2]
+    folders = {values["encoder"].rpartition("/domain/encoders/")[2] for values in fan_out.models.values()}
+    assert {"buried_volume/epochs_2", "buried_volume/epochs_1", "without_chembl/epochs_1"} <= folders
+
+
+def test_a_model_without_final_training_has_none(root):
+    parameters, fan_out = params.read_profile(smoke_test.write("paper"))
+    assert parameters["04_finetune"].final_epochs == 1
+    assert fan_out.finetune["bace"]["final_epochs"] is None
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_a_smaller_corpus_stands_in_for_one_that_is_not_there(root, monkeypatch, present):
+    monkeypatch.setattr(smoke_test.downloads, "present", lambda name: present)
+    parameters, _ = params.read_profile(smoke_test.write("paper"))
+    corpus = "chembl_25" if present else "chembl_25_subset"
+    assert parameters["01_depict_molecules"].datasets[0] == corpus
+    assert parameters["02_cluster_structures"].molecules == f"runs/smoke_test_paper/molecules/{corpus}.parquet"
+
+
+def test_the_overlay_names_parameters_that_exist(root):
+    overlay = params.read_yaml(root / "params" / "smoke_test.yaml")
+    for name, values in overlay.items():
+        if name in params.notebooks():
+            params.read(name, None, **values)
+        else:
+            assert name in ("pretrain", "folders", "stand_ins")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +138,8 @@ def test_written_again_it_is_left_as_it_is(root):
             {"finetune": {"base": {}}},
             "did you mean 'bace'",
         ),
+        ("quickstart", {"table": "mine.csv"}, "quickstart.yaml: mine.csv: no such file"),
+        ("explore_encoder", {"encoders": {"a": "ViT-B-16/opnai"}}, "explore_encoder.yaml: .*'opnai'"),
     ],
 )
 def test_what_a_profile_names_must_exist(root, file, change, message):
@@ -123,9 +150,9 @@ def test_what_a_profile_names_must_exist(root, file, change, message):
 
 
 def test_the_command(root, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["rehearsal", "demo"])
+    monkeypatch.setattr("sys.argv", ["smoke_test", "demo"])
     assert smoke_test.main() == 0
-    assert "rehearsing with params/rehearsal_demo" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", ["rehearsal", "dmo"])
+    assert "smoke test: params/smoke_test_demo" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["smoke_test", "dmo"])
     assert smoke_test.main() == 1
     assert "did you mean 'demo'" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The workflow: what reruns after which change, and how it fails and goes on."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,9 @@ from moleclip.workflow import params
 FAN_OUTS = [
     (name, study) for name in params.profiles() for study in (None, *params.studies(files.ROOT / "params" / name))
 ]
+
+
+EVERYTHING = ["cluster", "depict", "draw", "explore", "finetune", "finetune", "finetune", "pretrain", "quickstart"]
 
 
 @pytest.fixture
@@ -73,20 +77,40 @@ def test_one_value_reruns_its_notebook_and_what_follows(project, file, change, r
     assert project.planned() == rerun
 
 
+def test_an_edited_comment_reruns_nothing(project):
+    for path in [*project.folder.glob("moleclip/**/*.py"), *project.folder.glob("params/demo/*.yaml")]:
+        path.write_text(f"{path.read_text()}# edited\n")
+    for path in project.folder.glob("notebooks/*.ipynb"):
+        path.write_text(path.read_text().replace(" # ", " # edited: ").replace('"# ', '"# Edited: '))
+    assert project.planned() == []
+
+
+def test_a_raised_number_reruns_everything(project):
+    path = project.folder / "moleclip" / "config.py"
+    path.write_text(re.sub(r"^RESULTS = \d+", "RESULTS = 99", path.read_text(), flags=re.MULTILINE))
+    assert project.planned() == EVERYTHING
+
+
 @pytest.mark.parametrize(
-    ("module", "rerun"),
+    ("library", "rerun"),
     [
-        ("params.py", []),
-        ("cluster.py", ["cluster", "draw", "explore", "finetune", "pretrain", "quickstart"]),
-        ("finetune.py", ["draw", "explore", "finetune", "finetune", "finetune", "quickstart"]),
-        ("saliency.py", ["explore"]),
-        ("featurizer.py", ["explore", "quickstart"]),
+        ("rdkit", EVERYTHING),
+        ("matplotlib", ["draw", "explore"]),
     ],
 )
-def test_an_edited_module_reruns_what_uses_it(project, module, rerun):
-    with open(project.folder / "moleclip" / module, "a") as file:
-        file.write("# edited\n")
+def test_another_version_of_a_library_reruns_what_depends_on_it(project, library, rerun):
+    """Found before the installed one, as the project's folder comes first."""
+    information = project.folder / f"{library}-0.1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: 0.1\n")
     assert project.planned() == rerun
+
+
+def test_a_table_of_your_own_is_an_input(project):
+    (project.folder / "mine.csv").write_text("smiles,y\nC,1\n")
+    project.edit("explore_encoder", dataset="mine.csv")
+    done = project.snakemake("--dry-run")
+    assert re.search(r"rule explore:\n +input: mine\.csv,", done.stdout + done.stderr)
 
 
 def test_a_misspelt_parameter_stops_everything_before_it_starts(project):
@@ -125,7 +149,7 @@ def test_a_pretraining_follows_the_one_that_it_starts_from(project):
     shutil.rmtree(project.folder / "runs" / "demo" / "encoder")
     study = project.folder / "params" / "demo" / "study_second.yaml"
     text = "pretrain: {again: {encoder: runs/demo/encoder, labels: nci_5k}, alone: {labels: nci_5k}}\n"
-    text += "draw: {output: figures/demo/second, figures: [gallery], maps: {}}\n"
+    text += "draw: {figures: [gallery], maps: {}}\n"
     study.write_text(text)
     options = ("--config", "profile=demo", "study=second")
     again, alone = (
@@ -196,3 +220,27 @@ def test_the_papers_pretraining_is_the_published_one():
     published |= {"logit_scale": 15.0, "k": [300, 3000], "augmentation": "default", "validation_fraction": 0.001}
     published |= {"encoder": "ViT-B-16-quickgelu/openai", "contrastive": True}
     assert {name: getattr(p, name) for name in published} == published
+
+
+def test_a_run_leaves_the_checkout_clean(small):
+    assert small.git("status", "--porcelain") == ""
+    assert (small.folder / "runs/demo/figures/scores.png").is_file()
+
+
+def test_a_page_has_the_same_bytes_at_another_commit_and_is_published(project):
+    page, published = (project.folder / name for name in ("runs/demo/figures", "figures/demo"))
+    before = {file.name: file.read_bytes() for file in page.glob("*.*") if "draw_figures" not in file.name}
+    with open(project.folder / "moleclip" / "__init__.py", "a") as file:
+        file.write("# edited\n")
+    publish = [sys.executable, "-m", "moleclip.workflow.publish", "demo"]
+    options = {"cwd": project.folder, "env": project.environment, "capture_output": True, "text": True}
+    done = subprocess.run(publish, **options, check=False)
+    assert done.returncode == 1
+    assert "uncommitted changes of the code that draws: moleclip/__init__.py" in done.stderr
+    assert not published.exists()
+    project.git("commit", "-qam", "edited")
+    assert project.snakemake("--forcerun", "draw", "--until", "draw").returncode == 0
+    assert {name: (page / name).read_bytes() for name in before} == before
+    subprocess.run(publish, **options, check=True)
+    assert {name: (published / name).read_bytes() for name in before} == before
+    assert (published / "explore" / "saliency.png").is_file()

@@ -48,11 +48,11 @@ class Ours:
     Attributes
     ----------
     scores : DataFrame
-        `gridsearch.by_split` of the paper's profile and of all studies, with the columns set and file. A model that
+        `tables.by_split` of the paper's profile and of all studies, with the columns set and file. A model that
         several have on the same set is taken whole from the first, the profile or else the first study by name: the
         splits of one mean have one protocol.
     contrasts : DataFrame
-        `gridsearch.contrasts` of all studies.
+        `tables.contrasts` of all studies.
     knees : DataFrame
         corpus, k, inertia, knee of every sweep over the number of clusters.
     files : list of Path

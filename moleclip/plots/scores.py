@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from moleclip import gridsearch, metrics
+from moleclip import metrics, tables
 from moleclip.plots.style import COLUMN, MODEL_NAMES, PAGE, in_order, look, panels, with_unit
 
 
@@ -21,7 +21,7 @@ def scores(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        From `gridsearch.by_split`. With one split only, the bar is the standard deviation of its repeats. A tick shows
+        From `tables.by_split`. With one split only, the bar is the standard deviation of its repeats. A tick shows
         where the mean would be if the test molecules chose the setting, unless it is the same.
     """
     sets = list(table.groupby("set" if "set" in table else "dataset", sort=False))
@@ -74,7 +74,7 @@ def contrasts(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        From `gridsearch.contrasts`. Open symbols: repeats on one split, whose bars say nothing of other splits.
+        From `tables.contrasts`. Open symbols: repeats on one split, whose bars say nothing of other splits.
     """
     names, sets = list(dict.fromkeys(table["contrast"])), list(dict.fromkeys(table["set"]))
     figure, axes = panels([len(sets)] * len(names), 0.9, 0.22, sharex=True, sharey=True)
@@ -99,7 +99,7 @@ def r_groups(gaps: pd.DataFrame, model: str, competitor: str) -> Figure:
     Parameters
     ----------
     gaps : DataFrame
-        From `gridsearch.robustness`.
+        From `tables.robustness`.
     """
     sets = list(dict.fromkeys(gaps["dataset"]))
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 1.1 + 0.5 * len(sets)), sharey=True)
@@ -146,7 +146,7 @@ def baseline(table: pd.DataFrame) -> Figure:
 
 def tested(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Parity plot of a regression's models, or ROC curves of a classification's."""
-    means = gridsearch.mean_predictions(predictions, scores)
+    means = tables.mean_predictions(predictions, scores)
     models = list(dict.fromkeys(scores["encoder"]))
     if scores["metric"].iloc[0] == "ROC-AUC":
         return roc(means, models)
@@ -159,7 +159,7 @@ def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = 
     Parameters
     ----------
     predictions : DataFrame
-        From `gridsearch.mean_predictions`.
+        From `tables.mean_predictions`.
     """
     test = predictions[predictions["part"] == "test"]
     shown = [name for name in models or MODEL_NAMES if name in set(test["encoder"])]
@@ -196,7 +196,7 @@ def roc(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
     Parameters
     ----------
     predictions : DataFrame
-        From `gridsearch.mean_predictions`.
+        From `tables.mean_predictions`.
     """
     test = predictions[(predictions["part"] == "test") & predictions["label"].notna()]
     targets = list(dict.fromkeys(test["target"]))

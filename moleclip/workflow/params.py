@@ -1,6 +1,7 @@
-"""The parameters of each notebook: their names, types and limits.
+"""The parameters of each notebook, of each profile, and of the jobs that a profile fans out to.
 
-Their defaults stand in one place, the notebook's cell tagged `parameters`; a profile's YAML file overrides them.
+A notebook's cell tagged `parameters` is the only place of a default and its comment; a profile's YAML file overrides
+defaults. The default also shows the type; `_TYPES` has what it does not show.
 """
 
 import ast
@@ -11,104 +12,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 
-from moleclip.config import Count, Finetune, Parameters, PathText, Pretrain, PretrainDomain, Seed, Workers
+from moleclip.config import Count, Finetune, Float, Parameters, PathText, Pretrain, PretrainDomain
 from moleclip.io import files
 from moleclip.io.errors import ParameterError as ParameterError
 from moleclip.io.errors import nearest
 
-Ks = Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
+FINETUNE = "04_finetune"
+SMOKE_TEST = "smoke_test"  # params/smoke_test.yaml, and how the profiles that are made with it begin
 
-
-class Quickstart(Parameters):
-    """Of notebook 00."""
-
-    encoder: str
-    molecules: Annotated[list[str], Field(min_length=1)]
-    library: str
-    neighbours: Annotated[int, Field(ge=5)]
-    table: PathText
-    smiles_column: str
-    label_columns: list[str] | None
-    sample: Count | None
-    model: str
-    folds: Annotated[int, Field(ge=2)]
-    splits: Annotated[int, Field(ge=2)]
-    advise: Annotated[int, Field(ge=0)]
-    sizes: list[Count] | None
-    epochs: Count
-    output: PathText
-    seed: Seed
-
-
-class DepictMolecules(Parameters):
-    """Of notebook 01."""
-
-    datasets: Annotated[list[str], Field(min_length=1)]
-    output: PathText
-    examples: Count
-    checksums: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
-    sample: Count | None
-    cache: PathText | None
-    workers: Workers
-    seed: Seed
-
-
-class ClusterStructures(Parameters):
-    """Of notebook 02."""
-
-    molecules: PathText
-    output: PathText
-    unique: bool
-    k_sweep: Ks
-    k_labels: Ks
-    sample: Count | None
-    sweep_sample: Count | None
-    cache: PathText | None
-    workers: Workers
-    seed: Seed
-
-    @model_validator(mode="after")
-    def _labels_are_swept(self) -> "ClusterStructures":
-        missing = sorted(set(self.k_labels) - set(self.k_sweep))
-        if missing and self.sweep_sample is None:
-            raise ValueError(f"k_labels has {missing}, which k_sweep lacks")
-        return self
-
-
-class ReplaceRGroups(Parameters):
-    """Of notebook 06."""
-
-    runs: PathText
-    jobs: list[str] | None
-    output: PathText
-    model: str
-    competitor: str
-    missing: Literal["skip", "fail"]
-    seed: Seed
-
-
-class ExploreEncoder(Parameters):
-    """Of notebook 07."""
-
-    dataset: PathText
-    label: str
-    encoders: Annotated[dict[str, str], Field(min_length=1)]
-    model: str
-    output: PathText
-    sample: Annotated[int, Field(ge=20)] | None
-    clusters: Annotated[int, Field(ge=2)]
-    neighbours: Count
-    method: Literal["tsne", "umap"]
-    explained: Annotated[int, Field(ge=2)]
-    shown: Count
-    steps: Annotated[int, Field(ge=2)]
-    orders: Count
-    redrawn: Annotated[int, Field(ge=2)]
-    chiral: PathText
-    seed: Seed
-
+# Typed by hand: code besides their notebook uses them.
+_TYPED: dict[str, type[Parameters]] = {
+    "03_pretrain": Pretrain,
+    FINETUNE: Finetune,
+    "05_pretrain_domain": PretrainDomain,
+}
 
 PageFigure = Literal[
     "gallery",
@@ -133,45 +52,76 @@ PageFigure = Literal[
     "table_ablations",
 ]
 
+_NotNegative = Annotated[int, Field(ge=0)]
+_TwoOrMore = Annotated[int, Field(ge=2)]
 
-class ReproducePaper(Parameters):
-    """Of notebook 10."""
-
-    output: PathText
-    seed: Seed
-
-
-class DrawFigures(Parameters):
-    """Of notebook 09."""
-
-    runs: PathText
-    jobs: list[str] | None
-    reference: str
-    output: PathText
-    figures: Annotated[list[PageFigure], Field(min_length=1)]
-    contrasts: dict[str, Annotated[list[str], Field(min_length=2, max_length=2)]]
-    maps: dict[str, str]
-    caption: str
-    missing: Literal["skip", "fail"]
-    seed: Seed
-
-
-FINETUNE = "04_finetune"
-EXPLORE = "07_explore_encoder"
-CLAIMS = "10_reproduce_paper"
-
-MODELS: dict[str, type[Parameters]] = {
-    "00_quickstart": Quickstart,
-    "01_depict_molecules": DepictMolecules,
-    "02_cluster_structures": ClusterStructures,
-    "03_pretrain": Pretrain,
-    FINETUNE: Finetune,
-    "05_pretrain_domain": PretrainDomain,
-    "06_replace_r_groups": ReplaceRGroups,
-    EXPLORE: ExploreEncoder,
-    CLAIMS: ReproducePaper,
-    "09_draw_figures": DrawFigures,
+# Types of the other notebooks' parameters where the default says too little: by name, or by notebook and name.
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("seed", "workers", "advise"), _NotNegative),
+    **dict.fromkeys(("folds", "splits", "clusters", "explained", "steps", "redrawn"), _TwoOrMore),
+    **dict.fromkeys(("k_sweep", "k_labels"), Annotated[list[_TwoOrMore], Field(min_length=1)]),
+    **dict.fromkeys(("sample", "sweep_sample"), Count | None),
+    "07_explore_encoder.sample": Annotated[int, Field(ge=20)] | None,
+    **dict.fromkeys(("label_columns", "jobs"), list[str] | None),
+    "sizes": list[Count] | None,
+    "cache": PathText | None,
+    "checksums": dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
+    "missing": Literal["skip", "fail"],
+    "method": Literal["tsne", "umap"],
+    "figures": Annotated[list[PageFigure], Field(min_length=1)],
+    "contrasts": dict[str, Annotated[list[str], Field(min_length=2, max_length=2)]],
+    "maps": dict[str, str],
 }
+
+
+def _labels_are_swept(p: Any) -> Any:
+    missing = sorted(set(p.k_labels) - set(p.k_sweep))
+    if missing and p.sweep_sample is None:
+        raise ValueError(f"k_labels has {missing}, which k_sweep lacks")
+    return p
+
+
+# What parameters of one notebook must have in common.
+_TOGETHER: dict[str, Any] = {"02_cluster_structures": _labels_are_swept}
+
+
+def notebooks() -> list[str]:
+    """Names of the project's notebooks, in their order."""
+    return sorted(path.stem for path in (files.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def _model(notebook: str) -> type[Parameters]:
+    """Types and limits of a notebook's parameters."""
+    if notebook in _TYPED:
+        return _TYPED[notebook]
+    fields: dict[str, Any] = {
+        name: (_TYPES.get(f"{notebook}.{name}") or _TYPES.get(name) or _type(f"{notebook}, {name}", default), ...)
+        for name, default in defaults(notebook).items()
+    }
+    checks: dict[str, Any] = {"together": model_validator(mode="after")(_TOGETHER.get(notebook, lambda p: p))}
+    model: type[Parameters] = create_model(notebook, __base__=Parameters, __validators__=checks, **fields)
+    return model
+
+
+def _type(where: str, default: Any) -> Any:
+    """Take the default's type: whole numbers count something, and what is not empty by default must not be empty."""
+    match default:
+        case bool():
+            return bool
+        case int():
+            return Count
+        case float():
+            return Float
+        case str():
+            return PathText if default else str
+        case [first, *_]:
+            return Annotated[list[_type(where, first)], Field(min_length=1)]  # type: ignore[misc]
+        case dict() if default:
+            values = _type(where, next(iter(default.values())))
+            return Annotated[dict[str, values], Field(min_length=1)]  # type: ignore[valid-type]
+    raise ParameterError(
+        f"{where}: its default {default!r} shows no type; add it to _TYPES in moleclip/workflow/params.py"
+    )
 
 
 # A data set of a fan-out, by a name of its own: parameters that are the same for all models, and the split seeds.
@@ -182,17 +132,38 @@ class Profile(Parameters):
     """`profile.yaml` or a study: what the workflow fans out to, one finetuning job per model, set and split seed.
 
     A set has, besides parameters of the notebook, `split_seeds`, and `models` if not all of them are wanted.
+
+    Attributes
+    ----------
+    models : dict
+        Parameters of notebook 04 that make each model, by its name.
+    pretrain, pretrain_domain : dict
+        Encoders besides the profile's, by name: parameters of notebooks 03 and 05.
+    finetune : dict
+        Parameters of notebook 04 that each set has.
+    page : str
+        The notebook that draws the page.
+    draw : dict
+        Parameters of that notebook.
+    publish : str, optional
+        Folder that `make publish` copies the page to; see `published`.
     """
 
     models: dict[str, dict[str, Any]] = Field(default={})
-    pretrain: dict[str, dict[str, Any]] = Field(
-        default={}
-    )  # encoders beside the profile's own, by name: parameters of notebook 03
-    pretrain_domain: dict[str, dict[str, Any]] = Field(default={})  # and of notebook 05
+    pretrain: dict[str, dict[str, Any]] = Field(default={})
+    pretrain_domain: dict[str, dict[str, Any]] = Field(default={})
     finetune: Sets = Field(default={})
-    page: Literal["06_replace_r_groups", "09_draw_figures"] = "09_draw_figures"
-    draw: dict[str, Any] = Field(default={})  # parameters of the page
-    claims: bool = False  # whether notebook 10 is run too
+    page: Literal["06_replace_r_groups", "09_draw_figures", "10_reproduce_paper"] = "09_draw_figures"
+    draw: dict[str, Any] = Field(default={})
+    publish: Annotated[str, Field(pattern=r"^figures/[\w./-]+$")] | None = None
+
+    @model_validator(mode="after")
+    def _the_workflow_says_where(self) -> "Profile":
+        if "output" in self.draw:
+            raise ValueError(
+                "draw has no output: pages are drawn below runs/, and `publish` says where they are copied to"
+            )
+        return self
 
 
 class Job(NamedTuple):
@@ -240,7 +211,7 @@ def check(notebook: str, values: Mapping[str, Any]) -> Parameters:
     moleclip.workflow.params.ParameterError: 09_draw_figures: unknown parameter 'runz'; did you mean 'runs'?
     ...
     """
-    checked: Parameters = _check(notebook, MODELS[notebook], values)
+    checked: Parameters = _check(notebook, _model(notebook), values)
     return checked
 
 
@@ -298,7 +269,7 @@ def from_notebook(notebook: str, namespace: Mapping[str, Any]) -> Any:
     papermill injects unknown names without complaint, in a cell that starts with "# Parameters"; they are found there.
     """
     injected = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters\n")]
-    names = set(MODELS[notebook].model_fields) | set(_assignments(injected[-1]) if injected else ())
+    names = set(defaults(notebook)) | set(_assignments(injected[-1]) if injected else ())
     return check(notebook, {name: namespace[name] for name in names if name in namespace})
 
 
@@ -337,28 +308,46 @@ def read_profile(folder: str | Path, study: str | None = None) -> tuple[dict[str
     """
     folder = Path(folder)
     if not (folder / "profile.yaml").is_file():
-        known = sorted(path.parent.name for path in folder.parent.glob("*/profile.yaml"))
-        raise ParameterError(f"unknown profile {folder.name!r}{nearest(folder.name, known)}")
+        others = sorted(path.parent.name for path in folder.parent.glob("*/profile.yaml"))
+        raise ParameterError(f"unknown profile {folder.name!r}{nearest(folder.name, others)}")
     if not (folder / fan_out_file(study)).is_file():
-        known = studies(folder)
-        raise ParameterError(f"profile {folder.name!r} has no study {study!r}{nearest(str(study), known)}")
+        others = studies(folder)
+        raise ParameterError(f"profile {folder.name!r} has no study {study!r}{nearest(str(study), others)}")
     fan_out = folder / fan_out_file(study)
     profile: Profile = _check(f"{folder.name}/{fan_out.name}", Profile, read_yaml(fan_out))
-    notebooks = {parameter_file(notebook): notebook for notebook in MODELS}
+    known = {parameter_file(notebook): notebook for notebook in notebooks()}
     parameters = {}
     for file in sorted(folder.glob("*.yaml")):
         if file.name == "profile.yaml" or file.name.startswith("study_"):
             continue
-        if file.name not in notebooks:
-            raise ParameterError(f"{file}: belongs to no notebook{nearest(file.name, list(notebooks))}")
-        parameters[notebooks[file.name]] = read(notebooks[file.name], file)
+        if file.name not in known:
+            raise ParameterError(f"{file}: belongs to no notebook{nearest(file.name, list(known))}")
+        parameters[known[file.name]] = read(known[file.name], file)
     return parameters, profile
 
 
 def profiles() -> list[str]:
-    """Names of the project's profiles; rehearsals, which are made from them, are none."""
+    """Names of the project's profiles, without the smoke tests that are made from them."""
     names = sorted(path.parent.name for path in (files.ROOT / "params").glob("*/profile.yaml"))
-    return [name for name in names if not name.startswith("rehearsal_")]
+    return [name for name in names if not name.startswith(SMOKE_TEST)]
+
+
+def runs_folder(profile: str, study: str | None = None) -> str:
+    """Folder of the runs of a profile or a study; the page is drawn into `figures` below it.
+
+    >>> runs_folder("paper", "baseline")
+    'runs/paper/baseline'
+    """
+    return "/".join(filter(None, ("runs", profile, study)))
+
+
+def published(profile: str, study: str | None, fan_out: Profile) -> str:
+    """Folder of the published page: what the fan-out says, or else named as the runs are.
+
+    >>> published("demo", "tasks", Profile())
+    'figures/demo/tasks'
+    """
+    return fan_out.publish or runs_folder(profile, study).replace("runs", "figures", 1)
 
 
 def fan_out_file(study: str | None) -> str:

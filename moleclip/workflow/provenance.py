@@ -1,12 +1,20 @@
-"""What a result was made from: code, parameters, data, versions. Records are written last and whole."""
+"""What a result was made from: data, parameters, versions, code. Records are written last and whole.
 
+    python -m moleclip.workflow.provenance figures/demo/scores.png
+
+prints what a figure was made from.
+"""
+
+import argparse
+import functools
+import hashlib
 import json
 import logging
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,24 +22,15 @@ from typing import Any
 
 import pandas as pd
 from IPython.display import display
+from matplotlib.figure import Figure
+from PIL import Image
 
 from moleclip import config
 from moleclip.io import downloads, files
 
-PACKAGES = (
-    "moleclip",
-    "numpy",
-    "pandas",
-    "rdkit",
-    "matplotlib",
-    "scikit-learn",
-    "torch",
-    "open_clip_torch",
-    "accelerate",
-)
-
-# What results are made by. A commit of anything else, figures above all, makes no other code of it.
-_SOURCES = ("moleclip", "notebooks", "params", "pyproject.toml", "requirements.lock", "Snakefile")
+# Results depend on the versions of these; figures on those of the second line too.
+_LIBRARIES = "accelerate kneed numpy opencv-python-headless open_clip_torch pandas rdkit scikit-learn scipy timm torch"
+_DRAWING = "matplotlib seaborn"
 
 
 @dataclass(frozen=True)
@@ -46,17 +45,27 @@ class Run:
     ) -> pd.DataFrame:
         """Record what was written and from what, and further facts, as `<notebook>.json` in `folder`.
 
+        Besides what `collect` finds, the record has the command, the commit and whether the code was changed since
+        (`git_state`), the versions of Python and of this project, and of figures the runs that they go back to
+        (`lineage`).
+
         Returns
         -------
         DataFrame
             file, kB, sha256 (first 12 digits) of each output.
         """
         written, place = [Path(path) for path in outputs], Path(folder) / f"{self.notebook}.json"
-        record = {**collect(self.notebook, self.parameters, inputs), **facts}
+        sources = list(inputs)
+        record = {**collect(self.notebook, self.parameters, sources), **git_state(self.notebook), **facts}
+        values = self.parameters.model_dump_json()
+        record["command"] = f"papermill notebooks/{self.notebook}.ipynb {self.notebook}.ipynb -k python3 -y '{values}'"
+        record["versions"] |= {"python": platform.python_version(), "moleclip": version("moleclip")}
+        if _draws(self.notebook):
+            record["lineage"] = lineage(sources)
         record["outputs"] = {files.relative(path): files.sha256(path) for path in written}
         earlier = json.loads(place.read_text()) if place.is_file() else {}
         # What was read may have been written by the run whose record this one takes the place of.
-        before = [_writer(earlier, file, digest) for file, digest in record["inputs"].items()]
+        before = [_writer(earlier, digest) for digest in record["inputs"].values()]
         record |= {"before": found} if (found := next(filter(None, before), None)) else {}
         files.write_json(place, record)
         return pd.DataFrame(
@@ -80,22 +89,73 @@ def start(notebook: str, parameters: config.Parameters) -> Run:
 
 
 def collect(notebook: str, parameters: config.Parameters, inputs: Iterable[str | Path] = ()) -> dict[str, Any]:
-    """Everything needed to make a result again.
+    """Collect what a result depends on. No commit: the same data, parameters and versions give the same record.
 
     Returns
     -------
     dict
-        notebook, command, commit and dirty (of the code, see `git_state`), parameters, inputs (path: sha256), versions.
+        notebook, parameters, inputs (path or public address: sha256), versions.
     """
-    values = parameters.model_dump_json()
     return {
         "notebook": notebook,
-        "command": f"papermill notebooks/{notebook}.ipynb {notebook}.ipynb -k python3 -y '{values}'",
-        **git_state(),
         "parameters": parameters.model_dump(),
         "inputs": {downloads.address(Path(path)) or files.relative(path): files.sha256(path) for path in inputs},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions(notebook),
     }
+
+
+def versions(notebook: str) -> dict[str, str]:
+    """Versions of the libraries that the results of a notebook depend on."""
+    return {name: version(name) for name in f"{_LIBRARIES} {_DRAWING if _draws(notebook) else ''}".split()}
+
+
+def _draws(notebook: str) -> bool:
+    """Whether figures are among what a notebook writes: those up to 05 write tables and encoders."""
+    return notebook >= "06"
+
+
+def save_figure(figure: Figure, name: str, folder: str | Path, record: Mapping[str, Any]) -> list[Path]:
+    """Write a figure as PNG and PDF with its provenance: in their metadata, in a JSON file, and in a grey footer.
+
+    The same figure and record give the same bytes.
+
+    Parameters
+    ----------
+    record : mapping
+        From `collect`, with the inputs that this figure was drawn from.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    folder = Path(folder)
+    margin = 0.1 / figure.get_figheight()  # inches for the footer
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(rect=(0, margin, 1, 1 - margin))  # type: ignore[call-arg]
+    figure.text(0.995, 0.1 * margin, footer(record), ha="right", va="bottom", size=4.5, color="0.55")
+    text = json.dumps(record, sort_keys=True)
+    metadata = {
+        "png": {"Software": None, "Description": text},
+        "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None, "Keywords": text},
+    }
+    written = [folder / f"{name}.{ending}" for ending in (*metadata, "json")]
+    for ending, values in metadata.items():
+        draw = functools.partial(figure.savefig, format=ending, dpi=200, metadata=values)
+        files.write(folder / f"{name}.{ending}", draw)
+    files.write_json(folder / f"{name}.json", record)
+    return written
+
+
+def footer(record: Mapping[str, Any]) -> str:
+    """One line on what a figure was made from; `data` and `parameters` are the first digits of a checksum."""
+    parts = {
+        name: hashlib.sha256(json.dumps(record[key], sort_keys=True).encode()).hexdigest()[:8]
+        for name, key in (("data", "inputs"), ("parameters", "parameters"))
+    }
+    parts |= {name: record["versions"][name] for name in ("rdkit", "matplotlib")}
+    return " | ".join([record["notebook"], *(f"{name} {value}" for name, value in parts.items())])
 
 
 def lineage(paths: Iterable[str | Path]) -> dict[str, Any]:
@@ -105,8 +165,7 @@ def lineage(paths: Iterable[str | Path]) -> dict[str, Any]:
     -------
     dict
         By path of the record: notebook, commit, dirty, parameters, inputs. A record whose checksum is not that of
-        the file any more does not count. The way ends at records below `figures/`, which are kept with the code: the
-        JSON files of the figures there go on, and what is drawn does not depend on which runs are at hand.
+        the file any more does not count. The way ends at records below `figures/`, which are kept with the code.
     """
     found: dict[str, Any] = {}
     queue = [Path(file) for file in paths]
@@ -115,7 +174,7 @@ def lineage(paths: Iterable[str | Path]) -> dict[str, Any]:
         for path in sorted(file.parent.glob("[0-9][0-9]_*.json")):
             if files.relative(path) in found or not file.is_file():
                 continue
-            if record := _writer(json.loads(path.read_text()), files.relative(file), files.sha256(file)):
+            if record := _writer(json.loads(path.read_text()), files.sha256(file)):
                 keys = ("notebook", "commit", "dirty", "parameters", "inputs")
                 found[files.relative(path)] = {key: record[key] for key in keys}
                 if not files.relative(path).startswith("figures/"):
@@ -123,15 +182,15 @@ def lineage(paths: Iterable[str | Path]) -> dict[str, Any]:
     return found
 
 
-def _writer(record: dict[str, Any], file: str, digest: str) -> dict[str, Any]:
-    """Record of the run that wrote a file: this one or one before it; empty if it is none of them."""
-    while record and record.get("outputs", {}).get(file) != digest:
+def _writer(record: dict[str, Any], digest: str) -> dict[str, Any]:
+    """Record of the run that wrote a file of this checksum, wherever it lies now: this one or one before it."""
+    while record and digest not in record.get("outputs", {}).values():
         record = record.get("before", {})
     return record
 
 
-def git_state() -> dict[str, Any]:
-    """Find the last commit that changed what results are made by, and whether there are changes since.
+def git_state(*notebooks: str) -> dict[str, Any]:
+    """Find the last commit of the code, and whether there are changes since: of the module or of these notebooks.
 
     Returns
     -------
@@ -139,10 +198,33 @@ def git_state() -> dict[str, Any]:
         commit, dirty; None outside a git checkout.
     """
     try:
-        commit = _git("log", "-1", "--format=%H", "--", *_SOURCES).strip()
-        return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--", *_SOURCES).strip())}
+        commit = _git("log", "-1", "--format=%H", "--", "moleclip", "notebooks").strip()
+        return {"commit": commit, "dirty": bool(uncommitted(*notebooks))}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
+
+
+def uncommitted(*notebooks: str) -> list[str]:
+    """List the files whose code no commit has: of the module, and of these notebooks.
+
+    A notebook that was saved with outputs or other metadata has the same code.
+    """
+    changed = _git("status", "--porcelain", "--untracked-files=all", "--", "moleclip").splitlines()
+    found = [line[3:] for line in changed]
+    for name in notebooks:
+        path = files.ROOT / "notebooks" / f"{name}.ipynb"
+        try:
+            committed = _git("show", f"HEAD:./notebooks/{name}.ipynb")
+        except subprocess.CalledProcessError:  # not committed yet
+            committed = '{"cells": []}'
+        if _code(path.read_text()) != _code(committed):
+            found.append(files.relative(path))
+    return found
+
+
+def _code(notebook: str) -> list[str]:
+    cells = json.loads(notebook)["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
 def _git(*arguments: str) -> str:
@@ -150,15 +232,34 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def show(file: str | Path) -> dict[str, Any]:
+    """Read what a figure was made from: out of the PNG itself, or of the JSON file that lies with it.
+
+    Raises
+    ------
+    ValueError
+        There is no such record.
+    """
+    file = Path(file)
+    try:
+        if file.suffix == ".png":
+            with Image.open(file) as image:
+                record: dict[str, Any] = json.loads(image.info.get("Description", ""))
+        else:
+            record = json.loads(file.with_suffix(".json").read_text())
+        return {"notebook": record["notebook"], **record}
+    except (ValueError, KeyError):
+        raise ValueError(f"{files.relative(file)}: carries no provenance") from None
+
+
 def main() -> int:
-    """Refuse to go on where figures would be drawn over by code that no commit has."""
-    if git_state()["dirty"]:
-        changes = _git("status", "--porcelain", "--", *_SOURCES)
-        print(
-            f"ERROR: uncommitted changes:\n{changes}The committed figures would name a commit that did not draw them. "
-            "Commit first, or say DIRTY=1 (their footers will say +changes)",
-            file=sys.stderr,
-        )
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Print what a figure was made from.")
+    parser.add_argument("file", type=Path, help="PNG, PDF or JSON file of a figure")
+    try:
+        print(json.dumps(show(parser.parse_args().file), indent=2))
+    except (OSError, ValueError) as error:
+        print(f"ERROR: {error}", file=sys.stderr)
         return 1
     return 0
 

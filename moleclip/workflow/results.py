@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from moleclip.io.files import relative, sha256, write_csv
-from moleclip.plots import figures
 from moleclip.workflow import params, provenance
 
 
@@ -106,6 +105,6 @@ def save(
         The files written.
     """
     place, inputs = Path(place), list(inputs)
-    record = provenance.collect(run.notebook, run.parameters, inputs) | {"lineage": provenance.lineage(inputs)}
+    record = provenance.collect(run.notebook, run.parameters, inputs)
     written = [] if table is None else [write_csv(place.parent / f"{place.name}.csv", table)]
-    return written + figures.save(figure, place.name, place.parent, record)
+    return written + provenance.save_figure(figure, place.name, place.parent, record)

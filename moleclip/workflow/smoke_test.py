@@ -1,178 +1,155 @@
-"""A profile cut to a few steps and the small tower, so that a typo is found in minutes and not after GPU days.
+"""A profile cut to a few steps, so that a typing error is found in minutes and not after GPU days.
 
     python -m moleclip.workflow.smoke_test paper
 
-writes the profile `params/rehearsal_paper/`, whose runs go to `runs/rehearsal_paper/`.
+writes the profile `params/smoke_test_paper/`: `params/paper/` with `params/smoke_test.yaml` laid over it.
 """
 
 import argparse
 import functools
-import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from moleclip import checkpoints, config, datasets, encoder
+from moleclip import checkpoints, datasets, encoder
 from moleclip.io import downloads, errors, files
 from moleclip.workflow import params
 
-# At most this much of each; None stays None.
-_LIMITS = {"epochs": 1, "final_epochs": 1, "repeats": 1, "final_repeats": 1, "batch_size": 16, "group_size": 4}
-_LIMITS |= {"processes": 2, "workers": 1, "sweep_sample": 300, "chunk": 8, "evaluate_every": 10}
-_LIMITS |= {"explained": 3, "shown": 2, "steps": 8, "redrawn": 12, "neighbours": 100, "splits": 2, "advise": 40}
-_SAMPLE = 150  # in one tenth of them, ten neighbours can be found
-_FIXED: dict[str, Any] = {"validation_fraction": 0.05, "log_every": 5, "checkpoint_every": 10}
-_FIXED |= {"image_size": None}  # the small tower's own size
-_FIXED |= {"sizes": [20]}  # of the adviser: one
-_FIXED |= {"precision": "no"}  # some CPUs take 20 times as long for bf16 as for fp32
-_FIXED |= {"split": "random"}  # of so few molecules by scaffold, a part may have one class only
-_LAST = {"split_seeds": 1, "head_lr": 2, "augmentation": 1}  # so many of a list's last: of two cells, one is chosen
-_SPARED = ("ecfp4_extra_trees", "descriptor_forest")  # two forests are left, each of another kind on other features
-_FEWER_CLASSES = 50  # times, as there are fewer molecules
-_FEWER_EPOCHS = 200
-_STAND_INS = {"chembl_25": "chembl_25_subset"}  # of the same kind, for a corpus that is not on this machine
+# Parameters that name encoders, that name data sets, and that say where results go.
+_ENCODERS = ("encoder", "encoders", "maps")
+_SETS = ("dataset", "datasets", "labels", "table", "library", "chiral", "overlap")
+_PLACES = ("output", "cache", "runs")
+_SMALL = "small/random"
 
 
 def write(profile: str) -> Path:
-    """Write the rehearsal of a profile, a profile itself.
+    """Write the smoke test of a profile, a profile itself, whose runs are kept apart.
 
-    Every data set, tower and tag that it names is looked up, and what its runs would write is kept apart from theirs.
+    Every data set, tower and tag that the profile names is looked up. Every foreign encoder becomes the small tower.
+    All models stay on one set of each drawing, one of them on each other set; of split seeds, the last.
 
     Raises
     ------
     ParameterError
-        The profile, or what it names, is wrong; or it writes outside `runs/<profile>`,
-        `figures/<profile>` and `figures/studies`.
+        The profile, or what it names, is wrong; or it writes outside `runs/<profile>`.
     """
     source = files.ROOT / "params" / profile
-    folder = source.with_name(f"rehearsal_{profile}")
-    contents: dict[str, config.Parameters] = {}
+    folder = source.with_name(f"{params.SMOKE_TEST}_{profile}")
+    overlay = params.read_yaml(source.with_name(f"{params.SMOKE_TEST}.yaml"))
+    seen: set[str] = set()
     for study in (None, *params.studies(source)):
         parameters, fan_out = params.read_profile(source, study)
-        contents |= {params.parameter_file(name): values for name, values in parameters.items()}
-        contents[params.fan_out_file(study)] = fan_out
-    for file, values in contents.items():
-        placed = {"output"} if isinstance(values, config.Finetune) else None  # by the fan-out
-        try:
-            if isinstance(values, params.Profile):
-                _check_sets(values)
-            shorter = cut(values.model_dump(exclude=placed), profile)
-            if isinstance(values, params.Profile):
-                _thin(shorter)
-            content = yaml.safe_dump(shorter, sort_keys=False)
-        except ValueError as error:
-            raise params.ParameterError(f"params/{profile}/{file}: {error}") from None
-        text = f"# Of params/{profile}: what `make rehearse PROFILE={profile}` runs.\n{content}"
-        if not (folder / file).is_file() or (folder / file).read_text() != text:  # else what is done would run again
-            files.write(folder / file, functools.partial(Path.write_text, data=text))
-    params.read_profile(folder)
+        notebooks = {} if study else parameters
+        for notebook, values in notebooks.items():
+            file = params.parameter_file(notebook)
+            cut = params.read_yaml(source / file) | overlay.get(notebook, {})
+            _look_up(f"params/{profile}/{file}", values.model_dump(include=set(cut)), profile, seen)
+            _write(folder / file, cut, profile, overlay)
+        file = params.fan_out_file(study)
+        jobs = [job.overrides for job in params.jobs(fan_out, "")]
+        _look_up(f"params/{profile}/{file}", {**fan_out.model_dump(exclude={"finetune"}), "jobs": jobs}, profile, seen)
+        _write(folder / file, _cut(fan_out, overlay), profile, overlay)
+        params.read_profile(folder, study)
     return folder
 
 
-def _check_sets(fan_out: params.Profile) -> None:
-    for job in params.jobs(fan_out, ""):
-        dataset = job.overrides["dataset"]
-        if not dataset.endswith(".csv"):
-            _known(dataset)
-        elif not Path(dataset).is_file():
-            raise ValueError(f"{dataset}: no such file")
+def _look_up(file: str, values: Mapping[str, Any], profile: str, seen: set[str]) -> None:
+    """Refuse sets and encoders that do not exist; each is looked up once."""
+    for name, value in _named(values):
+        if not value or value in seen or _is_run(value, profile):
+            continue
+        try:
+            if name in _SETS:
+                _look_up_set(value)
+                seen.add(value)
+            elif name in _ENCODERS:
+                _look_up_encoder(value)
+                seen.add(value)
+        except ValueError as error:
+            raise params.ParameterError(f"{file}: {error}") from None
 
 
-def _thin(fan_out: dict[str, Any]) -> None:
-    """Leave all models on one set of each drawing, one by turns on each other, and several processes to one encoder."""
-    sets = [*fan_out["finetune"].values()]
-    models = [values.get("models", list(fan_out["models"])) for values in sets]
-    whole: dict[str, int] = {}  # the set with most models, of each drawing; of equal ones the first
-    for number, values in sorted(enumerate(sets), key=lambda item: -len(models[item[0]])):
-        whole.setdefault(values.get("drawing", "plain"), number)
-    for number, values in enumerate(sets):
-        if number not in whole.values():
-            values["models"] = [models[number][number % len(models[number])]]
-    for values in fan_out["pretrain"].values():
-        values["processes"] = 1
+def _write(file: Path, values: Mapping[str, Any], profile: str, overlay: Mapping[str, Any]) -> None:
+    try:
+        text = yaml.safe_dump(_moved("", values, profile, overlay), sort_keys=False)
+    except ValueError as error:
+        raise params.ParameterError(f"params/{profile}/{file.name}: {error}") from None
+    header = f"# Written by `make smoke-test PROFILE={profile}`.\n"
+    files.write(file, functools.partial(Path.write_text, data=header + text))
 
 
-def cut(values: Mapping[str, Any], profile: str) -> dict[str, Any]:
-    """Cut the parameters of one notebook, or of the fan-out.
-
-    Parameters
-    ----------
-    values : mapping
-        All parameters, by name.
-    profile : str
-        Whose they are.
-    """
-    return {name: _cut(name, value, profile) for name, value in values.items()}
-
-
-def _cut(name: str, value: Any, profile: str) -> Any:
-    if name in ("encoders", "maps"):
-        return {own: _small(source, profile) for own, source in value.items()}
-    if isinstance(value, Mapping) and name != "checksums":
-        return cut(value, profile)
-    if name in _FIXED:
-        return _FIXED[name]
-    if name == "sample":
-        return min(value or _SAMPLE, _SAMPLE)  # None: all
-    if name == "baselines":
-        return [model for model in config.each_forest(value) if model not in _SPARED]
-    if name in ("k", "k_sweep", "k_labels"):
-        return list(dict.fromkeys(max(2, k // _FEWER_CLASSES) for k in value))
-    if name in _LAST and isinstance(value, list):
-        return value[-_LAST[name] :]
-    if name == "epochs" and isinstance(value, list):
-        return [_fewer(epochs) for epochs in value]
-    if name in _LIMITS:
-        return value if value is None else min(value, _LIMITS[name])
-    if name == "encoder":
-        return _small(value, profile)
-    if name == "datasets":
-        return [_present(_known(source)) for source in value]
-    if name in ("output", "cache", "runs") and isinstance(value, str) and value == _apart(value, profile):
-        raise ValueError(f"{name} {value!r} is not below runs/{profile}, figures/{profile} or figures/studies")
-    return _apart(_present(value), profile) if isinstance(value, str) else value
+def _cut(fan_out: params.Profile, overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Fewer jobs, and each of them shorter."""
+    found = fan_out.model_dump(exclude={"publish"})
+    sections = {"models": params.FINETUNE, "finetune": params.FINETUNE}
+    sections |= {"pretrain": "03_pretrain", "pretrain_domain": "05_pretrain_domain"}
+    for section, notebook in sections.items():
+        for values in found[section].values():
+            values |= {name: new for name, new in overlay[notebook].items() if values.get(name)}
+            values |= overlay.get(section, {})
+    models = {name: values.get("models", list(found["models"])) for name, values in found["finetune"].items()}
+    whole: dict[str, str] = {}  # by drawing, the first of the sets with most models
+    for name in sorted(models, key=lambda name: -len(models[name])):
+        whole.setdefault(found["finetune"][name].get("drawing", "plain"), name)
+    for number, (name, values) in enumerate(found["finetune"].items()):
+        values["split_seeds"] = values.get("split_seeds", [1])[-1:]
+        if name not in whole.values():
+            values["models"] = [models[name][number % len(models[name])]]
+    return found
 
 
-def _fewer(epochs: int) -> int:
-    """Cut the epochs of domain-focused pretraining, whose folders are named by them: so that they stay apart."""
-    return 1 + epochs // _FEWER_EPOCHS
+def _named(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """All texts among values, each with the nearest name above it that says what it is."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _named(value, name if name in _ENCODERS else key)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _named(value, name)
+    elif isinstance(values, str):
+        yield name, values
 
 
-def _apart(path: str, profile: str) -> str:
-    """Keep what a rehearsal writes away from the runs of its profile."""
-    for place, apart in (
-        (f"runs/{profile}", f"runs/rehearsal_{profile}"),
-        (f"figures/{profile}", f"figures/rehearsal_{profile}"),
-        ("figures/studies", f"figures/rehearsal_{profile}/studies"),
-    ):
-        if path == place or path.startswith(f"{place}/"):
-            return f"{apart}{path.removeprefix(place)}"
-    return path
-
-
-def _known(name: str) -> str:
-    if name not in datasets.names():
-        raise ValueError(f"unknown data set {name!r}{errors.nearest(name, datasets.names())}")
-    return name
-
-
-def _present(source: str) -> str:
-    """Let a smaller set stand in for a corpus, and for its table, where the corpus is not on this machine."""
-    for corpus, stand_in in _STAND_INS.items():
-        if Path(source).stem == corpus and not downloads.present(corpus):
+def _moved(name: str, value: Any, profile: str, overlay: Mapping[str, Any]) -> Any:
+    """Take the runs of the smoke test for those of the profile, small towers and sets for large ones."""
+    if isinstance(value, Mapping):
+        inside = {key: name if name in _ENCODERS else key for key in value}
+        return {key: _moved(inside[key], inner, profile, overlay) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_moved(name, inner, profile, overlay) for inner in value]
+    if not isinstance(value, str):
+        return value
+    if name in _PLACES and not _is_run(value, profile):
+        raise ValueError(f"{name} {value!r} is not below runs/{profile}")
+    if name in _ENCODERS and value and not _is_run(value, profile):
+        return _SMALL
+    for corpus, stand_in in overlay["stand_ins"].items():
+        if Path(value).stem == corpus and not downloads.present(corpus):
             print(f"{corpus} is not on this machine: {stand_in} stands in for it")
-            return source.replace(corpus, stand_in)
-    return source
+            value = value.replace(corpus, stand_in)
+    if not _is_run(value, profile):
+        return value
+    path = Path("runs", f"{params.SMOKE_TEST}_{profile}", *Path(value).parts[2:])
+    return str(path.with_name(overlay["folders"].get(path.name, path.name)))
 
 
-def _small(source: str, profile: str) -> str:
-    """Take the small tower for a foreign one that exists; an encoder that the profile trains stays."""
+def _is_run(path: str, profile: str) -> bool:
+    return Path(path).parts[:2] == ("runs", profile)
+
+
+def _look_up_set(name: str) -> None:
+    if name.endswith(".csv"):
+        if not Path(name).is_file():
+            raise ValueError(f"{name}: no such file")
+    elif name not in datasets.names():
+        raise ValueError(f"unknown data set {name!r}{errors.nearest(name, datasets.names())}")
+
+
+def _look_up_encoder(source: str) -> None:
     name, _, tag = source.rpartition("/")
-    if not source or _apart(source, profile) != source:
-        return re.sub(r"(?<=/epochs_)\d+$", lambda found: str(_fewer(int(found[0]))), _apart(source, profile))
     if source in downloads.known():
         if not downloads.present(source):
             print(f"{source} is not on this machine yet; the real run downloads it, or says where to get it")
@@ -180,7 +157,6 @@ def _small(source: str, profile: str) -> str:
         encoder.tower(name or encoder.PAPER)
         if tag != "random":
             checkpoints.known(name, tag)
-    return "small/random"
 
 
 def main() -> int:
@@ -188,7 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("profile", help="a folder of params/")
     try:
-        print(f"rehearsing with {files.relative(write(parser.parse_args().profile))}")
+        print(f"smoke test: {files.relative(write(parser.parse_args().profile))}")
     except params.ParameterError as error:
         print(f"ERROR in {error}", file=sys.stderr)
         return 1
