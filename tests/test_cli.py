@@ -2,6 +2,8 @@
 
 import functools
 import io
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, datasets, encoder, gridsearch
 from moleclip.apply import cli, inference
+from moleclip.io import files
 from moleclip.workflow import params
 
 SMALL = "small/random"
@@ -156,7 +159,7 @@ def test_lists(model, tmp_path, monkeypatch, capsys):
 def test_interrupted_and_started_again(tmp_path):
     """A real process, interrupted as by Ctrl-C, keeps what is done and says how to go on."""
     path, out = tmp_path / "many.smi", tmp_path / "out.parquet"
-    path.write_text("\n".join(datasets.load("nci_5k").smiles[:2500]))
+    path.write_text("\n".join(datasets.load("nci_5k").smiles[:800]))
     command = [sys.executable, "-m", "moleclip.apply.cli", "embed", str(path), "--encoder", SMALL, "--out", str(out)]
     command += ["--batch-size", "8"]
     # A shell lets what it runs in the background ignore interruptions, and so what that starts.
@@ -173,6 +176,35 @@ def test_interrupted_and_started_again(tmp_path):
     assert "run it again to go on" in err
     assert not out.exists()
     again = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
-    assert "2500 molecules" in again.stderr
-    assert len(pd.read_parquet(out)) == 2500
+    assert "800 molecules" in again.stderr
+    assert len(pd.read_parquet(out)) == 800
     assert not kept.exists()
+
+
+def test_the_package_works_outside_the_checkout(table, tmp_path):
+    """Every package is in the wheel, and help does not wait for PyTorch."""
+    source = shutil.copytree(files.ROOT / "moleclip", tmp_path / "source" / "moleclip").parent
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(files.ROOT / name, source)
+    build = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir", str(tmp_path))
+    subprocess.run([sys.executable, "-m", "pip", "wheel", str(source), *build], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "unpacked")}
+
+    def run(program):
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, cwd=empty, env=environment, check=True, capture_output=True, text=True).stdout
+
+    for package in (path.parent for path in (files.ROOT / "moleclip").rglob("__init__.py")):
+        assert (tmp_path / "unpacked" / package.relative_to(files.ROOT) / "__init__.py").is_file()
+    assert "unpacked" in run("import moleclip; moleclip.MoleCLIPFeaturizer; print(moleclip.__file__)")
+    help_ = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, 'pandas' in sys.modules))\n"
+    shown = run(help_ + "from moleclip.apply import cli; cli.main(['--help'])")
+    assert shown.startswith("usage: moleclip")
+    assert shown.endswith("False False\n")
+    arguments = ["embed", str(table), "--encoder", SMALL, "--out", "out.parquet"]
+    run(f"from moleclip.apply import cli; assert cli.main({arguments!r}) == 0")
+    assert len(pd.read_parquet(empty / "out.parquet")) == 12

@@ -150,6 +150,18 @@ def test_what_is_cached_is_not_computed_again(embeddings, tmp_path, monkeypatch)
         assert sum(seen) == before + 2
 
 
+def test_a_raised_version_or_another_library_computes_again(tmp_path, monkeypatch):
+    seen = counted(monkeypatch)
+    featurizer = MoleCLIPFeaturizer(SMALL, cache=tmp_path)
+    for expected, (holder, name, value) in enumerate(
+        [(inference, "NAMED", 20), (inference, "VERSION", 2), (inference.cv2, "__version__", "0")], 1
+    ):
+        monkeypatch.setattr(holder, name, value)
+        featurizer.transform(["CCO"])
+        featurizer.transform(["CCO"])
+        assert sum(seen) == expected
+
+
 def test_an_interrupted_run_keeps_its_whole_batches(tmp_path, monkeypatch):
     seen, draw = counted(monkeypatch), drawing.draw
     limit = iter(range(25))
