@@ -79,10 +79,10 @@ CHEMREPS = "chembl_id\tcanonical_smiles\tstandard_inchi\tstandard_inchi_key\nCHE
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (gzip.compress(CHEMREPS.encode()), None),
-        (gzip.compress(CHEMREPS.encode())[:-12], "to its end"),
+        (gzip.compress(CHEMREPS.encode(), mtime=0), None),
+        (gzip.compress(CHEMREPS.encode(), mtime=0)[:-12], "to its end"),
         (b"<html>moved</html>", "to its end"),
-        (gzip.compress((CHEMREPS + "CHEMBL3\tCC\n").encode()), "line 4: has 2 fields, expected 4"),
+        (gzip.compress((CHEMREPS + "CHEMBL3\tCC\n").encode(), mtime=0), "line 4: has 2 fields, expected 4"),
     ],
 )
 def test_chembl_is_read_from_its_column_of_smiles_or_refused(tmp_path, monkeypatch, content, problem):

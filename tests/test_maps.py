@@ -14,7 +14,7 @@ from PIL import Image
 
 from moleclip import datasets, drawing, metrics
 from moleclip.explain import maps
-from moleclip.plots import explanations, figures
+from moleclip.plots import explanations, molecules
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -132,7 +132,7 @@ def test_a_table_of_maps_holds_every_molecule(style):
     assert rows["one"]["chance"].iloc[0] == pytest.approx(9 / 39)
     assert np.isfinite(table[["x", "y"]]).all(axis=None)
     assert rows["one"]["purity"].iloc[0] == rows["other"]["purity"].iloc[0]  # random weights have a seed
-    markers = [line.get_marker() for line in figures.maps(rows["one"]).axes[0].lines]
+    markers = [line.get_marker() for line in molecules.maps(rows["one"]).axes[0].lines]
     assert len(set(markers)) == len(markers) == 5  # one is of the other classes, here none
 
 
