@@ -1,7 +1,7 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run study smoke-test cost page figures publish docs dag test nightly bench check format lab lock clean
+.PHONY: help demo run study smoke-test cost page figures publish docs dag test test-all nightly bench check format lab lock clean
 
 # The first of these that is there; PYTHON=... takes another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13,$(shell command -v $(name))))
@@ -69,8 +69,14 @@ docs: .venv/installed ## the documentation, results and executed notebooks of a 
 dag: .venv/installed ## what `make run` would do, and why
 	$(BIN)/snakemake --config profile=$(PROFILE) --nolock --dry-run
 
-test: .venv/installed ## all tests
-	$(BIN)/pytest
+# Two processes, with a thread each: more would only wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup
+
+test: .venv/installed ## the tests, but those that are long and repeat others (8 minutes on 2 cores)
+	$(PYTEST) -m "not long"
+
+test-all: .venv/installed ## all tests (20 minutes on 2 cores)
+	$(PYTEST)
 
 nightly: .venv/installed ## 10,000 cases of bad input (minutes)
 	MOLECLIP_NIGHTLY=1 $(BIN)/pytest tests/test_bad_input.py

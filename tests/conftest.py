@@ -62,6 +62,15 @@ def finetune_params(tmp_path):
     return make
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of the small workflow share one process, in which it runs once; so do those of JupyterLab."""
+    for item in items:
+        needed = set(getattr(item, "fixturenames", ()))
+        for group, shared in {"small": {"small", "project", "site"}, "lab": {"lab"}}.items():
+            if needed & shared:
+                item.add_marker(pytest.mark.xdist_group(group))
+
+
 SMALL = {
     "depict_molecules": {"datasets": ["chembl2321810"], "examples": 2},
     "cluster_structures": {

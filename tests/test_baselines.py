@@ -36,7 +36,9 @@ def test_descriptors_are_rdkits_and_finite_or_missing():
     assert not np.isinf(found).any()
 
 
-@pytest.mark.parametrize("name", config.FORESTS)
+@pytest.mark.parametrize(
+    "name", ["ecfp4_forest", *(pytest.param(name, marks=pytest.mark.long) for name in config.FORESTS[1:])]
+)
 def test_forests_beat_the_mean_and_are_seeded(name):
     rows = np.random.default_rng(0).permutation(len(SERIES))[:300]
     train, test = np.split(rows, [240])

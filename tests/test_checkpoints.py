@@ -62,7 +62,7 @@ def test_openais_torchscript_archive(clip, expected, tmp_path):
     assert agree(found, expected)
 
 
-@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+@pytest.mark.parametrize("ending", ["safetensors", pytest.param("bin", marks=pytest.mark.long)])
 def test_open_clip_files_need_the_name_of_the_tower(clip, expected, tmp_path, ending):
     file = tmp_path / f"open_clip_model.{ending}"
     state = {name: tensor.contiguous().clone() for name, tensor in clip.state_dict().items()}
@@ -73,8 +73,10 @@ def test_open_clip_files_need_the_name_of_the_tower(clip, expected, tmp_path, en
     assert not agree(encoder.load(f"ViT-B-16@{file}"), expected)  # the trap: the tensors fit
 
 
-@pytest.mark.parametrize("prefix", ["model_image.module.model.", "model_image.model."])
-@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize(
+    "prefix", ["model_image.module.model.", pytest.param("model_image.model.", marks=pytest.mark.long)]
+)
+@pytest.mark.parametrize("half", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_checkpoint_of_the_authors(clip, tmp_path, prefix, half):
     """fp16 or fp32, with or without DataParallel, class heads and optimiser states beside the tower."""
     tower = {name: tensor.half() if half else tensor for name, tensor in clip.visual.state_dict().items()}

@@ -87,9 +87,9 @@ def test_a_profile_says_what_it_costs(profile):
     assert said in (files.ROOT / "params" / profile / "profile.yaml").read_text()
 
 
-def test_the_readme_says_it_too():
-    readme = (files.ROOT / "README.md").read_text()
+def test_the_documentation_says_it_too():
+    page = (files.ROOT / "docs" / "running.md").read_text()
     sums = pd.concat(map(cost.table, ("hour", "paper"))).groupby("fan_out")[["jobs", "trainings"]].sum()
     for name in ("hour", "paper", "ablations", "domain", "r_groups"):
         jobs, trainings = sums.loc[name]
-        assert re.search(rf"`{name}` \| {jobs:.0f} \| {trainings:,.0f} \|", readme), name
+        assert re.search(rf"`{name}` \| {jobs:.0f} \| {trainings:,.0f} \|", page), name

@@ -41,8 +41,9 @@ def test_they_clone_pickle_and_predict_again(name):
     found = model.fit(SOME[:20], ACTIVITY[:20]).predict(SOME[20:])
     assert found.shape == (10,)
     assert np.isfinite(found).all()
-    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict(SMILES[20:]), found)
-    assert np.array_equal(clone(model).fit(SMILES[:20], ACTIVITY[:20]).predict(SMILES[20:]), found)
+    # Last digits depend on the molecules that a network sees together.
+    assert pickle.loads(pickle.dumps(model)).predict(SMILES[20:]) == pytest.approx(found, rel=1e-5)
+    assert clone(model).fit(SMILES[:20], ACTIVITY[:20]).predict(SMILES[20:]) == pytest.approx(found, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,7 @@ import torch
 from rdkit import Chem, DataStructs
 from rdkit.Chem import AllChem
 
-from moleclip import MoleCLIPPredictor, datasets, drawing, finetune, gridsearch
+from moleclip import MoleCLIPPredictor, datasets, drawing, finetune, gridsearch, tables
 from moleclip.apply import inference
 from moleclip.workflow import params
 
@@ -34,8 +34,8 @@ def job(request, tmp_path_factory):
 def test_predictions_are_those_of_the_job(job):
     p, folder = job
     predictor = MoleCLIPPredictor(folder)
-    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "scores")}
-    means = tables.mean_predictions(tables["predictions"], tables["scores"])
+    found = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "scores")}
+    means = tables.mean_predictions(found["predictions"], found["scores"])
     means = means[(means["encoder"] == "model") & (means["part"] == "test")]
     assert predictor.label_names == ("size", "other")
     assert len(predictor.models) == p.repeats

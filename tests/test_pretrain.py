@@ -182,6 +182,7 @@ def test_two_processes_train_like_one(pretrain_params, tmp_path):
         assert torch.allclose(tensor, weights(one)[name], atol=5e-3), name
 
 
+@pytest.mark.long
 def test_killed_at_random_moments_it_ends_with_the_same_weights(pretrain_params, tmp_path):
     """kill -9, again and again, at moments that may fall into the writing of a checkpoint."""
     often = {"log_every": 1, "checkpoint_every": 1, "workers": 1, "epochs": 3}
@@ -214,7 +215,10 @@ def shell(p, folder, after_lines, then=0.0, torchrun=()):
     return Path(p.output)
 
 
-@pytest.mark.parametrize("torchrun", [(), ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")])
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+@pytest.mark.parametrize("torchrun", [(), pytest.param(TORCHRUN, marks=pytest.mark.long)])
 def test_two_processes_killed_go_on_like_one(pretrain_params, tmp_path, torchrun):
     """Started by us or by torchrun: with the process that was started, those that train are gone too."""
     often = {"log_every": 1, "checkpoint_every": 1, "processes": 2}
@@ -298,7 +302,7 @@ def test_half_precisions_and_chunks_train_too(pretrain_params):
     assert np.allclose(losses[0], losses[3], rtol=0.01)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_run_can_be_watched(pretrain_params, monkeypatch, processes):
     monkeypatch.setattr(pretrain, "WATCH", 0.0)
     seen: list[int] = []

@@ -104,6 +104,32 @@ def attributions(
         ax.spines[:].set(visible=True, color="0.8", linewidth=0.5)
 
 
+def saliency_maps(found: Mapping[str, Sequence[Any]], sides: Mapping[str, int], shown: int) -> Figure:
+    """Draw attributions to patches and to atoms, a pair of rows for each encoder, a column for each molecule.
+
+    Parameters
+    ----------
+    found : mapping of str to sequence of Attribution
+        From `saliency.trial`, by the name of the encoder.
+    sides : mapping of str to int
+        Side of a patch of each encoder, pixels.
+    shown : int
+        Molecules.
+    """
+    columns = min(shown, *(len(some) for some in found.values()))
+    size = (PAGE, 2 * len(found) * (ASPECT * PAGE / columns + 0.1) + 0.6)
+    figure, axes = plt.subplots(2 * len(found), columns, figsize=size, squeeze=False)
+    for pair, (name, some) in zip(axes.reshape(-1, 2, columns), found.items(), strict=True):
+        for ax, one in zip(pair.T, some, strict=False):
+            attributions(ax, one.image, one.patches(sides[name]), sides[name], one.atoms, one.positions)
+            ax[0].set_title(f"{one.value:.3g} (blank {one.blank:.3g})", size=7, pad=2)
+        for ax, kind in zip(pair[:, 0], ("patches", "atoms"), strict=True):
+            ax.set_ylabel(f"{name}\n{kind}", size=7)
+    bar = figure.colorbar(attribution_colours(), ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02)
+    bar.set_ticks([-1, 0, 1], labels=["takes away", "0", "adds most"])
+    return figure
+
+
 def points(hues: int) -> dict[str, Any]:
     """Style of `seaborn.pointplot` for so many hues: each has a marker, none are joined."""
     style = {"linestyle": "none", "markersize": 4, "capsize": 0.1, "err_kws": {"linewidth": 1}}
