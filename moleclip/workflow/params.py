@@ -29,28 +29,7 @@ _TYPED: dict[str, type[Parameters]] = {
     "05_pretrain_domain": PretrainDomain,
 }
 
-PageFigure = Literal[
-    "gallery",
-    "knee",
-    "loss",
-    "scores",
-    "contrasts",
-    "parity",
-    "baseline",
-    "maps",
-    "fig_2",
-    "fig_3a",
-    "fig_3b",
-    "fig_4a",
-    "fig_4b",
-    "fig_s2",
-    "ablations",
-    "table_2",
-    "table_s4",
-    "table_s5",
-    "table_s6",
-    "table_ablations",
-]
+PageFigure = Literal["gallery", "knee", "loss", "scores", "contrasts", "parity", "baseline", "maps"]
 
 _NotNegative = Annotated[int, Field(ge=0)]
 _TwoOrMore = Annotated[int, Field(ge=2)]
