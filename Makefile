@@ -70,7 +70,7 @@ dag: .venv/installed ## what `make run` would do, and why
 	$(BIN)/snakemake --config profile=$(PROFILE) --nolock --dry-run
 
 # Two processes, with a thread each: more would only wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile
 
 test: .venv/installed ## the tests, but those that are long and repeat others (8 minutes on 2 cores)
 	$(PYTEST) -m "not long"

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from matplotlib import pyplot as plt
 
 from moleclip import clustering, datasets
@@ -60,15 +61,6 @@ def finetune_params(tmp_path):
         return params.read("04_finetune", None, **{"output": str(tmp_path / "job"), **small, **overrides})
 
     return make
-
-
-def pytest_collection_modifyitems(items):
-    """Tests of the small workflow share one process, in which it runs once; so do those of JupyterLab."""
-    for item in items:
-        needed = set(getattr(item, "fixturenames", ()))
-        for group, shared in {"small": {"small", "project", "site"}, "lab": {"lab"}}.items():
-            if needed & shared:
-                item.add_marker(pytest.mark.xdist_group(group))
 
 
 SMALL = {
@@ -146,7 +138,18 @@ class Project:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Project:
     """The whole walk, run once with small parameters. Copy it before changing anything."""
-    folder = tmp_path_factory.mktemp("small") / "project"
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small"
+    done = folder.with_name("small.done")
+    with FileLock(f"{folder}.lock"):  # the first of the processes that run tests makes it for all
+        if not done.exists():
+            _make_small(folder)
+            done.touch()
+    return Project(folder)
+
+
+def _make_small(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name in ("moleclip", "notebooks", "params"):
         shutil.copytree(
@@ -162,7 +165,6 @@ def small(tmp_path_factory) -> Project:
     project.git("commit", "-qm", "the project")
     done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
-    return project
 
 
 @pytest.fixture(scope="session")

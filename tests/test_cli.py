@@ -200,11 +200,11 @@ def test_the_package_works_outside_the_checkout(table, tmp_path):
 
     for package in (path.parent for path in (files.ROOT / "moleclip").rglob("__init__.py")):
         assert (tmp_path / "unpacked" / package.relative_to(files.ROOT) / "__init__.py").is_file()
-    assert "unpacked" in run("import moleclip; moleclip.MoleCLIPFeaturizer; print(moleclip.__file__)")
     help_ = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, 'pandas' in sys.modules))\n"
     shown = run(help_ + "from moleclip.apply import cli; cli.main(['--help'])")
     assert shown.startswith("usage: moleclip")
     assert shown.endswith("False False\n")
     arguments = ["embed", str(table), "--encoder", SMALL, "--out", "out.parquet"]
-    run(f"from moleclip.apply import cli; assert cli.main({arguments!r}) == 0")
+    program = f"import moleclip; from moleclip.apply import cli; assert cli.main({arguments!r}) == 0"
+    assert "unpacked" in run(f"{program}; print(moleclip.MoleCLIPFeaturizer, moleclip.__file__)")
     assert len(pd.read_parquet(empty / "out.parquet")) == 12
