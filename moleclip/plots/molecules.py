@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from moleclip import augmentation
 from moleclip.drawing import PLAIN, Style, draw, prepare, random_style
+from moleclip.plots.explanations import classes
 from moleclip.plots.style import COLUMN, PAGE
 
 
@@ -63,23 +64,17 @@ def sizes(molecules: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def maps(table: pd.DataFrame) -> Figure:
-    """Draw molecules in the plane, one panel per encoder; the eight most frequent structural classes stand out.
+    """Draw molecules in the plane, one panel per encoder; the most frequent structural classes stand out.
 
     Parameters
     ----------
     table : DataFrame
-        From `latent.maps`.
+        From `explain.maps.table`.
     """
-    encoders = list(dict.fromkeys(table["encoder"]))
-    classes = list(table.loc[table["encoder"] == encoders[0], "class"].value_counts().index[:8])
+    encoders = list(table.groupby("encoder", sort=False))
     figure, axes = plt.subplots(1, len(encoders), figsize=(PAGE, 1.1 + PAGE / len(encoders)), squeeze=False)
-    for ax, name in zip(axes[0], encoders, strict=True):
-        rows = table[table["encoder"] == name]
-        others = rows[~rows["class"].isin(classes)]
-        ax.plot(others["x"], others["y"], ".", color="0.8", markersize=3, label="other classes")
-        for number, (kind, marker) in enumerate(zip(classes, "osD^v<>P", strict=False)):
-            part = rows[rows["class"] == kind]
-            ax.plot(part["x"], part["y"], marker, color=f"C{number}", markersize=3.5, label=f"class {kind}")
+    for ax, (name, rows) in zip(axes[0], encoders, strict=True):
+        classes(ax, rows[["x", "y"]].to_numpy(), rows["class"].to_numpy())
         agreement, chance = rows[["purity", "chance"]].iloc[0]
         ax.set(xticks=[], yticks=[], xlabel="t-SNE (no unit)", box_aspect=1)
         ax.set_title(f"{name}\n{100 * agreement:.0f} % (chance {100 * chance:.0f} %)")
