@@ -129,7 +129,7 @@ def test_profiles_explore_what_they_make():
     """The model of each profile is one of its jobs, and keeps its weights."""
     for profile in params.profiles():
         parameters, fan_out = params.read_profile(files.ROOT / "params" / profile)
-        chosen = parameters[params.EXPLORE]
+        chosen = parameters["07_explore_encoder"]
         jobs = {job.overrides["output"]: job for job in params.jobs(fan_out, f"runs/{profile}/finetune")}
         job = jobs[chosen.model]
         assert job.dataset == chosen.dataset
