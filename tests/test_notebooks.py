@@ -142,7 +142,8 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
         write_parquet(job / "predictions.parquet", pd.DataFrame({"prediction": [0.0]}))
         files = [job / f"{name}.parquet" for name in ("scores", "predictions")]
         written = {relative(file): sha256(file) for file in files}
-        content = {"parameters": {"split_seed": seed, "drawing": drawing}, "outputs": written}
+        content = {"notebook": "04_finetune", "commit": None, "dirty": None, "inputs": {}, "outputs": written}
+        content |= {"parameters": {"split_seed": seed, "drawing": drawing}}
         write_json(job / "04_finetune.json", content)
     notebook, figure = ROOT / "notebooks/06_replace_r_groups.ipynb", tmp_path / "figure"
     path = notebooks.run(notebook, tmp_path / "out.ipynb", None, {"runs": str(tmp_path), "output": str(figure)})
