@@ -185,10 +185,9 @@ def check(notebook: str, values: Mapping[str, Any]) -> Parameters:
 
     Examples
     --------
-    >>> check("09_draw_figures", {"runz": "runs/demo"})  # doctest: +ELLIPSIS
+    >>> check("09_draw_figures", defaults("09_draw_figures") | {"runz": "runs/demo"})
     Traceback (most recent call last):
-    moleclip.workflow.params.ParameterError: 09_draw_figures: unknown parameter 'runz'; did you mean 'runs'?
-    ...
+    moleclip.io.errors.ParameterError: 09_draw_figures: unknown parameter 'runz'; did you mean 'runs'?
     """
     checked: Parameters = _check(notebook, _model(notebook), values)
     return checked
