@@ -41,6 +41,9 @@ PathText = Annotated[str, Field(min_length=1)]
 Workers = Annotated[int, Field(ge=0)]
 
 
+Decay = Literal["constant", "linear", "cosine"]
+
+
 Augmentation = Literal["none", "default", "intense", "intense_2024"]
 
 
@@ -63,6 +66,8 @@ class Pretrain(Parameters):
     group_size: Count
     lr: Positive
     head_lr: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    decay: Decay
     weight_decay: Annotated[Float, Field(ge=0)]
     logit_scale: Positive
     k: Annotated[list[Count], Field(max_length=4)]

@@ -1,5 +1,6 @@
 """What pretraining minimises, and its gradient: in one go, or in micro-batches that fit into a small GPU."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
@@ -73,6 +74,33 @@ def optimizer(encoder: nn.Module, objective: Objective, p: config.Pretrain) -> t
         {"params": list(objective.heads.parameters()), "lr": p.head_lr},
     ]
     return torch.optim.Adam([group for group in groups if group["params"]], betas=(0.9, 0.98), fused=True)
+
+
+def rate_factor(step: int, total: int, warmup_steps: int, decay: config.Decay) -> float:
+    """Share of the learning rates at a step: a function of nothing else, so that a run can go on at any step.
+
+    Parameters
+    ----------
+    step : int
+        From 1 to `total`.
+    total : int
+        Steps of the whole run.
+    warmup_steps : int
+        The share rises linearly, and is 1 at this step (0: it is 1 from the start).
+    decay : {"constant", "linear", "cosine"}
+        How it falls from there, to 0 at the last step.
+
+    Examples
+    --------
+    >>> [rate_factor(step, 6, 2, "linear") for step in range(1, 7)]
+    [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+    """
+    if step < warmup_steps:
+        return step / warmup_steps
+    if decay == "constant":
+        return 1.0
+    passed = (step - warmup_steps) / (total - warmup_steps)
+    return 1 - passed if decay == "linear" else (1 + math.cos(math.pi * passed)) / 2
 
 
 def backward(

@@ -202,9 +202,13 @@ class _Training:
         self.objective.to(self.accelerator.device)
         adam = losses.optimizer(self.encoder.to(self.accelerator.device), self.objective, p)
         self.model, self.adam = self.accelerator.prepare(self.encoder, adam)
+        self.rates = [group["lr"] for group in adam.param_groups]
         size = self.encoder.preprocess.size
         self.views = views.Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size)
         self.sampler = views.GroupedBatches(_finest(corpus), p.batch_size, p.group_size, p.seed, rank, world)
+        self.total = p.epochs * self.sampler.per_epoch
+        if p.warmup_steps >= self.total:
+            raise ValueError(f"warmup_steps {p.warmup_steps} leaves none of the run's {self.total} steps")
         self.classes = torch.from_numpy(corpus.classes[corpus.train])
         self.metrics = _Metrics(self.output, p.tensorboard, self.accelerator.is_main_process)
 
@@ -256,28 +260,31 @@ class _Training:
         images = torch.cat([plain, randomised]) if self.p.contrastive else plain
         device = self.accelerator.device
         images, classes = images.to(device, non_blocking=True), self.classes[positions].to(device, non_blocking=True)
-        losses = backward(self.model, self.objective, images, classes, self.accelerator, self.p.micro_batch_size)
-        if not torch.isfinite(losses["loss"]):
+        found = backward(self.model, self.objective, images, classes, self.accelerator, self.p.micro_batch_size)
+        if not torch.isfinite(found["loss"]):
             raise FloatingPointError(
                 f"the loss is {losses['loss'].item()} at step {step}. Delete {self.output / CHECKPOINT}, if it is "
                 "there, and start again with a smaller lr"
             )
+        factor = losses.rate_factor(step, self.total, self.p.warmup_steps, self.p.decay)
+        for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
         self.adam.step()
         self.adam.zero_grad()
-        return losses
+        return found
 
     def _log(self, epoch: int, number: int, since: list[dict[str, Tensor]], clock: "_Clock") -> None:
         means = torch.stack([torch.stack(list(line.values())) for line in since]).mean(0)
         values = dict(zip(since[0], self.accelerator.reduce(means, "mean").tolist(), strict=True))
         rate, waiting = clock.read()
-        step, total = epoch * self.sampler.per_epoch + number, self.p.epochs * self.sampler.per_epoch
+        step = epoch * self.sampler.per_epoch + number
         speed = {"molecules_per_s": round(rate, 1), "waiting_for_data": round(waiting, 3)}
         self.metrics.add(epoch=epoch + 1, step=step, **values, **speed)
         if self.accelerator.is_main_process:
             log.info(
                 "epoch %d/%d, step %d/%d: loss %.3f, %.0f molecules/s, %s left",
                 *(epoch + 1, self.p.epochs, number, self.sampler.per_epoch, values["loss"], rate),
-                _duration((total - step) * self.p.batch_size / rate),
+                _duration((self.total - step) * self.p.batch_size / rate),
             )
 
     def _evaluate(self, step: int) -> None:

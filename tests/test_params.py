@@ -34,6 +34,8 @@ def test_a_name_near_nothing_lists_them_all():
         ({"epochs": True}, "'epochs' = True"),
         ({"epochs": 0}, "'epochs' = 0"),
         ({"lr": "fast"}, "'lr' = 'fast'"),
+        ({"warmup_steps": -1}, "'warmup_steps' = -1"),
+        ({"decay": "step"}, "'decay' = 'step'"),
         ({"lr": float("nan")}, "'lr' = nan"),
         ({"contrastive": "no"}, "'contrastive' = 'no'"),
         ({"augmentation": "strong"}, "'augmentation' = 'strong'"),

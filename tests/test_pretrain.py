@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from moleclip import datasets, encoder, pretrain, views
+from moleclip import datasets, encoder, losses, pretrain, views
 from moleclip.io import files
 from moleclip.losses import Objective, backward, optimizer
 from moleclip.views import Views
@@ -83,9 +83,13 @@ def weights(folder) -> dict[str, torch.Tensor]:
     return encoder.load(folder).visual.state_dict()
 
 
-@pytest.mark.parametrize("step", [2, 4, 6])  # in the middle of an epoch, at its end, and in the next one
-def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monkeypatch, step):
-    often = {"log_every": 1, "checkpoint_every": 2, "workers": 1}
+SCHEDULE = {"warmup_steps": 3, "decay": "cosine"}
+
+
+# In the middle of an epoch, at its end, and in the next one; while the rate rises, and while it falls.
+@pytest.mark.parametrize(("step", "schedule"), [(2, {}), (4, {}), (6, {}), (2, SCHEDULE), (6, SCHEDULE)])
+def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monkeypatch, step, schedule):
+    often = {"log_every": 1, "checkpoint_every": 2, "workers": 1, **schedule}
     straight = pretrain.run(pretrain_params(output=str(tmp_path / "straight"), **often))
     original = pretrain._Training._checkpoint
 
@@ -107,6 +111,43 @@ def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monke
     without_speed = [pretrain.read_metrics(folder).drop(columns=speed) for folder in (straight, resumed)]
     assert without_speed[0].equals(without_speed[1])
     assert not (resumed / pretrain.CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
+def test_both_rates_follow_the_schedule(pretrain_params, monkeypatch, decay):
+    """Eight steps, three of them warm-up; PyTorch's own schedulers say how the rates fall."""
+    rates = []
+    original = pretrain._Training._step
+
+    def step(training, *arguments):
+        losses = original(training, *arguments)
+        rates.append([group["lr"] for group in training.adam.param_groups])
+        return losses
+
+    monkeypatch.setattr(pretrain._Training, "_step", step)
+    pretrain.run(pretrain_params(lr=5e-4, head_lr=1e-3, warmup_steps=3, decay=decay))
+    sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    torchs = {
+        "constant": lambda: torch.optim.lr_scheduler.ConstantLR(sgd, factor=1.0),
+        "linear": lambda: torch.optim.lr_scheduler.LinearLR(sgd, start_factor=1.0, end_factor=0.0, total_iters=5),
+        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(sgd, T_max=5),
+    }[decay]()
+    falling = []
+    for _ in range(6):
+        falling += torchs.get_last_lr()
+        sgd.step()
+        torchs.step()
+    assert np.allclose(rates, np.outer([1 / 3, 2 / 3, *falling], [5e-4, 1e-3]), rtol=1e-6, atol=1e-12)
+    assert (rates[-1] == [0.0, 0.0]) == (decay != "constant")
+
+
+def test_a_constant_rate_is_left_as_it_is():
+    assert {losses.rate_factor(step, 8, 0, "constant") for step in range(1, 9)} == {1.0}
+
+
+def test_a_warm_up_longer_than_the_run_is_refused(pretrain_params):
+    with pytest.raises(ValueError, match="warmup_steps 8 leaves none of the run's 8 steps"):
+        pretrain.run(pretrain_params(warmup_steps=8))
 
 
 def test_a_finished_run_is_not_trained_again_if_what_came_after_failed(pretrain_params, monkeypatch):
