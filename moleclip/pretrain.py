@@ -110,7 +110,9 @@ def run(
     watch: Watch | None = None,
     keep_checkpoint: bool = False,
 ) -> Path:
-    """Pretrain an encoder; an interrupted run goes on from its last checkpoint (bit for bit, on a CPU).
+    """Pretrain an encoder; an interrupted run goes on from its last checkpoint.
+
+    On a CPU it ends with the same weights bit for bit, if it computes on as many threads as before.
 
     More than one process is started as a subprocess of this very function, whose log is shown and kept in
     `train.log`.
@@ -192,7 +194,7 @@ class _Training:
             self.corpus = corpus = read_corpus(p)
         if len(set(gather_object([corpus.sha256]))) > 1:
             raise RuntimeError("the processes have different molecules or labels; give them a common `cache`")
-        self.identity = _identity(p, corpus, self.accelerator)
+        self.identity = _identity(p, corpus)
         torch.manual_seed(p.seed)  # of the heads
         self.encoder = encoder.load(p.encoder, p.seed, p.image_size)
         if world > 1 or p.micro_batch_size:
@@ -302,6 +304,7 @@ class _Training:
             state = {
                 "step": step,
                 "identity": self.identity,
+                "threads": torch.get_num_threads(),
                 "encoder": self.encoder.state_dict(),
                 "objective": self.objective.state_dict(),
                 "adam": self.adam.state_dict(),
@@ -324,6 +327,12 @@ class _Training:
             return 0
         state = torch.load(file, map_location="cpu", weights_only=True)  # whatever device goes on
         files.refuse_another(file, state["identity"], self.identity)
+        before, now = state["threads"], torch.get_num_threads()
+        if before != now and self.accelerator.device.type == "cpu":
+            # They change the order of summation.
+            log.warning(
+                "%d computing threads before, %d now: the weights will differ in their last digits", before, now
+            )
         self.encoder.load_state_dict(state["encoder"])
         self.objective.load_state_dict(state["objective"])
         self.adam.load_state_dict(state["adam"])
@@ -522,13 +531,11 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(read_lines(Path(folder) / METRICS))
 
 
-def _identity(p: config.Pretrain, corpus: Corpus, accelerator: Accelerator) -> dict[str, Any]:
+def _identity(p: config.Pretrain, corpus: Corpus) -> dict[str, Any]:
     """Name what must agree for a run to go on; what is excluded changes no result."""
     kept = p.model_dump(exclude={"workers", "cache", "output", "tensorboard", "checkpoint_every"})
     files = [sha256(file) for file in datasets.files(p.labels)]
-    # The number of threads changes the order of summation, and with it the last digits.
-    threads = torch.get_num_threads() if accelerator.device.type == "cpu" else None
-    return {**kept, "sha256": files, "molecules and classes": corpus.sha256, "computing threads": threads}
+    return {**kept, "sha256": files, "molecules and classes": corpus.sha256}
 
 
 def _duration(seconds: float) -> str:

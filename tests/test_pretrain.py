@@ -161,6 +161,26 @@ def test_a_finished_run_is_not_trained_again_if_what_came_after_failed(pretrain_
     assert not (folder / pretrain.CHECKPOINT).exists()
 
 
+def test_another_number_of_threads_goes_on_with_a_warning(pretrain_params, tmp_path, monkeypatch, caplog):
+    original = pretrain._Training._checkpoint
+    straight = pretrain.run(pretrain_params(output=str(tmp_path / "straight")))
+    monkeypatch.setattr(
+        pretrain._Training, "_checkpoint", lambda *a: (original(*a), (_ for _ in ()).throw(KeyboardInterrupt))[0]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.run(pretrain_params())
+    monkeypatch.setattr(pretrain._Training, "_checkpoint", original)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        resumed = pretrain.run(pretrain_params())
+    finally:
+        torch.set_num_threads(threads)
+    assert f"{threads} computing threads before, {threads + 1} now" in caplog.text
+    expected = weights(straight)
+    assert all(torch.allclose(tensor, expected[name], atol=5e-3) for name, tensor in weights(resumed).items())
+
+
 def test_going_on_with_other_parameters_or_data_is_refused(pretrain_params, labels_file, tmp_path, monkeypatch):
     original = pretrain._Training._checkpoint
     labels = tmp_path / "labels.parquet"
