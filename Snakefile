@@ -11,6 +11,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
+from moleclip import datasets
 from moleclip.config import RESULTS
 from moleclip.io import errors
 from moleclip.paper import compare
@@ -105,6 +106,10 @@ def data(*sources):
     return [source for source in sources if source.endswith((".csv", ".parquet"))]
 
 
+def as_list(sources):
+    return [sources] if isinstance(sources, str) else sources
+
+
 def outputs(notebook):
     """What a finetuning job writes."""
     return {
@@ -126,9 +131,11 @@ def only(names):
 
 
 rule depict:
+    input:
+        [str(file) for file in map(datasets.find, PARAMETERS[DEPICT].datasets) if file],
     output:
         notebook=f"{RUNS}/notebooks/{DEPICT}.ipynb",
-        tables=expand("{folder}/{set}.parquet", folder=PARAMETERS[DEPICT].output, set=PARAMETERS[DEPICT].datasets),
+        tables=[f"{PARAMETERS[DEPICT].output}/{datasets.short_name(source)}.parquet" for source in PARAMETERS[DEPICT].datasets],
         record=f"{PARAMETERS[DEPICT].output}/{DEPICT}.json",
     params:
         **changes(DEPICT, PARAMETERS[DEPICT]),
@@ -138,7 +145,7 @@ rule depict:
 
 rule cluster:
     input:
-        data(PARAMETERS[CLUSTER].molecules),
+        data(*as_list(PARAMETERS[CLUSTER].molecules)),
     output:
         notebook=f"{RUNS}/notebooks/{CLUSTER}.ipynb",
         labels=f"{PARAMETERS[CLUSTER].output}/labels.parquet",

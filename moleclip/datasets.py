@@ -1,9 +1,10 @@
-"""Molecule tables: the sets of `data.yaml` by name, your own CSV files, and the cleaning that loses no molecule."""
+"""Molecule tables: the sets of `data.yaml` by name, your own files, and the cleaning that loses no molecule."""
 
 import csv
 import dataclasses
 import gzip
 import logging
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from moleclip.io import chunks, downloads, errors, seeds
 log = logging.getLogger(__name__)
 
 Task = Literal["regression", "classification", "pretraining"]
+
+_ENDINGS = (".smi", ".smi.gz", ".csv", ".parquet")  # of files of molecules
 
 # Columns of the tables of molecules and of predictions, which no label can be called.
 RESERVED = (
@@ -107,14 +110,15 @@ def registry() -> pd.DataFrame:
 
 
 def load(name: str, sha256: str | None = None) -> Dataset:
-    """Load a data set by name.
+    """Load a data set by name, or a file of molecules.
 
     Parameters
     ----------
     name : str
-        One of `names`. "nci_5k" (the first 4,999 compounds of the NCI database) and "chembl2321810" (one chemical
-        series with measured activities) ship inside the rdkit package; the paper's sets are downloaded once, or
-        read from the folder that MOLECLIP_DATA_DIR names; "moses" is part of the package molsets.
+        One of `names`, or the path of a file (see `find`). "nci_5k" (the first 4,999 compounds of the NCI database)
+        and "chembl2321810" (one chemical series with measured activities) ship inside the rdkit package; the paper's
+        sets are downloaded once, or read from the folder that MOLECLIP_DATA_DIR names; "moses" is part of the package
+        molsets.
     sha256 : str, optional
         Checksum of a file that has none in `data.yaml` yet ("chembl_25").
 
@@ -123,10 +127,12 @@ def load(name: str, sha256: str | None = None) -> Dataset:
     KeyError
         The name is unknown; the message lists the known ones.
     FileNotFoundError
-        The installed rdkit does not ship the file.
+        The installed rdkit does not ship the file, or there is none at that path.
     DataError
         The file of a set is damaged, or can be neither found nor downloaded.
     """
+    if path := find(name):
+        return _read_file(path)
     if name not in names():
         raise KeyError(f"unknown data set {name!r}: known are {', '.join(names())}")
     entry = downloads.table()[name]
@@ -143,6 +149,48 @@ def load(name: str, sha256: str | None = None) -> Dataset:
         )
     smiles = tuple(text for path in paths for text in _read_smiles(path))
     return Dataset(name, smiles, np.empty((len(smiles), 0)), **known)
+
+
+def find(source: str) -> Path | None:
+    """Find a file of molecules: at its path, or below the folder that MOLECLIP_DATA_DIR names.
+
+    Parameters
+    ----------
+    source : str
+        A path that ends in .smi or .smi.gz (SMILES first, the same number of fields in each line), .csv or .parquet
+        (with a column `smiles`). Anything else is the name of a data set, and None is returned.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    """
+    if not source.endswith(_ENDINGS):
+        return None
+    places = [Path(source), Path(os.environ.get("MOLECLIP_DATA_DIR") or ".") / source]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"{source}: no such file, neither here nor in the folder that MOLECLIP_DATA_DIR names")
+    return found
+
+
+def short_name(source: str) -> str:
+    """Name of a data set, or that of a file without its folder and ending.
+
+    >>> short_name("moses"), short_name("corpora/mine.smi.gz")
+    ('moses', 'mine')
+    """
+    return Path(source).name.partition(".")[0]
+
+
+def _read_file(path: Path) -> Dataset:
+    if path.suffix == ".csv":
+        return read_csv(path)
+    if path.suffix == ".parquet":
+        smiles = tuple(pd.read_parquet(path, columns=["smiles"])["smiles"])
+    else:
+        smiles = tuple(_read_smiles(path))
+    return Dataset(short_name(path.name), smiles, np.empty((len(smiles), 0)))
 
 
 def _files(name: str, sha256: str | None = None) -> list[Path]:
@@ -349,11 +397,15 @@ def clean(
     table.insert(1, "smiles", pd.Series(texts, dtype=str))
     readable = table["reason"] == ""
     molecules = table[readable].drop(columns="reason").reset_index(drop=True)
-    first = molecules.groupby("canonical_smiles", sort=False)["row"].transform("first")
-    molecules["duplicate_of"] = first.where(first != molecules["row"], -1)
+    molecules = _mark_duplicates(molecules)
     for name, values in zip(dataset.label_names, dataset.labels.T, strict=True):
         molecules[name] = values[molecules["row"]]
     return molecules, table.loc[~readable, ["row", "smiles", "reason"]].reset_index(drop=True)
+
+
+def _mark_duplicates(molecules: pd.DataFrame) -> pd.DataFrame:
+    first = molecules.groupby("canonical_smiles", sort=False)["row"].transform("first")
+    return molecules.assign(duplicate_of=first.where(first != molecules["row"], -1))
 
 
 def _read(smiles: Sequence[str]) -> pa.Table:
@@ -392,27 +444,42 @@ def summary(dataset: Dataset, molecules: pd.DataFrame, unreadable: pd.DataFrame)
     }
 
 
-def read_molecules(source: str) -> pd.DataFrame:
-    """Readable molecules of a Parquet table that notebook 01 wrote, or of a data set by name.
+def read_molecules(source: str | Sequence[str]) -> pd.DataFrame:
+    """Readable molecules of a Parquet table that notebook 01 wrote, or of a data set by name or path.
+
+    Parameters
+    ----------
+    source : str or sequence of str
+        Several are joined: a column `set` says where a molecule is from, and `row` and `duplicate_of` count in the
+        joined table.
 
     Raises
     ------
     FileNotFoundError
         The table does not exist.
     """
+    if not isinstance(source, str):
+        tables = [read_molecules(one).assign(set=short_name(one)) for one in source]
+        joined = pd.concat(tables, ignore_index=True, join="inner")
+        joined["row"] = np.arange(len(joined))
+        return _mark_duplicates(joined)
     if not source.endswith(".parquet"):
         return clean(load(source))[0]
     if not Path(source).is_file():
         raise FileNotFoundError(f"{source}: no such table; run the notebook that writes it, or give a data set's name")
-    return pd.read_parquet(source)
+    table = pd.read_parquet(source)
+    return table if "duplicate_of" in table or "row" in table else clean(load(source))[0]
 
 
-def files(source: str, sha256: str | None = None) -> list[Path]:
-    """Files behind a source, for records: a table, an encoder's files, or those of a data set (as in `load`)."""
+def files(source: str | Sequence[str], sha256: str | None = None) -> list[Path]:
+    """Files behind sources, for records: a table, an encoder's files, or those of a data set (as in `load`)."""
+    if not isinstance(source, str):
+        return [path for one in source for path in files(one, sha256)]
     path = Path(source)
     if path.is_dir():
         return sorted(path.glob("*.safetensors")) + [card for card in [path / "config.json"] if card.is_file()]
     if source in downloads.table():
         return _files(source, sha256)
     # An encoder may be "<tower>@<file>".
-    return [file for file in (path, Path(source.partition("@")[2])) if file.is_file()]
+    found = [file for file in (path, Path(source.partition("@")[2])) if file.is_file()]
+    return found or [file for file in [find(source)] if file]

@@ -265,7 +265,7 @@ class _Training:
         found = backward(self.model, self.objective, images, classes, self.accelerator, self.p.micro_batch_size)
         if not torch.isfinite(found["loss"]):
             raise FloatingPointError(
-                f"the loss is {losses['loss'].item()} at step {step}. Delete {self.output / CHECKPOINT}, if it is "
+                f"the loss is {found['loss'].item()} at step {step}. Delete {self.output / CHECKPOINT}, if it is "
                 "there, and start again with a smaller lr"
             )
         factor = losses.rate_factor(step, self.total, self.p.warmup_steps, self.p.decay)

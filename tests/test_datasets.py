@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rdkit import Chem, RDConfig
 
@@ -281,6 +282,40 @@ def test_summary_counts():
 def test_labels_of_the_wrong_shape_are_refused():
     with pytest.raises(ValueError, match="shape"):
         datasets.Dataset("made", ("C", "CC"), np.zeros((3, 1)), ("y",))
+
+
+@pytest.mark.parametrize("ending", [".smi", ".smi.gz", ".csv", ".parquet"])
+def test_a_file_of_molecules_takes_the_place_of_a_set(tmp_path, monkeypatch, ending):
+    file = tmp_path / f"mine{ending}"
+    text = "CCO ethanol\nnonsense x\nC methane\n"
+    if ending == ".smi":
+        file.write_text(text)
+    elif ending == ".smi.gz":
+        file.write_bytes(gzip.compress(text.encode()))
+    else:
+        table = pd.DataFrame({"smiles": [line.split()[0] for line in text.splitlines()]})
+        table.to_csv(file, index=False) if ending == ".csv" else table.to_parquet(file)
+    dataset = datasets.load(str(file))
+    assert (dataset.name, dataset.smiles) == ("mine", ("CCO", "nonsense", "C"))
+    assert datasets.read_molecules(str(file))["canonical_smiles"].tolist() == ["CCO", "C"]
+    assert datasets.files(str(file)) == [file]
+    monkeypatch.setenv("MOLECLIP_DATA_DIR", str(tmp_path.parent))
+    assert datasets.load(f"{tmp_path.name}/{file.name}").smiles == dataset.smiles
+    assert datasets.files(f"{tmp_path.name}/{file.name}") == [file]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        datasets.load(f"nowhere{ending}")
+
+
+def test_several_sources_are_joined(tmp_path):
+    for name, text in (("a", "CCO\nC\nnonsense\n"), ("b", "OCC\nCC\nCC\n")):
+        (tmp_path / f"{name}.smi").write_text(text)
+    sources = [str(tmp_path / f"{name}.smi") for name in "ab"]
+    joined = datasets.read_molecules(sources)
+    assert joined["set"].tolist() == ["a", "a", "b", "b", "b"]
+    assert joined["smiles"].tolist() == ["CCO", "C", "OCC", "CC", "CC"]
+    assert joined["row"].tolist() == list(range(5))
+    assert joined["duplicate_of"].tolist() == [-1, -1, 0, -1, 3]
+    assert datasets.files(sources) == [tmp_path / "a.smi", tmp_path / "b.smi"]
 
 
 def test_missing_table_says_what_to_do():

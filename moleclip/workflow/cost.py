@@ -63,11 +63,16 @@ def _read(folder: Path, notebook: str, values: dict[str, Any]) -> Any:
 def _pretraining(folder: Path, own: dict[str, config.Parameters], values: dict[str, Any]) -> dict[str, Any]:
     p = _read(folder, "03_pretrain", values)
     labelled: Any = own["02_cluster_structures"]
-    source, limits = p.labels, [p.sample]
-    if p.labels not in datasets.names():  # not a set by its name, but what notebooks 01 and 02 made of one
+    if p.labels in datasets.names():
+        count = _count(p.labels, [p.sample])
+    else:  # what notebooks 01 and 02 made of one set or several
         drawn: Any = own["01_depict_molecules"]
-        source, limits = Path(labelled.molecules).stem, [p.sample, labelled.sample, drawn.sample]
-    molecules = p.epochs * _count(source, limits)
+        sources = {datasets.short_name(source): source for source in drawn.datasets}
+        parts = [labelled.molecules] if isinstance(labelled.molecules, str) else labelled.molecules
+        each = drawn.sample if isinstance(drawn.sample, dict) else dict.fromkeys(drawn.datasets, drawn.sample)
+        known = [sources.get(datasets.short_name(part), part) for part in parts]
+        count = _total([sum(_count(source, [each.get(source)]) for source in known), labelled.sample, p.sample])
+    molecules = p.epochs * count
     views = 2 if p.contrastive else 1
     return {"jobs": 1, "trainings": 1, "images": views * molecules, "steps": molecules // p.batch_size}
 
@@ -94,8 +99,14 @@ def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) ->
 
 
 def _count(source: str, limits: list[int | None], smiles_column: str = "smiles") -> int:
-    known = downloads.table().get(source, {}).get("molecules") or len(datasets.read_csv(source, smiles_column, []))
-    return min([limit for limit in [known, *limits] if limit is not None])
+    known = downloads.table().get(source, {}).get("molecules")
+    if known is None:
+        known = len(datasets.read_csv(source, smiles_column, []) if source.endswith(".csv") else datasets.load(source))
+    return _total([known, *limits])
+
+
+def _total(limits: list[int | None]) -> int:
+    return min(limit for limit in limits if limit is not None)
 
 
 def main() -> int:

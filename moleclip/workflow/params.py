@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import yaml
 from pydantic import Field, ValidationError, create_model, model_validator
 
+from moleclip import datasets
 from moleclip.config import Count, Finetune, Float, Parameters, PathText, Pretrain, PretrainDomain
 from moleclip.io import files
 from moleclip.io.errors import ParameterError as ParameterError
@@ -40,6 +41,8 @@ _TYPES: dict[str, Any] = {
     **dict.fromkeys(("folds", "splits", "clusters", "explained", "steps", "redrawn"), _TwoOrMore),
     **dict.fromkeys(("k_sweep", "k_labels"), Annotated[list[_TwoOrMore], Field(min_length=1)]),
     **dict.fromkeys(("sample", "sweep_sample"), Count | None),
+    "01_depict_molecules.sample": Count | dict[str, Count] | None,
+    "02_cluster_structures.molecules": PathText | Annotated[list[PathText], Field(min_length=1)],
     "07_explore_encoder.sample": Annotated[int, Field(ge=20)] | None,
     **dict.fromkeys(("label_columns", "jobs"), list[str] | None),
     "sizes": list[Count] | None,
@@ -60,8 +63,18 @@ def _labels_are_swept(p: Any) -> Any:
     return p
 
 
+def _sets_differ(p: Any) -> Any:
+    names = [datasets.short_name(source) for source in p.datasets]
+    if len(set(names)) < len(names):
+        raise ValueError(f"datasets has a name twice: {', '.join(names)}")
+    for source in p.sample if isinstance(p.sample, dict) else ():
+        if source not in p.datasets:
+            raise ValueError(f"sample has {source!r}, which datasets lacks")
+    return p
+
+
 # What parameters of one notebook must have in common.
-_TOGETHER: dict[str, Any] = {"02_cluster_structures": _labels_are_swept}
+_TOGETHER: dict[str, Any] = {"01_depict_molecules": _sets_differ, "02_cluster_structures": _labels_are_swept}
 
 
 def notebooks() -> list[str]:

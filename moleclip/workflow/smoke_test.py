@@ -141,10 +141,11 @@ def _is_run(path: str, profile: str) -> bool:
 
 
 def _look_up_set(name: str) -> None:
-    if name.endswith(".csv"):
-        if not Path(name).is_file():
-            raise ValueError(f"{name}: no such file")
-    elif name not in datasets.names():
+    try:
+        found = datasets.find(name)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from None
+    if not found and name not in datasets.names():
         raise ValueError(f"unknown data set {name!r}{errors.nearest(name, datasets.names())}")
 
 
