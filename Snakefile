@@ -50,7 +50,7 @@ def changes(notebook, values):
 
 
 def dump(values):
-    return json.dumps(values.model_dump())
+    return json.dumps(values.identity())
 
 
 def read(notebook, **overrides):

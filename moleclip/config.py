@@ -1,6 +1,7 @@
 """Parameters of pretraining, domain-focused pretraining and finetuning: names, types and limits."""
 
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -47,10 +48,34 @@ Decay = Literal["constant", "linear", "cosine"]
 Augmentation = Literal["none", "default", "intense", "intense_2024"]
 
 
+Precision = Literal["no", "bf16", "fp16"]
+
+
+# Format of the weights, and Adam's weight decay: the authors', the trap that it is in fp32, and the sound one.
+Arithmetic = Literal["fp16_l2", "fp32_l2", "fp32_adamw"]
+
+
 class Parameters(BaseModel):
-    """What all notebooks' parameters share: no extra names, no silent conversions."""
+    """What all notebooks' parameters share: no extra names, no silent conversions.
+
+    A field with a default was added when there were runs already: while it has that value, it is left out of what
+    identifies a run, so that those runs still count.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    def identity(self, exclude: Iterable[str] = ()) -> dict[str, Any]:
+        """Name what results depend on, without some fields and without those added later and left as they were."""
+        return self.model_dump(exclude=set(exclude), exclude_defaults=True)
+
+    @model_validator(mode="after")
+    def _fp16_weights_need_no_autocast(self) -> Self:
+        values = vars(self)
+        if values.get("arithmetic") == "fp16_l2" and values["precision"] != "no":
+            raise ValueError(
+                f"arithmetic fp16_l2 has weights in fp16: precision must be 'no', not {values['precision']!r}"
+            )
+        return self
 
 
 class Pretrain(Parameters):
@@ -74,7 +99,7 @@ class Pretrain(Parameters):
     contrastive: bool
     augmentation: Augmentation
     validation_fraction: Share
-    precision: Literal["no", "bf16", "fp16"]
+    precision: Precision
     processes: Count
     micro_batch_size: Count | None
     workers: Workers
@@ -85,6 +110,7 @@ class Pretrain(Parameters):
     tensorboard: bool
     keep_moments: bool
     seed: Seed
+    arithmetic: Arithmetic = "fp32_l2"
 
     @model_validator(mode="after")
     def _batches_are_whole(self) -> "Pretrain":
@@ -148,10 +174,11 @@ class Finetune(Parameters):
     moments: bool
     weight_decay: Annotated[Float, Field(ge=0)]
     batch_size: Count
-    precision: Literal["no", "bf16"]
+    precision: Precision
     keep_models: bool
     workers: Workers
     seed: Seed
+    arithmetic: Arithmetic = "fp32_l2"
 
     @field_validator("baselines", mode="before")
     @classmethod
@@ -164,6 +191,8 @@ class Finetune(Parameters):
             raise ValueError("encoder is empty and baselines too: nothing to train")
         if self.moments and self.optimizer != "adam":
             raise ValueError("moments are Adam's, and the optimizer is another")
+        if self.arithmetic != "fp32_l2" and self.optimizer != "adam":
+            raise ValueError(f"arithmetic {self.arithmetic} is Adam's, and the optimizer is another: take fp32_l2")
         if "frozen" in self.baselines and not self.encoder:
             raise ValueError("the baseline 'frozen' needs an encoder")
         if self.name in get_args(Baseline):
@@ -186,8 +215,9 @@ class PretrainDomain(Parameters):
     head_lr: Positive
     weight_decay: Annotated[Float, Field(ge=0)]
     batch_size: Count
-    precision: Literal["no", "bf16"]
+    precision: Precision
     workers: Workers
     checkpoint_every: Count
     overlap: list[str]
     seed: Seed
+    arithmetic: Arithmetic = "fp32_l2"

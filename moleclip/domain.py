@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rdkit.Chem import Descriptors
 from torch import nn
 
-from moleclip import config, datasets, drawing, encoder, finetune, molecules
+from moleclip import arithmetic, config, datasets, drawing, encoder, finetune, molecules
 from moleclip.datasets import Dataset
 from moleclip.encoder import Encoder
 from moleclip.io import errors, files
@@ -129,18 +129,21 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
         head = encoder.head(model.tower.embed_dim, len(domain.names))
     images = drawing.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
     device = encoder.device()
+    file, identity = output / CHECKPOINT, _identity(p, domain, model)
+    arithmetic.prepare(model, p.arithmetic)
     model.to(device)
     head.to(device)
-    steps = finetune.make_optimizer(model, head, p.lr, p.head_lr, p.weight_decay)
-    file, identity = output / CHECKPOINT, _identity(p, domain, model)
-    losses = _resume(file, identity, model, head, steps)
+    steps = finetune.make_optimizer(model, head, p.lr, p.head_lr, p.weight_decay, arithmetic=p.arithmetic)
+    scaler = finetune.loss_scaler(p.precision)
+    losses = _resume(file, identity, {"encoder": model, "head": head, "steps": steps, "scaler": scaler})
     scaled = torch.from_numpy((domain.labels - domain.shift) / domain.scale).float()
     inputs = finetune.image_inputs(images, p.augmentation, p.seed)
     rows = np.arange(len(images))
     schedule = finetune.Schedule(inputs, rows, range(len(losses) + 1, last + 1), p.batch_size, p.seed)
     network = nn.Sequential(model, head)
     for epoch, batches_of_epoch in schedule.load(p.workers):
-        losses.append(finetune.train_epoch(network, steps, batches_of_epoch, scaled, "regression", p.precision))
+        loss = finetune.train_epoch(network, steps, batches_of_epoch, scaled, "regression", p.precision, scaler)
+        losses.append(loss)
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"the loss is {losses[-1]} in epoch {epoch}; start again with a smaller lr")
         if epoch in p.epochs:
@@ -148,7 +151,7 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
         if epoch % p.checkpoint_every == 0 or epoch == last:
             log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])
             states = {"encoder": model.state_dict(), "head": head.state_dict(), "steps": steps.state_dict()}
-            content = {"identity": identity, "losses": losses, **states}
+            content = {"identity": identity, "losses": losses, "scaler": scaler.state_dict(), **states}
             files.write(file, lambda part, content=content: torch.save(content, part))  # type: ignore[misc]
     outputs = finetune.predict(network, inputs, rows, p.batch_size, p.precision).double().numpy()
     _write_tables(output, domain, losses, outputs * domain.scale + domain.shift)
@@ -158,19 +161,17 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
 
 def _identity(p: config.PretrainDomain, domain: Domain, model: Encoder) -> dict[str, Any]:
     data = hashlib.sha256(domain.molecules["smiles"].str.cat(sep="\n").encode() + domain.labels.tobytes()).hexdigest()
-    kept = p.model_dump(exclude={"output", "workers", "checkpoint_every", "overlap"})
+    kept = p.identity(exclude=("output", "workers", "checkpoint_every", "overlap"))
     return {**kept, "molecules and labels": data, "start": encoder.digest(model)}
 
 
-def _resume(
-    file: Path, identity: dict[str, Any], model: nn.Module, head: nn.Module, steps: torch.optim.Optimizer
-) -> list[float]:
+def _resume(file: Path, identity: dict[str, Any], parts: dict[str, Any]) -> list[float]:
     """Load the last checkpoint, if there is one; return the losses of the finished epochs."""
     if not file.is_file():
         return []
     state = torch.load(file, map_location="cpu", weights_only=True)
     files.refuse_another(file, state["identity"], identity)
-    for part, name in ((model, "encoder"), (head, "head"), (steps, "steps")):
+    for name, part in parts.items():
         part.load_state_dict(state[name])
     log.info("going on after epoch %d", len(state["losses"]))
     return list(state["losses"])

@@ -142,8 +142,10 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
         -------
         Tensor of float32 (float64, if the weights are), shape [B, embed_dim]
         """
-        weight = next(self.visual.parameters())
-        embeddings = _embed(self.visual, self.preprocess(images).to(weight.dtype))
+        # What enters the tower has the format of its first convolution: other weights may have another.
+        weights = list(self.visual.parameters())
+        kernel = next((weight for weight in weights if weight.ndim == 4), weights[0])
+        embeddings = _embed(self.visual, self.preprocess(images).to(kernel.dtype))
         return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
     def save(self, folder: str | Path, record: dict[str, Any] | None = None) -> Path:
@@ -220,14 +222,17 @@ def device(name: str | None = None) -> torch.device:
 
 
 def has_bf16() -> bool:
-    """Whether the device has instructions for bf16; a CPU without them takes 20 times as long as with fp32."""
-    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether the device has instructions for bf16: a GPU such as a T4, and some CPUs, only emulate it, far slower."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def check_precision(precision: str) -> None:
     """Log a warning if the device lacks the precision."""
     if precision == "bf16" and not has_bf16():
-        log.warning("this processor has no instructions for bf16: it takes far longer than fp32 ('no')")
+        better = "take fp16" if torch.cuda.is_available() else "it takes far longer than fp32 ('no')"
+        log.warning("this processor has no instructions for bf16: %s", better)
 
 
 def digest(encoder: Encoder) -> str:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from torch.utils import data
 
+from moleclip import arithmetic as arithmetics
+from moleclip import config, views
 from moleclip import encoder as encoders
-from moleclip import views
 from moleclip.datasets import Task
 from moleclip.encoder import Encoder, Preprocess, Tower, head
 from moleclip.estimator import Labels, MoleculeEstimator, Molecules
@@ -64,10 +65,11 @@ class NetworkEstimator(MoleculeEstimator):
         )
         rows = np.flatnonzero(~np.isnan(labels).all(axis=1))  # a step without labels still moves
         schedule = Schedule(inputs, rows, range(1, self.epochs + 1), self.batch_size, self.seed)
+        scaler = loss_scaler(self.precision)
         best, state = np.inf, network.state_dict()
         self.epoch_, train_loss, val_loss = 0, [], []
         for epoch, batches in schedule.load(self.workers):
-            train_loss.append(train_epoch(network, optimizer, batches, targets, self.task, self.precision))
+            train_loss.append(train_epoch(network, optimizer, batches, targets, self.task, self.precision, scaler))
             outputs = predict(network, validation[0], np.arange(len(val_targets)), self.batch_size, self.precision)
             val_loss.append(loss(outputs, val_targets, self.task).item())
             if np.isfinite(val_loss[-1]) and val_loss[-1] <= best:  # of equal ones the last
@@ -117,8 +119,10 @@ class FinetunedEncoder(NetworkEstimator):
         Go on from Adam's moments beside the encoder's weights.
     scale_labels : bool
         Train on labels of mean 0 and standard deviation 1. The paper does not.
-    precision : {"no", "bf16"}
-        Of the encoder.
+    precision : {"no", "bf16", "fp16"}
+        Of the encoder: fp32, or autocast; fp16 with loss scaling.
+    arithmetic : {"fp32_l2", "fp16_l2", "fp32_adamw"}
+        Format of the encoder's weights, and Adam's weight decay. The authors train fp16 weights, with L2.
     drawing : {"plain", "r_groups"}
     image_size : int, optional
         Side of the drawings in pixels, where it is to be another than that of the encoder.
@@ -151,7 +155,8 @@ class FinetunedEncoder(NetworkEstimator):
         optimizer: Literal["adam", "sgd"] = "adam",
         moments: bool = False,
         scale_labels: bool = False,
-        precision: Literal["no", "bf16"] = "no",
+        precision: config.Precision = "no",
+        arithmetic: config.Arithmetic = "fp32_l2",
         drawing: str = "plain",
         image_size: int | None = None,
         validation_fraction: float = 0.1,
@@ -162,7 +167,7 @@ class FinetunedEncoder(NetworkEstimator):
         self.augmentation, self.batch_size, self.weight_decay = augmentation, batch_size, weight_decay
         self.optimizer, self.moments, self.scale_labels, self.precision = optimizer, moments, scale_labels, precision
         self.drawing, self.image_size, self.validation_fraction = drawing, image_size, validation_fraction
-        self.workers, self.seed = workers, seed
+        self.workers, self.seed, self.arithmetic = workers, seed, arithmetic
 
     def predict_drawings(self, images: NDArray[np.uint8]) -> Labels:
         """Predict from drawings, uint8 [N, H, W, 3], what `predict_values` does from SMILES."""
@@ -205,6 +210,7 @@ class FinetunedEncoder(NetworkEstimator):
             setattr(model, name, np.array(value) if isinstance(value, list) else value)
         image_encoder = Encoder(Tower(**card["tower"]), Preprocess(**card["preprocess"]))
         model.network_ = nn.Sequential(image_encoder, head(image_encoder.tower.embed_dim, model.n_labels_))
+        arithmetics.prepare(image_encoder, model.arithmetic)
         model.network_.load_state_dict(load_file(weights), strict=True)
         model.network_.to(encoders.device())
         if model.task == "classification":
@@ -224,9 +230,11 @@ class FinetunedEncoder(NetworkEstimator):
             torch.manual_seed(self.seed)
             image_encoder = encoders.load(self.encoder, self.seed, self.image_size)
             network = nn.Sequential(image_encoder, head(image_encoder.tower.embed_dim, self.n_labels_))
+        arithmetics.prepare(image_encoder, self.arithmetic)
         network.to(encoders.device())
-        lr = self.lr or self.head_lr
-        optimizer = make_optimizer(network[0], network[1], lr, self.head_lr, self.weight_decay, self.optimizer)
+        lr, kind = self.lr or self.head_lr, self.optimizer
+        rates = (lr, self.head_lr, self.weight_decay)
+        optimizer = make_optimizer(network[0], network[1], *rates, kind, self.arithmetic)
         # DEVIATION: the authors always do so.
         if self.moments:
             encoders.load_moments(self.encoder, image_encoder, optimizer)
@@ -286,7 +294,13 @@ def image_inputs(
 
 
 def make_optimizer(
-    image_encoder: nn.Module, head: nn.Module, lr: float, head_lr: float, weight_decay: float, kind: str = "adam"
+    image_encoder: nn.Module,
+    head: nn.Module,
+    lr: float,
+    head_lr: float,
+    weight_decay: float,
+    kind: str = "adam",
+    arithmetic: config.Arithmetic = "fp32_l2",
 ) -> torch.optim.Optimizer:
     """Make Adam as in pretraining for the encoder and with its defaults for the head (paper, Methods), or plain SGD."""
     groups: list[dict[str, Any]] = [
@@ -294,9 +308,14 @@ def make_optimizer(
         {"params": list(head.parameters()), "lr": head_lr},
     ]
     if kind == "adam":
-        return torch.optim.Adam(groups, weight_decay=weight_decay, fused=True)
+        return arithmetics.adam(groups, arithmetic, weight_decay=weight_decay)
     groups = [{"params": group["params"], "lr": group["lr"]} for group in groups]
     return torch.optim.SGD(groups, momentum=0.9, weight_decay=weight_decay)
+
+
+def loss_scaler(precision: str) -> torch.amp.GradScaler:
+    """Scale losses where gradients are computed in fp16, in which small ones would vanish; else leave them."""
+    return torch.amp.GradScaler(encoders.device().type, enabled=precision == "fp16")
 
 
 def train_epoch(
@@ -306,17 +325,20 @@ def train_epoch(
     labels: Tensor,
     task: str,
     precision: str,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> float:
     """Train on each batch (positions, inputs) once; return the mean loss over the labels that are known."""
+    scaler = scaler or loss_scaler("no")
     device = next(network.parameters()).device
     total, count = torch.zeros((), device=device), 0
     network.train()
     for positions, values in batches:
         outputs = _outputs(network, values.to(device, non_blocking=True), precision)
         value = loss(outputs, labels[positions].to(device), task)
-        value.backward()  # type: ignore[no-untyped-call]
+        scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         with _flushed_denormals():
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
         optimizer.zero_grad()
         known = int((~torch.isnan(labels[positions])).sum())
         total += value.detach() * known
@@ -383,13 +405,13 @@ def _flushed_denormals() -> Iterator[None]:
 
 
 def _outputs(network: nn.Module, inputs: Tensor, precision: str) -> Tensor:
-    """Compute the outputs [B, T]; in bf16 the encoder's part of them only, which would round outputs to 3 digits."""
+    """Compute the outputs [B, T]; autocast is for the encoder alone, as bf16 would round outputs to 3 digits."""
     outputs: Tensor
     if precision == "no":
         outputs = network(inputs)
         return outputs
     image_encoder, top = network.children()
-    with torch.autocast(inputs.device.type, torch.bfloat16):
+    with torch.autocast(inputs.device.type, torch.bfloat16 if precision == "bf16" else torch.float16):
         embeddings = image_encoder(inputs)
     outputs = top(embeddings)
     return outputs

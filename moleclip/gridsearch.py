@@ -173,7 +173,7 @@ def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed:
     shared: dict[str, Any] = {"task": task, "seed": seed}
     drawn: dict[str, Any] = {"drawing": p.drawing, "image_size": p.image_size, "workers": p.workers}
     if training.model == p.name:
-        names = ("lr", "optimizer", "moments", "weight_decay", "batch_size", "precision")
+        names = ("lr", "optimizer", "moments", "weight_decay", "batch_size", "precision", "arithmetic")
         chosen = {name: getattr(training, name) for name in ("head_lr", "augmentation", "epochs")}
         return FinetunedEncoder(p.encoder, **shared, **drawn, **chosen, **{name: getattr(p, name) for name in names})
     if training.model == f"{p.name}_frozen":
@@ -388,7 +388,7 @@ def _identity(job: Problem, p: config.Finetune) -> dict[str, Any]:
     start = encoder.digest(encoder.load(p.encoder, p.seed, p.image_size)) if p.encoder else ""
     moments = [file for file in [Path(p.encoder) / encoder.MOMENTS] if p.moments and file.is_file()]
     return {
-        **p.model_dump(exclude=irrelevant | {*SETTING}),
+        **p.identity(exclude=irrelevant | {*SETTING}),
         "task": job.dataset.task,
         "molecules and split": hashlib.sha256(job.parts().to_csv(index=False).encode()).hexdigest(),
         "results": config.RESULTS,

@@ -10,7 +10,7 @@ from open_clip import ClipLoss
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from moleclip import config
+from moleclip import arithmetic, config
 
 
 class Objective(nn.Module):
@@ -68,12 +68,12 @@ class Objective(nn.Module):
 
 
 def optimizer(encoder: nn.Module, objective: Objective, p: config.Pretrain) -> torch.optim.Adam:
-    """Adam as in the paper: L2 decay inside Adam for the encoder, none for the heads."""
+    """Adam as in the paper: weight decay for the encoder, none for the heads."""
     groups = [
         {"params": list(encoder.parameters()), "lr": p.lr, "eps": 1e-6, "weight_decay": p.weight_decay},
         {"params": list(objective.heads.parameters()), "lr": p.head_lr},
     ]
-    return torch.optim.Adam([group for group in groups if group["params"]], betas=(0.9, 0.98), fused=True)
+    return arithmetic.adam([group for group in groups if group["params"]], p.arithmetic, betas=(0.9, 0.98))
 
 
 def rate_factor(step: int, total: int, warmup_steps: int, decay: config.Decay) -> float:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from moleclip import clustering, config, datasets, drawing, encoder, losses, views
+from moleclip import arithmetic, clustering, config, datasets, drawing, encoder, losses, views
 from moleclip.encoder import Encoder
 from moleclip.io import chunks, files, seeds
 from moleclip.io.files import sha256
@@ -199,6 +199,7 @@ class _Training:
         self.encoder = encoder.load(p.encoder, p.seed, p.image_size)
         if world > 1 or p.micro_batch_size:
             _refuse_batch_norm(self.encoder)
+        arithmetic.prepare(self.encoder, p.arithmetic)
         width = self.encoder.tower.embed_dim
         self.objective = Objective(width, corpus.counts, p.logit_scale, p.contrastive, rank, world)
         self.objective.to(self.accelerator.device)
@@ -533,7 +534,7 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
 
 def _identity(p: config.Pretrain, corpus: Corpus) -> dict[str, Any]:
     """Name what must agree for a run to go on; what is excluded changes no result."""
-    kept = p.model_dump(exclude={"workers", "cache", "output", "tensorboard", "checkpoint_every"})
+    kept = p.identity(exclude=("workers", "cache", "output", "tensorboard", "checkpoint_every"))
     files = [sha256(file) for file in datasets.files(p.labels)]
     return {**kept, "sha256": files, "molecules and classes": corpus.sha256}
 

@@ -155,12 +155,21 @@ def test_denormal_numbers_are_left_to_who_calls():
     assert torch.tensor(2.0**-149, dtype=torch.float32).mul(1).item() > 0
 
 
-def test_bf16_is_for_the_encoder_alone():
+class AsFloat(torch.nn.Module):
+    """As the end of an encoder."""
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return embeddings.float()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_autocast_is_for_the_encoder_alone(precision):
     """A number in bf16 has 3 digits: outputs may not be rounded so."""
     found, exact = (
-        fitted(FinetunedEncoder(**ONE, precision=precision)).predict(SOME[TEST]) for precision in ("bf16", "no")
+        fitted(FinetunedEncoder(**ONE, precision=chosen)).predict(SOME[TEST]) for chosen in (precision, "no")
     )
-    assert (torch.from_numpy(found).bfloat16().double().numpy() != found).mean() > 0.9
+    low = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert (torch.from_numpy(found).to(low).double().numpy() != found).mean() > 0.9
     assert not np.array_equal(exact, found)
     np.testing.assert_allclose(found, exact, atol=0.05)
 
@@ -208,8 +217,21 @@ def test_scaled_labels_come_back_in_their_unit():
     assert np.abs(model.predict(SOME[TEST])[:, 0] - known.mean()).max() < 5 * known.std()
 
 
-def test_a_saved_model_is_the_same_and_a_damaged_one_refused(tmp_path):
-    model = fitted(FinetunedEncoder(**ONE, scale_labels=True))
+def test_small_gradients_survive_in_fp16():
+    """Without loss scaling, gradients below 6e-8 would be zero in fp16."""
+    layer = torch.nn.Linear(1, 1)
+    network = torch.nn.Sequential(torch.nn.Sequential(layer, AsFloat()), torch.nn.Linear(1, 1))
+    torch.nn.init.constant_(network[1].weight, 1e-8)
+    sgd, scaler = torch.optim.SGD(network.parameters(), 1e4), finetune.loss_scaler("fp16")
+    before = layer.weight.item()
+    parts = [(np.array([0]), torch.ones(1, 1))]
+    finetune.train_epoch(network, sgd, parts, torch.ones(1, 1), "regression", "fp16", scaler)
+    assert abs(layer.weight.item() - before) == pytest.approx(1e-4, rel=1e-2)
+
+
+@pytest.mark.parametrize("arithmetic", ["fp32_l2", "fp16_l2"])
+def test_a_saved_model_is_the_same_and_a_damaged_one_refused(tmp_path, arithmetic):
+    model = fitted(FinetunedEncoder(**ONE, scale_labels=True, arithmetic=arithmetic))
     again = FinetunedEncoder.load(model.save(tmp_path))
     assert again.get_params() == model.get_params()
     assert np.array_equal(again.predict(SOME[TEST]), model.predict(SOME[TEST]))

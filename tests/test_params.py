@@ -42,6 +42,7 @@ def test_a_name_near_nothing_lists_them_all():
         ({"k": 300}, "'k' = 300"),
         ({"group_size": 7}, "not a multiple of group_size 7"),
         ({"k": [], "contrastive": False}, "nothing to train on"),
+        ({"arithmetic": "fp16_l2", "precision": "bf16"}, "precision must be 'no', not 'bf16'"),
     ],
 )
 def test_an_ill_typed_value_is_named(values, part):
@@ -86,6 +87,15 @@ def test_a_default_without_a_type_is_named(tmp_path, monkeypatch, default):
     (tmp_path / "notebooks/11_more.ipynb").write_text(json.dumps({"cells": [cell]}))
     monkeypatch.setattr(files, "ROOT", tmp_path)
     assert "11_more, limits: its default" in refusal("11_more")
+
+
+@pytest.mark.parametrize("notebook", ["03_pretrain", "04_finetune", "05_pretrain_domain"])
+def test_what_was_added_later_has_one_default(notebook):
+    """A run's identity leaves such a parameter out at the default of its field, which must be the notebook's."""
+    p = params.read(notebook)
+    later = {name: field.default for name, field in type(p).model_fields.items() if not field.is_required()}
+    assert {name: getattr(p, name) for name in later} == later
+    assert not later.keys() & p.identity().keys()
 
 
 def test_no_type_is_written_down_for_nothing():

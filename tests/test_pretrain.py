@@ -84,10 +84,11 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 
 SCHEDULE = {"warmup_steps": 3, "decay": "cosine"}
+OTHERS = [(2, {"arithmetic": "fp16_l2"}), (6, {"arithmetic": "fp32_adamw", "weight_decay": 0.1})]
 
 
 # In the middle of an epoch, at its end, and in the next one; while the rate rises, and while it falls.
-@pytest.mark.parametrize(("step", "schedule"), [(2, {}), (4, {}), (6, {}), (2, SCHEDULE), (6, SCHEDULE)])
+@pytest.mark.parametrize(("step", "schedule"), [(2, {}), (4, {}), (6, {}), (2, SCHEDULE), (6, SCHEDULE), *OTHERS])
 def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monkeypatch, step, schedule):
     often = {"log_every": 1, "checkpoint_every": 2, "workers": 1, **schedule}
     straight = pretrain.run(pretrain_params(output=str(tmp_path / "straight"), **often))

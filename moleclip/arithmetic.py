@@ -1,0 +1,75 @@
+"""Number formats of weights, Adam's weight decay, and how far weights have moved from their start."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from open_clip.model import convert_weights_to_lp
+from open_clip.transformer import LayerNormFp32, VisionTransformer
+from torch import Tensor, nn
+
+from moleclip import config
+from moleclip.encoder import Encoder
+
+log = logging.getLogger(__name__)
+
+
+def prepare(encoder: Encoder, arithmetic: config.Arithmetic) -> None:
+    """Give an encoder's weights the number format in which they are trained.
+
+    "fp16_l2" halves what CLIP's own code halves on a GPU (convolution, linear layers, attention, projection);
+    normalisations and the embeddings of class and position stay in fp32, and normalisations are computed in it.
+
+    Raises
+    ------
+    ValueError
+        The tower is not a vision transformer of CLIP's kind, for which that is defined.
+    """
+    if arithmetic != "fp16_l2":
+        return
+    if not isinstance(encoder.visual, VisionTransformer):
+        raise ValueError("arithmetic 'fp16_l2' is for CLIP's vision transformers; train this tower by 'fp32_l2'")
+    convert_weights_to_lp(encoder.visual, torch.float16)
+    for module in encoder.visual.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.__class__ = LayerNormFp32
+
+
+def adam(groups: Iterable[dict[str, Any]], arithmetic: config.Arithmetic, **options: Any) -> torch.optim.Adam:
+    """Make Adam: with L2 inside (the decay is a part of the gradient), or with decoupled decay (AdamW).
+
+    The moments of fp16 weights are fp16 too, and PyTorch's plain steps round after each operation, as the authors'
+    do; fused ones would compute in fp32 in between.
+    """
+    fused = None if arithmetic == "fp16_l2" else True
+    return torch.optim.Adam(list(groups), **options, fused=fused, decoupled_weight_decay=arithmetic == "fp32_adamw")
+
+
+def weights(encoder: nn.Module) -> dict[str, Tensor]:
+    """Copy an encoder's weight matrices; their names do not say where in a larger model they are."""
+    named = {name.removeprefix("visual."): weight for name, weight in encoder.named_parameters() if weight.ndim > 1}
+    return {name: weight.detach().float().cpu().clone() for name, weight in named.items()}
+
+
+def drift(start: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, float]:
+    """How far weight matrices have moved from their start, all of them taken together.
+
+    Normalisations and biases are left out by `weights`: weights near 1 would hide what became of the others.
+
+    Returns
+    -------
+    dict
+        norm (now, as a share of the start's), correlation (1: the same but for a factor and a shift), identical (share
+        of the numbers that are the same bit for bit).
+    """
+    # Sums of numbers, start, now, their squares and product, equal ones; in fp64, one matrix at a time.
+    sums = torch.zeros(7, dtype=torch.float64)
+    for name, first in start.items():
+        a, b = first.double().flatten(), now[name].double().flatten()
+        sums += torch.stack([torch.tensor(len(a)), a.sum(), b.sum(), a @ a, b @ b, a @ b, (a == b).sum()])
+    count, a, b, aa, bb, ab, same = sums.tolist()
+    spread = math.sqrt(max(0.0, (aa - a * a / count) * (bb - b * b / count)))
+    correlation = (ab - a * b / count) / spread if spread else math.nan
+    return {"norm": math.sqrt(bb / aa), "correlation": correlation, "identical": same / count}
