@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pandas as pd
 import torch
 from open_clip.model import convert_weights_to_lp
 from open_clip.transformer import LayerNormFp32, VisionTransformer
@@ -47,6 +48,9 @@ def adam(groups: Iterable[dict[str, Any]], arithmetic: config.Arithmetic, **opti
     return torch.optim.Adam(list(groups), **options, fused=fused, decoupled_weight_decay=arithmetic == "fp32_adamw")
 
 
+LOST = 0.8  # of norm or correlation: below it, little is left of what a start is chosen for
+
+
 def weights(encoder: nn.Module) -> dict[str, Tensor]:
     """Copy an encoder's weight matrices; their names do not say where in a larger model they are."""
     named = {name.removeprefix("visual."): weight for name, weight in encoder.named_parameters() if weight.ndim > 1}
@@ -73,3 +77,33 @@ def drift(start: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, f
     spread = math.sqrt(max(0.0, (aa - a * a / count) * (bb - b * b / count)))
     correlation = (ab - a * b / count) / spread if spread else math.nan
     return {"norm": math.sqrt(bb / aa), "correlation": correlation, "identical": same / count}
+
+
+def by_matrix(start: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> pd.DataFrame:
+    """Drift of each weight matrix, and in the last row ("all") of all of them.
+
+    Raises
+    ------
+    ValueError
+        The towers differ.
+    """
+    for name in [*start, *now]:
+        shapes = [tuple(tensors[name].shape) if name in tensors else "missing" for tensors in (start, now)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"the towers differ: {name} is {shapes[0]} in one and {shapes[1]} in the other")
+    rows = {name: drift({name: first}, now) for name, first in start.items()}
+    return pd.DataFrame.from_dict(rows | {"all": drift(start, now)}, orient="index")
+
+
+def check_start(source: str, start: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the drift, and warn if what was learnt before is being lost; random weights have nothing to lose."""
+    found = drift(start, now)
+    if not source.endswith("random") and not min(found["norm"], found["correlation"]) >= LOST:
+        table = by_matrix(start, now)
+        worst = str(table.drop("all")["norm"].idxmin())
+        log.warning(
+            "the weights of %s are being lost: their norm is %.0f %% of what it was, their correlation with it %.2f "
+            "(norm of %s: %.0f %%). Take arithmetic fp32_adamw, less weight_decay or a smaller lr",
+            *(source, 100 * found["norm"], found["correlation"], worst, 100 * table.loc[worst, "norm"]),
+        )
+    return found

@@ -131,6 +131,7 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
     device = encoder.device()
     file, identity = output / CHECKPOINT, _identity(p, domain, model)
     arithmetic.prepare(model, p.arithmetic)
+    start = arithmetic.weights(model)
     model.to(device)
     head.to(device)
     steps = finetune.make_optimizer(model, head, p.lr, p.head_lr, p.weight_decay, arithmetic=p.arithmetic)
@@ -147,7 +148,8 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"the loss is {losses[-1]} in epoch {epoch}; start again with a smaller lr")
         if epoch in p.epochs:
-            model.save(folder(p, epoch), record)
+            moved = arithmetic.check_start(p.encoder, start, arithmetic.weights(model))
+            model.save(folder(p, epoch), {**(record or {}), "drift": moved})
         if epoch % p.checkpoint_every == 0 or epoch == last:
             log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])
             states = {"encoder": model.state_dict(), "head": head.state_dict(), "steps": steps.state_dict()}

@@ -130,7 +130,8 @@ def run(
     -------
     Path
         Folder of the encoder. `metrics.jsonl` in it has a line per `log_every` steps, and one per evaluation with
-        the results on the held-out molecules; `left_out.parquet` lists the molecules that could not be drawn.
+        the results on the held-out molecules, and how far the weights are from their start (`arithmetic.drift`);
+        `left_out.parquet` lists the molecules that could not be drawn.
 
     Raises
     ------
@@ -200,6 +201,7 @@ class _Training:
         if world > 1 or p.micro_batch_size:
             _refuse_batch_norm(self.encoder)
         arithmetic.prepare(self.encoder, p.arithmetic)
+        self.start = arithmetic.weights(self.encoder) if self.accelerator.is_main_process else {}
         width = self.encoder.tower.embed_dim
         self.objective = Objective(width, corpus.counts, p.logit_scale, p.contrastive, rank, world)
         self.objective.to(self.accelerator.device)
@@ -229,7 +231,8 @@ class _Training:
         if self.accelerator.is_main_process:
             if self.p.keep_moments:
                 encoder.save_moments(self.output, self.encoder, self.adam)
-            self.encoder.save(self.output, self.record)
+            moved = arithmetic.drift(self.start, arithmetic.weights(self.encoder))
+            self.encoder.save(self.output, {**self.record, "drift": moved})
             if not keep_checkpoint:
                 (self.output / CHECKPOINT).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
@@ -293,6 +296,8 @@ class _Training:
     def _evaluate(self, step: int) -> None:
         if self.accelerator.is_main_process:
             results = evaluate(self.encoder, self.objective, self.corpus, self.p.seed)
+            moved = arithmetic.check_start(self.p.encoder, self.start, arithmetic.weights(self.encoder))
+            results |= {f"start_{name}": value for name, value in moved.items()}
             epoch = math.ceil(step / self.sampler.per_epoch)
             self.metrics.add(epoch=epoch, step=step, **results)
             log.info("after step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in results.items()))

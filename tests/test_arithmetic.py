@@ -108,3 +108,26 @@ def test_what_is_left_of_the_start(kind, norm, correlation, same):
     found = steps(kind, weights, gradients)
     left = arithmetic.drift({"a.weight": torch.from_numpy(weights)[None]}, {"a.weight": torch.from_numpy(found)[None]})
     assert left == pytest.approx({"norm": norm, "correlation": correlation, "identical": same}, abs=0.02)
+
+
+def test_drift_by_hand():
+    rng = np.random.default_rng(0)
+    start = {name: rng.normal(size=shape) for name, shape in (("a", (3, 4)), ("b", (5, 2)))}
+    now = {"a": start["a"] * 0.5, "b": start["b"].copy()}
+    table = arithmetic.by_matrix(*({n: torch.from_numpy(v) for n, v in w.items()} for w in (start, now)))
+    both = [np.concatenate([w["a"].ravel(), w["b"].ravel()]) for w in (start, now)]
+    norms = [np.linalg.norm(values) for values in both]
+    assert table.loc["all"].tolist() == pytest.approx([norms[1] / norms[0], np.corrcoef(*both)[0, 1], 10 / 22])
+    assert table.loc["a"].tolist() == pytest.approx([0.5, 1.0, 0.0])
+    assert table.loc["b"].tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_a_start_that_is_lost_is_warned_of_by_name(caplog):
+    start = {"a": torch.randn(20, 20), "b": torch.randn(20, 20)}
+    now = {"a": 0.1 * start["a"], "b": start["b"]}
+    arithmetic.check_start("ViT-B-16-quickgelu/random", start, now)
+    arithmetic.check_start("ViT-B-16-quickgelu/openai", start, start)
+    assert not caplog.records
+    arithmetic.check_start("ViT-B-16-quickgelu/openai", start, now)
+    assert "the weights of ViT-B-16-quickgelu/openai are being lost" in caplog.text
+    assert "(norm of a: 10 %)" in caplog.text

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor, datasets, encoder, gridsearch
 from moleclip.apply import cli, inference
@@ -27,6 +28,19 @@ def table(tmp_path):
     path = tmp_path / "own.csv"
     pd.DataFrame({"id": [f"m{n}" for n in range(12)], "SMILES": SMILES, "size": range(12)}).to_csv(path, index=False)
     return path
+
+
+def test_two_encoders_are_compared(tmp_path, capsys):
+    other = encoder.load(SMALL)
+    with torch.no_grad():
+        other.visual.proj.mul_(0.5)
+    other.save(tmp_path)
+    assert cli.main(["compare", SMALL, str(tmp_path)]) == 0
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert (lines["proj"], lines["conv1.weight"]) == (["0.5000", "1.0000", "0.0000"], ["1.0000"] * 3)
+    assert float(lines["all"][2]) == pytest.approx(0.93, abs=0.05)
+    assert cli.main(["compare", SMALL, "timm-resnet18/random"]) == 1
+    assert "the towers differ" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

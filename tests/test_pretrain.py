@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from moleclip import datasets, encoder, losses, pretrain, views
+from moleclip import arithmetic, datasets, encoder, losses, pretrain, views
 from moleclip.io import files
 from moleclip.losses import Objective, backward, optimizer
 from moleclip.views import Views
@@ -112,6 +112,15 @@ def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monke
     without_speed = [pretrain.read_metrics(folder).drop(columns=speed) for folder in (straight, resumed)]
     assert without_speed[0].equals(without_speed[1])
     assert not (resumed / pretrain.CHECKPOINT).exists()
+    last = without_speed[0].dropna(subset="start_norm").iloc[-1]
+    moved = arithmetic.drift(
+        arithmetic.weights(encoder.load("small/random")), arithmetic.weights(encoder.load(resumed))
+    )
+    card = json.loads((resumed / encoder.CARD).read_text())["provenance"]["drift"]
+    for name, value in moved.items():
+        tolerance = 1e-3 if schedule.get("arithmetic") == "fp16_l2" else 1e-12  # the start is rounded too
+        assert last[f"start_{name}"] == card[name]
+        assert name == "identical" or value == pytest.approx(card[name], abs=tolerance)
 
 
 @pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])

@@ -25,6 +25,7 @@ _EXAMPLES = """examples:
   moleclip predict molecules.csv --smiles structure --model runs/lab/04_finetune --out predictions.csv
   echo "CC(=O)Oc1ccccc1C(=O)O aspirin" | moleclip predict - --model runs/lab/04_finetune
   moleclip models runs
+  moleclip compare ViT-B-16-quickgelu/openai moleclip/primary
 
 If a command that writes a file is interrupted, run it again: it goes on where it stopped. Molecules that cannot be
 read stay in the output, with empty numbers and the reason in the column "problem". The exit status is 0 if the output
@@ -95,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         added.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the current directory")
     command("datasets", "list known data sets", _list_datasets)
+    compare = command("compare", "say how far the weights of an encoder are from those of another", _compare)
+    compare.add_argument("start", help="folder, or another source that `moleclip encoders` lists")
+    compare.add_argument("encoder", help="of the same architecture")
     return parser
 
 
@@ -197,6 +201,17 @@ def _list_datasets(_: argparse.Namespace) -> None:
 
     table = datasets.registry()[["set", "molecules", "task", "labels", "unit", "metric", "split"]]
     _print(table.columns.tolist(), table.astype(str).itertuples(index=False))
+
+
+def _compare(chosen: argparse.Namespace) -> None:
+    from moleclip import arithmetic, encoder
+
+    start, now = (arithmetic.weights(encoder.load(source)) for source in (chosen.start, chosen.encoder))
+    table = arithmetic.by_matrix(start, now)
+    rows = (
+        [str(name), *(f"{value:.4f}" for value in row)] for name, row in zip(table.index, table.values, strict=True)
+    )
+    _print(["weights", *table.columns], rows)
 
 
 def _print(header: list[str], rows: Iterable[Iterable[str]]) -> None:
