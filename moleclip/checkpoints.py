@@ -80,6 +80,42 @@ def read(path: Path, anchors: Sequence[str] = ANCHORS) -> Weights:
     return Weights(tensors, "moleclip" if prefix.startswith(_AUTHORS) else "openai" if archive else "unknown")
 
 
+def moments(path: Path) -> dict[str, Tensor]:
+    """Read what the authors' checkpoints keep of Adam: the moments of the image tower, as `encoder.save_moments` does.
+
+    Their optimiser numbers the parameters of the whole CLIP model, in the order in which the same file has its tensors.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be read, or has no such moments.
+    """
+    content = _open(path)[0]
+    for state in _states(content):
+        names = [name for name in state if name.startswith(_AUTHORS)]
+        prefix = next((name.removesuffix(ANCHORS[0]) for name in names if name.endswith(f".{ANCHORS[0]}")), None)
+        for optimizer in _optimizers(content) if prefix else ():
+            numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
+            tower = {name: n for name, n in zip(names, numbers, strict=False) if name.startswith(str(prefix))}
+            if len(names) == len(numbers) and all(
+                n in optimizer["state"] and optimizer["state"][n]["exp_avg"].shape == state[name].shape
+                for name, n in tower.items()
+            ):
+                return {
+                    f"{kind}.visual.{name.removeprefix(str(prefix))}": torch.as_tensor(optimizer["state"][n][kind])
+                    for name, n in tower.items()
+                    for kind in ("step", "exp_avg", "exp_avg_sq")
+                }
+    raise ValueError(f"{path}: has no moments of Adam for its image tower; finetune without moments")
+
+
+def _optimizers(content: Any) -> Iterator[Mapping[str, Any]]:
+    """All states of optimisers in a checkpoint."""
+    for value in content.values() if isinstance(content, Mapping) else ():
+        if isinstance(value, Mapping) and {"state", "param_groups"} <= value.keys():
+            yield value
+
+
 def _imagemol(path: Path, state: Mapping[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
     """Tensors of ImageMol's backbone, by their names in timm's ResNet-18."""
     for name, tensor in state.items():

@@ -221,3 +221,5 @@ class PretrainDomain(Parameters):
     overlap: list[str]
     seed: Seed
     arithmetic: Arithmetic = "fp32_l2"
+    moments: bool = False
+    keep_moments: bool = False

@@ -135,6 +135,8 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
     model.to(device)
     head.to(device)
     steps = finetune.make_optimizer(model, head, p.lr, p.head_lr, p.weight_decay, arithmetic=p.arithmetic)
+    if p.moments:
+        encoder.load_moments(p.encoder, model, steps)
     scaler = finetune.loss_scaler(p.precision)
     losses = _resume(file, identity, {"encoder": model, "head": head, "steps": steps, "scaler": scaler})
     scaled = torch.from_numpy((domain.labels - domain.shift) / domain.scale).float()
@@ -149,6 +151,8 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
             raise FloatingPointError(f"the loss is {losses[-1]} in epoch {epoch}; start again with a smaller lr")
         if epoch in p.epochs:
             moved = arithmetic.check_start(p.encoder, start, arithmetic.weights(model))
+            if p.keep_moments:
+                encoder.save_moments(folder(p, epoch), model, steps)
             model.save(folder(p, epoch), {**(record or {}), "drift": moved})
         if epoch % p.checkpoint_every == 0 or epoch == last:
             log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])
@@ -163,7 +167,7 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
 
 def _identity(p: config.PretrainDomain, domain: Domain, model: Encoder) -> dict[str, Any]:
     data = hashlib.sha256(domain.molecules["smiles"].str.cat(sep="\n").encode() + domain.labels.tobytes()).hexdigest()
-    kept = p.identity(exclude=("output", "workers", "checkpoint_every", "overlap"))
+    kept = p.identity(exclude=("output", "workers", "checkpoint_every", "overlap", "keep_moments"))
     return {**kept, "molecules and labels": data, "start": encoder.digest(model)}
 
 

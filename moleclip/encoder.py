@@ -256,22 +256,33 @@ def save_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimiz
     return files.write(Path(folder) / MOMENTS, lambda part: save_file(tensors, part))
 
 
-def load_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimizer) -> None:
-    """Set Adam's moments to those in an encoder's folder.
+def moments_file(source: str | Path) -> Path:
+    """Find Adam's moments for an encoder: a file in its folder, or the authors' checkpoint that has both.
 
     Raises
     ------
     FileNotFoundError
         There are none: only pretraining with `keep_moments` writes them.
     """
-    file = Path(folder) / MOMENTS
+    file = Path(source)
+    if str(source) in _NAMED:
+        file = downloads.fetch(str(source))
+    elif not file.is_file():
+        file /= MOMENTS
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; pretrain with keep_moments, or finetune without moments")
-    tensors = load_file(file)
+    return file
+
+
+def load_moments(source: str | Path, encoder: Encoder, adam: torch.optim.Optimizer) -> None:
+    """Set Adam's moments to those of `moments_file`."""
+    file = moments_file(source)
+    tensors = load_file(file) if file.name == MOMENTS else checkpoints.moments(file)
     for name, parameter in encoder.named_parameters():
         # On the parameter's device, with its memory layout.
         moments = {kind: torch.empty_like(parameter).copy_(tensors[f"{kind}.{name}"]) for kind in _MOMENTS[1:]}
-        adam.state[parameter] = {"step": tensors[f"step.{name}"].to(parameter.device), **moments}
+        place = parameter.device if adam.defaults.get("fused") else "cpu"  # where PyTorch counts steps
+        adam.state[parameter] = {"step": tensors[f"step.{name}"].to(place, torch.float32), **moments}
 
 
 def tower(name: str) -> Tower:

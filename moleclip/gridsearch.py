@@ -386,7 +386,7 @@ def _identity(job: Problem, p: config.Finetune) -> dict[str, Any]:
     irrelevant = {"name", "output", "baselines", "workers", "repeats", "final_repeats", "epochs", "final_epochs"}
     irrelevant |= {"keep_models"}
     start = encoder.digest(encoder.load(p.encoder, p.seed, p.image_size)) if p.encoder else ""
-    moments = [file for file in [Path(p.encoder) / encoder.MOMENTS] if p.moments and file.is_file()]
+    moments = [encoder.moments_file(p.encoder)] if p.moments and p.encoder else []
     return {
         **p.identity(exclude=irrelevant | {*SETTING}),
         "task": job.dataset.task,

@@ -95,6 +95,34 @@ def test_a_checkpoint_of_the_authors(clip, tmp_path, prefix, half):
     assert encoder.load(found.save(tmp_path / "saved")).preprocess.channel_order == "BGR"
 
 
+def test_moments_of_a_checkpoint_of_the_authors(clip, tmp_path):
+    """Their optimiser numbers the parameters of the whole model, text tower and all; that of the heads is another."""
+    model = torch.nn.DataParallel(nn.ModuleDict({"model": clip}))
+    heads = torch.optim.Adam([nn.Parameter(torch.ones(3))])
+    adam = torch.optim.Adam(model.parameters(), 1e-5)
+    for number, parameter in enumerate(clip.visual.parameters()):
+        parameter.grad = torch.full_like(parameter, 1.0 + number)
+    heads.param_groups[0]["params"][0].grad = torch.ones(3)
+    for optimizer in (adam, heads):
+        optimizer.step()
+    state = {f"model_image.{name}": tensor for name, tensor in model.state_dict().items()}
+    state |= {"cls_1.0.weight": torch.zeros(300, 512)}
+    checkpoint = {"model": state, "optimizer2": heads.state_dict(), "optimizer": adam.state_dict(), "epoch": 4}
+    torch.save(checkpoint, tmp_path / "MoleCLIP.pth")
+    found = encoder.load(tmp_path / "MoleCLIP.pth")
+    started = torch.optim.Adam(found.parameters(), 1e-5)
+    encoder.load_moments(tmp_path / "MoleCLIP.pth", found, started)
+    twins = dict(found.visual.named_parameters())
+    for number, (name, parameter) in enumerate(clip.visual.named_parameters()):
+        state_of = started.state[twins[name]]
+        assert state_of["exp_avg"].mean().item() == pytest.approx(0.1 * (1 + number), rel=1e-5)
+        assert state_of["step"] == 1
+        parameter.grad = None
+    torch.save({"model": state, "optimizer2": heads.state_dict()}, tmp_path / "without.pth")
+    with pytest.raises(ValueError, match="has no moments of Adam for its image tower"):
+        encoder.load_moments(tmp_path / "without.pth", found, started)
+
+
 def broken(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
     state = dict(state)
     if how == "missing":

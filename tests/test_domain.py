@@ -6,6 +6,7 @@ import pytest
 import torch
 from rdkit import Chem
 from rdkit.Chem import Crippen, rdMolDescriptors
+from safetensors.torch import load_file
 
 from moleclip import datasets, domain, encoder
 from moleclip.io import seeds
@@ -84,6 +85,17 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(domain_params, tmp_path,
     monkeypatch.setattr(domain.finetune, "train_epoch", original)
     assert same(weights(straight), weights(domain.run(domain_params(**options))[-1]))
     assert not (tmp_path / "domain" / domain.CHECKPOINT).exists()
+
+
+def test_it_goes_on_from_moments_and_keeps_them(domain_params, tmp_path):
+    first = domain.run(domain_params(epochs=[1], keep_moments=True))[0]
+    second = domain.run(
+        domain_params(encoder=str(first), epochs=[1], moments=True, keep_moments=True, output=str(tmp_path / "second"))
+    )[0]
+    counted = [load_file(folder / encoder.MOMENTS)["step.visual.proj"].item() for folder in (first, second)]
+    assert counted == [3, 6]
+    with pytest.raises(FileNotFoundError, match="finetune without moments"):
+        domain.run(domain_params(moments=True, output=str(tmp_path / "third")))
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,14 @@ def test_a_study_has_all_its_models_once_and_one_on_each_other_set(root):
     assert fan_out.pretrain["contrastive_only"] == {"k": [], "processes": 1}
 
 
+def test_a_small_tower_that_stands_in_has_no_moments(root):
+    folder = smoke_test.write("paper")
+    for study, model in ((None, "pretrained"), ("domain", "buried_volume")):
+        models = params.read_profile(folder, study)[1].models
+        assert (models["released"]["moments"], models[model]["moments"]) == (False, True)
+    assert not params.read_profile(folder, "domain")[1].pretrain_domain["released_buried_volume"]["moments"]
+
+
 def test_what_is_compared_on_plain_and_other_drawings_has_all_its_models_on_both(root):
     fan_out = params.read_profile(smoke_test.write("paper"), "r_groups")[1]
     models = {}
@@ -66,8 +74,8 @@ def test_what_is_compared_on_plain_and_other_drawings_has_all_its_models_on_both
         models.setdefault(job.overrides.get("drawing", "plain"), {}).setdefault(job.dataset, set()).add(job.model)
     first = {drawing: max(sets, key=lambda name: len(sets[name])) for drawing, sets in models.items()}
     assert first["r_groups"] == f"{first['plain']}_r"
-    assert {"pretrained", "imagemol"} == models["r_groups"][first["r_groups"]]
-    assert {"pretrained", "imagemol"} < models["plain"][first["plain"]]
+    assert {"pretrained", "released", "imagemol"} == models["r_groups"][first["r_groups"]]
+    assert {"pretrained", "released", "imagemol"} < models["plain"][first["plain"]]
 
 
 def test_a_map_is_of_small_towers_that_exist(root):

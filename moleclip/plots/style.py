@@ -31,6 +31,7 @@ _STYLE = {
 
 _ENCODERS = {
     "pretrained": "pretrained encoder",
+    "released": "the authors' encoder",
     "clip": "CLIP encoder",
     "random": "random encoder",
     "imagenet": "ImageNet's weights",
