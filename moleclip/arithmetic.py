@@ -99,11 +99,11 @@ def check_start(source: str, start: Mapping[str, Tensor], now: Mapping[str, Tens
     """Return the drift, and warn if what was learnt before is being lost; random weights have nothing to lose."""
     found = drift(start, now)
     if not source.endswith("random") and not min(found["norm"], found["correlation"]) >= LOST:
-        table = by_matrix(start, now)
-        worst = str(table.drop("all")["norm"].idxmin())
+        norms = {name: drift({name: first}, now)["norm"] for name, first in start.items()}
+        worst = min(norms, key=norms.__getitem__)
         log.warning(
             "the weights of %s are being lost: their norm is %.0f %% of what it was, their correlation with it %.2f "
             "(norm of %s: %.0f %%). Take arithmetic fp32_adamw, less weight_decay or a smaller lr",
-            *(source, 100 * found["norm"], found["correlation"], worst, 100 * table.loc[worst, "norm"]),
+            *(source, 100 * found["norm"], found["correlation"], worst, 100 * norms[worst]),
         )
     return found
