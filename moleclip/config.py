@@ -48,6 +48,11 @@ Decay = Literal["constant", "linear", "cosine"]
 Augmentation = Literal["none", "default", "intense", "intense_2024"]
 
 
+Drawing = Literal[
+    "plain", "r_groups", "r_groups_without_carbon", "r_groups_new_layout", "r_groups_new_layout_without_carbon"
+]
+
+
 Precision = Literal["no", "bf16", "fp16"]
 
 
@@ -153,7 +158,7 @@ class Finetune(Parameters):
     smiles_column: str
     label_columns: list[str] | None
     sample: Count | None
-    drawing: Literal["plain", "r_groups"]
+    drawing: Drawing
     encoder: str
     image_size: Count | None
     name: Annotated[str, Field(min_length=1)]

@@ -79,7 +79,7 @@ class Molecules(Sequence[str]):
         return array if np.array_equal(self.rows, np.arange(len(array))) else array[self.rows]
 
     def drawings(self, size: int, drawing: str = "plain", workers: int = 0) -> NDArray[np.uint8]:
-        """Drawings, "plain" or with the ends as R-groups ("r_groups"): uint8 [N, size, size, 3]."""
+        """Drawings in one of the styles of `drawing.DRAWINGS`: uint8 [N, size, size, 3]."""
         return self.made(
             ("drawings", size, drawing), lambda all_: drawings.draw_all(list(all_), size, drawing, workers)
         )

@@ -123,7 +123,8 @@ class FinetunedEncoder(NetworkEstimator):
         Of the encoder: fp32, or autocast; fp16 with loss scaling.
     arithmetic : {"fp32_l2", "fp16_l2", "fp32_adamw"}
         Format of the encoder's weights, and Adam's weight decay. The authors train fp16 weights, with L2.
-    drawing : {"plain", "r_groups"}
+    drawing : str
+        One of `drawing.DRAWINGS`: "plain", or with R-groups.
     image_size : int, optional
         Side of the drawings in pixels, where it is to be another than that of the encoder.
     validation_fraction : float

@@ -1,5 +1,6 @@
 """Tables of scores: the setting that validation chose, scores by split, differences between models."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -161,23 +162,35 @@ def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        dataset, quantity, percent, low, high (95 % t-interval over splits), splits. Splits that lack a job are left
+        dataset (further R-group drawings than "r_groups" are named with it), quantity, percent, low, high (95 %
+        t-interval over splits), splits. Splits that lack a job are left
         out of the quantities that need it, and so show in the number of splits.
     """
     rows = []
-    for dataset, part in table.groupby("dataset", sort=False):
+    replaced = sorted({"r_groups", *table["drawing"]} - {"plain"})
+    for (dataset, part), r_groups in itertools.product(table.groupby("dataset", sort=False), replaced):
+        if r_groups not in (others := set(part["drawing"]) - {"plain"}) and (others or r_groups != "r_groups"):
+            continue
+        variant = r_groups.removeprefix("r_groups").replace("_", " ")
         wide = part.pivot_table(index="seed", columns=["encoder", "drawing"], values="test")
-        wide = wide.reindex(columns=pd.MultiIndex.from_product([(model, rival), ("plain", "r_groups")]))
+        wide = wide.reindex(columns=pd.MultiIndex.from_product([(model, rival), ("plain", r_groups)]))
         pairs = {
             "gap, plain": ((rival, "plain"), (model, "plain")),
-            "gap, R-groups": ((rival, "r_groups"), (model, "r_groups")),
-            f"loss, {model}": ((model, "r_groups"), (model, "plain")),
-            f"loss, {rival}": ((rival, "r_groups"), (rival, "plain")),
+            "gap, R-groups": ((rival, r_groups), (model, r_groups)),
+            f"loss, {model}": ((model, r_groups), (model, "plain")),
+            f"loss, {rival}": ((rival, r_groups), (rival, "plain")),
         }
         for quantity, (a, b) in pairs.items():
             both = wide[[a, b]].dropna()
             if len(both):
                 # Of the mean error, as the paper's are; see `contrasts`.
                 interval = in_percent(mean_ci(list(both[a] - both[b])), both[b].mean())
-                rows.append({"dataset": dataset, "quantity": quantity, **interval, "splits": len(both)})
+                rows.append(
+                    {
+                        "dataset": f"{dataset}{variant and ','}{variant}",
+                        "quantity": quantity,
+                        **interval,
+                        "splits": len(both),
+                    }
+                )
     return pd.DataFrame(rows)

@@ -225,6 +225,32 @@ def test_r_groups_replace_terminal_atoms_only():
     assert replaced.GetConformer().GetPositions().tolist() == prepared.GetConformer().GetPositions().tolist()
 
 
+@pytest.mark.parametrize("name", ["r_groups_new_layout", "r_groups_new_layout_without_carbon"])
+def test_r_groups_laid_out_anew_as_the_authors_do(name):
+    """They replace the atoms of the molecule as it was read, and prepare what comes out for drawing."""
+    changed = 0
+    for smiles in (
+        "CC(=O)Oc1ccccc1C(=O)O",
+        "C[C@H](N)C(=O)NCCCl",
+        "CN1CCC[C@H]1c1cccnc1",
+        "O1CC[C@@H](NC(=O)[C@@H](Cc2cc3cc(ccc3nc2N)-c2ccccc2C)C)CC1(C)C",
+    ):
+        mol = Chem.RWMol(Chem.MolFromSmiles(smiles))
+        for atom in list(mol.GetAtoms()):
+            element = atom.GetSymbol()
+            wanted = element in drawing.R_GROUPS and not (element == "C" and name.endswith("without_carbon"))
+            if wanted and atom.GetDegree() == 1 and atom.GetBonds()[0].GetBondType() == Chem.BondType.SINGLE:
+                group = Chem.Atom(0)
+                group.SetNoImplicit(True)
+                group.SetProp("_displayLabel", drawing.R_GROUPS[element])
+                mol.ReplaceAtom(atom.GetIdx(), group)
+        expected = drawing.draw(mol.GetMol())
+        found = drawing.draw(smiles, drawing.drawing_style(name))
+        assert np.array_equal(found, expected), smiles
+        changed += not np.array_equal(found, drawing.draw(smiles, drawing.drawing_style("r_groups")))
+    assert changed
+
+
 def test_r_groups_are_black():
     def colours(image: np.ndarray) -> int:
         return int((np.ptp(image.astype(int), axis=2) > 30).sum())

@@ -66,6 +66,10 @@ def test_robustness_by_hand():
     for quantity, (differences, mean) in expected.items():
         shares = [100 * value / mean for value in differences]
         assert found.loc[quantity, ["percent", "low", "high"]].tolist() == pytest.approx(list(metrics.mean_ci(shares)))
+    laid_out = table.replace({"drawing": {"r_groups": "r_groups_new_layout"}})
+    both = tables.robustness(pd.concat([table, laid_out]).drop_duplicates(), "a", "b")
+    assert both["dataset"].tolist() == ["made"] * 4 + ["made, new layout"] * 4
+    assert both["percent"][:4].tolist() == both["percent"][4:].tolist()
     alone = tables.robustness(table[(table["encoder"] == "a") | (table["seed"] == 0)], "a", "b").set_index("quantity")
     assert alone["splits"].to_dict() == {"gap, plain": 1, "gap, R-groups": 1, "loss, a": 2, "loss, b": 1}
 

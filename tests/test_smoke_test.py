@@ -73,8 +73,8 @@ def test_what_is_compared_on_plain_and_other_drawings_has_all_its_models_on_both
     for job in params.jobs(fan_out, ""):
         models.setdefault(job.overrides.get("drawing", "plain"), {}).setdefault(job.dataset, set()).add(job.model)
     first = {drawing: max(sets, key=lambda name: len(sets[name])) for drawing, sets in models.items()}
-    assert first["r_groups"] == f"{first['plain']}_r"
-    assert {"pretrained", "released", "imagemol"} == models["r_groups"][first["r_groups"]]
+    assert first["r_groups_new_layout"] == f"{first['plain']}_r"
+    assert {"pretrained", "released", "imagemol"} == models["r_groups_new_layout"][first["r_groups_new_layout"]]
     assert {"pretrained", "released", "imagemol"} < models["plain"][first["plain"]]
 
 

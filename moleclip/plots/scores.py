@@ -53,8 +53,9 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
     spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: {runs}"
     _lines(ax, [MODEL_NAMES.get(name, name) for name in shown])
     ax.set_xlabel(with_unit(f"test {metric}", unit) + "; tick: if test chose" * ticks)
+    how = "" if drawing == "plain" else ", R-groups" + drawing.removeprefix("r_groups").replace("_", " ")
     # From the right: the names of the models leave room on the other side.
-    ax.set_title(f"{title}{', R-groups' * (drawing == 'r_groups')}, {kind} split\n{spread}", loc="right")
+    ax.set_title(f"{title}{how}, {kind} split\n{spread}", loc="right")
 
 
 def _lines(ax: Axes, labels: Sequence[str]) -> None:
