@@ -99,6 +99,8 @@ class FingerprintMLP(NetworkEstimator):
     lr : float
     epochs : int
         The one with the lowest validation loss counts; of equal ones the last.
+    weight_decay : float
+        L2; 1e-5 in the authors' code.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class FingerprintMLP(NetworkEstimator):
         lr: float = 1e-3,
         epochs: int = 60,
         batch_size: int = 64,
+        weight_decay: float = 0.0,
         task: Task = "regression",
         scale_labels: bool = False,
         validation_fraction: float = 0.1,
@@ -114,6 +117,7 @@ class FingerprintMLP(NetworkEstimator):
     ) -> None:
         self.lr, self.epochs, self.batch_size, self.task = lr, epochs, batch_size, task
         self.scale_labels, self.validation_fraction, self.seed = scale_labels, validation_fraction, seed
+        self.weight_decay = weight_decay
 
     def _fit(
         self, given: Molecules, labels: Labels, validation: tuple[Molecules, Labels] | None, _: NDArray[np.int64]
@@ -124,7 +128,7 @@ class FingerprintMLP(NetworkEstimator):
             torch.manual_seed(self.seed)
             network = head(given.morgan().shape[1], self.n_labels_)
         network.to(encoders.device())
-        adam = torch.optim.Adam(network.parameters(), self.lr, fused=True)
+        adam = torch.optim.Adam(network.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
         self._train(network, adam, _bits(given), labels, (_bits(validation[0]), validation[1]))
 
     def _values(self, given: Molecules) -> Labels:

@@ -116,6 +116,11 @@ class Pretrain(Parameters):
     keep_moments: bool
     seed: Seed
     arithmetic: Arithmetic = "fp32_l2"
+    channel_order: Literal["RGB", "BGR"] | None = None
+    redraw: bool = True
+    class_weight: Annotated[Float, Field(ge=0)] = 1.0
+    slow_steps: Annotated[int, Field(ge=0)] = 0
+    hold_out_groups: bool = False
 
     @model_validator(mode="after")
     def _batches_are_whole(self) -> "Pretrain":
@@ -126,8 +131,8 @@ class Pretrain(Parameters):
             raise ValueError(f"k has a value twice: {self.k}")
         if self.checkpoint_every % self.log_every:
             raise ValueError(f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}")
-        if not self.contrastive and not self.k:
-            raise ValueError("contrastive is off and k is empty: nothing to train on")
+        if not self.contrastive and not (self.k and self.class_weight):
+            raise ValueError("contrastive is off and k is empty, or class_weight 0: nothing to train on")
         return self
 
 
@@ -184,6 +189,8 @@ class Finetune(Parameters):
     workers: Workers
     seed: Seed
     arithmetic: Arithmetic = "fp32_l2"
+    head_adam: Literal["pytorch", "encoder"] = "pytorch"
+    mlp_weight_decay: Annotated[Float, Field(ge=0)] = 0.0
 
     @field_validator("baselines", mode="before")
     @classmethod

@@ -82,8 +82,8 @@ class Style:
 
 PLAIN = Style()
 _WITHOUT_CARBON = tuple(element for element in R_GROUPS if element != "C")
-# Drawings that data sets are trained on. The authors lay out anew, which changes a quarter to a half of the drawings; carbon was
-# missing in their list of elements when the sets DHBDs-R and yield-R were added, and was there again two hours later.
+# Drawings that data sets are trained on. The authors lay out anew, which changes a quarter to a half of them; their
+# list of elements lacked carbon when the sets DHBDs-R and yield-R were added, and had it again two hours later.
 # DEVIATION: "r_groups" keeps the layout, as it isolates the effect of the labels.
 DRAWINGS = {
     "plain": PLAIN,

@@ -121,6 +121,8 @@ class FinetunedEncoder(NetworkEstimator):
         Train on labels of mean 0 and standard deviation 1. The paper does not.
     precision : {"no", "bf16", "fp16"}
         Of the encoder: fp32, or autocast; fp16 with loss scaling.
+    head_adam : {"pytorch", "encoder"}
+        Betas and eps of the head's Adam: PyTorch's, as in the authors' code, or the encoder's, as in the paper.
     arithmetic : {"fp32_l2", "fp16_l2", "fp32_adamw"}
         Format of the encoder's weights, and Adam's weight decay. The authors train fp16 weights, with L2.
     drawing : str
@@ -158,6 +160,7 @@ class FinetunedEncoder(NetworkEstimator):
         scale_labels: bool = False,
         precision: config.Precision = "no",
         arithmetic: config.Arithmetic = "fp32_l2",
+        head_adam: Literal["pytorch", "encoder"] = "pytorch",
         drawing: str = "plain",
         image_size: int | None = None,
         validation_fraction: float = 0.1,
@@ -168,7 +171,7 @@ class FinetunedEncoder(NetworkEstimator):
         self.augmentation, self.batch_size, self.weight_decay = augmentation, batch_size, weight_decay
         self.optimizer, self.moments, self.scale_labels, self.precision = optimizer, moments, scale_labels, precision
         self.drawing, self.image_size, self.validation_fraction = drawing, image_size, validation_fraction
-        self.workers, self.seed, self.arithmetic = workers, seed, arithmetic
+        self.workers, self.seed, self.arithmetic, self.head_adam = workers, seed, arithmetic, head_adam
 
     def predict_drawings(self, images: NDArray[np.uint8]) -> Labels:
         """Predict from drawings, uint8 [N, H, W, 3], what `predict_values` does from SMILES."""
@@ -235,7 +238,7 @@ class FinetunedEncoder(NetworkEstimator):
         network.to(encoders.device())
         lr, kind = self.lr or self.head_lr, self.optimizer
         rates = (lr, self.head_lr, self.weight_decay)
-        optimizer = make_optimizer(network[0], network[1], *rates, kind, self.arithmetic)
+        optimizer = make_optimizer(network[0], network[1], *rates, kind, self.arithmetic, self.head_adam)
         # DEVIATION: the authors always do so.
         if self.moments:
             encoders.load_moments(self.encoder, image_encoder, optimizer)
@@ -302,12 +305,18 @@ def make_optimizer(
     weight_decay: float,
     kind: str = "adam",
     arithmetic: config.Arithmetic = "fp32_l2",
+    head_adam: str = "pytorch",
 ) -> torch.optim.Optimizer:
-    """Make Adam as in pretraining for the encoder and with its defaults for the head (paper, Methods), or plain SGD."""
+    """Make Adam as in pretraining for the encoder and with its defaults for the head, or SGD.
+
+    The defaults are those of the authors' code; in the paper's Methods, the head has the settings of the encoder.
+    """
     groups: list[dict[str, Any]] = [
         {"params": list(image_encoder.parameters()), "lr": lr, "betas": (0.9, 0.98), "eps": 1e-6},
         {"params": list(head.parameters()), "lr": head_lr},
     ]
+    if head_adam == "encoder":
+        groups[1] |= {name: groups[0][name] for name in ("betas", "eps")}
     if kind == "adam":
         return arithmetics.adam(groups, arithmetic, weight_decay=weight_decay)
     groups = [{"params": group["params"], "lr": group["lr"]} for group in groups]

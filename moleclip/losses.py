@@ -26,6 +26,8 @@ class Objective(nn.Module):
         1 / tau of the contrastive loss.
     contrastive : bool
         False: classification only.
+    class_weight : float
+        Of the classification losses in the sum; at 0, batches are grouped by class and nothing else comes of it.
     rank, world_size : int
         Of this process: each embeds its share of the batch, and all of them see all embeddings.
     """
@@ -38,11 +40,12 @@ class Objective(nn.Module):
         contrastive: bool,
         rank: int = 0,
         world_size: int = 1,
+        class_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.ks = list(classes)
         self.heads = nn.ModuleList(nn.Linear(width, count) for count in classes.values())
-        self.logit_scale, self.contrastive = logit_scale, contrastive
+        self.logit_scale, self.contrastive, self.class_weight = logit_scale, contrastive, class_weight
         # Without gather_with_grad, open_clip's gradient is wrong by 40 % for more than one process.
         self.clip_loss = ClipLoss(gather_with_grad=True, rank=rank, world_size=world_size)
 
@@ -63,7 +66,9 @@ class Objective(nn.Module):
         if self.contrastive:
             unit = F.normalize(embeddings, dim=-1)
             losses["contrastive"] = self.clip_loss(*unit.chunk(2), self.logit_scale)
-        losses["loss"] = torch.stack(list(losses.values())).sum()
+        weights = {"contrastive": 1.0}
+        parts = [weights.get(name, self.class_weight) * value for name, value in losses.items()]
+        losses["loss"] = torch.stack(parts).sum()
         return losses
 
 

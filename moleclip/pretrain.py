@@ -1,5 +1,6 @@
 """Pretraining: structural classification at several K, and contrastive learning of two views (paper, Methods)."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -91,8 +92,15 @@ def read_corpus(p: config.Pretrain) -> Corpus:
     if len(left_out):
         log.warning("%d of %d molecules cannot be drawn and are left out", len(left_out), len(table))
     drawable = np.flatnonzero(reasons == "")
-    order = drawable[seeds.generator(Stream.HELD_OUT, p.seed, 0).permutation(len(drawable))]
+    rng = seeds.generator(Stream.HELD_OUT, p.seed, 0)
+    order = drawable[rng.permutation(len(drawable))]
     size = max(1, round(p.validation_fraction * len(order)))
+    if p.hold_out_groups and p.k:
+        finest = table[f"k_{max(p.k)}"].to_numpy()
+        by_class = order[np.argsort(finest[order], kind="stable")]
+        groups = np.array_split(by_class, range(p.group_size, len(by_class), p.group_size))
+        order = np.concatenate([groups[number] for number in rng.permutation(len(groups))])
+        size = max(1, round(size / p.group_size)) * p.group_size
     return Corpus(
         smiles=list(table["smiles"]),
         molecules=prepared["molecule"],
@@ -200,16 +208,19 @@ class _Training:
         self.encoder = encoder.load(p.encoder, p.seed, p.image_size)
         if world > 1 or p.micro_batch_size:
             _refuse_batch_norm(self.encoder)
+        if p.channel_order:
+            changed = dataclasses.replace(self.encoder.preprocess, channel_order=p.channel_order)
+            self.encoder.preprocess = changed
         arithmetic.prepare(self.encoder, p.arithmetic)
         self.start = arithmetic.weights(self.encoder) if self.accelerator.is_main_process else {}
         width = self.encoder.tower.embed_dim
-        self.objective = Objective(width, corpus.counts, p.logit_scale, p.contrastive, rank, world)
+        self.objective = Objective(width, corpus.counts, p.logit_scale, p.contrastive, rank, world, p.class_weight)
         self.objective.to(self.accelerator.device)
         adam = losses.optimizer(self.encoder.to(self.accelerator.device), self.objective, p)
         self.model, self.adam = self.accelerator.prepare(self.encoder, adam)
         self.rates = [group["lr"] for group in adam.param_groups]
         size = self.encoder.preprocess.size
-        self.views = views.Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size)
+        self.views = views.Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size, redraw=p.redraw)
         self.sampler = views.GroupedBatches(_finest(corpus), p.batch_size, p.group_size, p.seed, rank, world)
         self.total = p.epochs * self.sampler.per_epoch
         if p.warmup_steps >= self.total:
@@ -275,6 +286,8 @@ class _Training:
         factor = losses.rate_factor(step, self.total, self.p.warmup_steps, self.p.decay)
         for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
+        if step <= self.p.slow_steps:  # the encoder alone, whose group is the first
+            self.adam.param_groups[0]["lr"] /= 3
         self.adam.step()
         self.adam.zero_grad()
         return found

@@ -20,6 +20,8 @@ from moleclip.augmentation import augment
 from moleclip.drawing import Image
 from moleclip.io.seeds import Stream, generator
 
+ONCE = 2**31  # takes an epoch's place where there is none
+
 
 def grouped_order(
     classes: NDArray[np.int64], batch_size: int, group_size: int, seed: int, epoch: int
@@ -93,9 +95,11 @@ class GroupedBatches(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, int(position)) for position in batch[self.share]]
 
 
-def pair(prepared: Chem.Mol, augmentation: str, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
+def pair(
+    prepared: Chem.Mol, augmentation: str, rng: np.random.Generator, size: int, style: drawing.Style | None = None
+) -> tuple[Tensor, Tensor]:
     """Draw both views of a laid-out molecule, plain and randomised, each augmented: uint8 [size, size, 3]."""
-    styles = (drawing.PLAIN, drawing.random_style(rng))
+    styles = (drawing.PLAIN, style or drawing.random_style(rng))
     drawings = [drawing.draw(prepared, style, size) for style in styles]
     plain, randomised = (torch.from_numpy(augment(image, augmentation, rng)) for image in drawings)
     return plain, randomised
@@ -112,6 +116,8 @@ class Views(Dataset[tuple[Tensor, Tensor, int]]):
         Prepared molecules, the column `molecule` of `drawing.prepare_all`; it may be mapped from files.
     rows : ndarray of int64, shape [N]
         Those to draw: position p is `molecules[rows[p]]`.
+    redraw : bool
+        Draw the second view in another style in each epoch; augmentation differs in any case.
     """
 
     def __init__(
@@ -122,9 +128,11 @@ class Views(Dataset[tuple[Tensor, Tensor, int]]):
         seed: int,
         size: int = 224,
         stream: Stream = Stream.VIEWS,
+        redraw: bool = True,
     ) -> None:
         self.molecules, self.rows = molecules, rows
         self.augmentation, self.seed, self.size, self.stream = augmentation, seed, size, stream
+        self.redraw = redraw
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -133,7 +141,9 @@ class Views(Dataset[tuple[Tensor, Tensor, int]]):
         epoch, position = key
         rng = generator(self.stream, self.seed, epoch, position)
         molecule = drawing.from_store(self.molecules[int(self.rows[position])].as_py())
-        return *pair(molecule, self.augmentation, rng, self.size), position
+        # Of no epoch: the same in all of them, as where drawings are made once and stored.
+        style = None if self.redraw else drawing.random_style(generator(self.stream, self.seed, ONCE, position))
+        return *pair(molecule, self.augmentation, rng, self.size, style), position
 
 
 def loader(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from moleclip import datasets, encoder, finetune, splits
+from moleclip import datasets, encoder, finetune, gridsearch, splits
 from moleclip.estimator import Molecules
 from moleclip.finetune import FinetunedEncoder, NetworkEstimator
 from moleclip.io import files
@@ -78,6 +78,14 @@ def test_the_adam_of_the_paper():
     adam = finetune.make_optimizer(*layers, p.lr, 1e-4, p.weight_decay, p.optimizer)
     found = [(group["lr"], group["betas"], group["eps"], group["weight_decay"]) for group in adam.param_groups]
     assert found == [(5e-6, (0.9, 0.98), 1e-6, 1e-5), (1e-4, (0.9, 0.999), 1e-8, 1e-5)]
+    baseline = gridsearch.estimator(gridsearch.Training("fingerprint_mlp", 4e-4, "", 60, 1), p, "regression", 0)
+    assert (baseline.lr, baseline.weight_decay, baseline.batch_size) == (4e-4, 1e-5, 64)
+
+
+def test_the_heads_adam_may_be_that_of_the_encoder():
+    adam = finetune.make_optimizer(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1), 5e-6, 1e-4, 1e-5, head_adam="encoder")
+    found = [(group["lr"], group["betas"], group["eps"]) for group in adam.param_groups]
+    assert found == [(5e-6, (0.9, 0.98), 1e-6), (1e-4, (0.9, 0.98), 1e-6)]
 
 
 class Linear(NetworkEstimator):

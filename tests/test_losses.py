@@ -56,6 +56,11 @@ def test_losses_by_hand():
     }
     expected["loss"] = sum(expected.values())
     assert {name: value.item() for name, value in losses.items()} == pytest.approx(expected, abs=1e-4)
+    goal.class_weight = 0.25
+    with torch.no_grad():
+        weighted = goal(embeddings, CLASSES)["loss"].item()
+    classes = expected["class_3"] + expected["class_5"]
+    assert weighted == pytest.approx(0.25 * classes + expected["contrastive"], abs=1e-4)
 
 
 def test_optimiser_is_the_papers():

@@ -123,6 +123,31 @@ def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monke
         assert name == "identical" or value == pytest.approx(card[name], abs=tolerance)
 
 
+def test_switches_of_the_authors(pretrain_params, monkeypatch):
+    rates, heads = [], []
+    original = pretrain._Training._step
+
+    def step(training, *arguments):
+        heads.append([head.weight.clone() for head in training.objective.heads])
+        losses = original(training, *arguments)
+        rates.append([group["lr"] for group in training.adam.param_groups])
+        return losses
+
+    monkeypatch.setattr(pretrain._Training, "_step", step)
+    switches = {"slow_steps": 2, "channel_order": "BGR", "redraw": False, "hold_out_groups": True, "class_weight": 0.0}
+    p = pretrain_params(lr=3e-4, head_lr=1e-3, epochs=1, **switches)
+    assert encoder.load(pretrain.run(p)).preprocess.channel_order == "BGR"
+    assert np.allclose(rates, [[1e-4, 1e-3], [1e-4, 1e-3], *[[3e-4, 1e-3]] * (len(rates) - 2)])
+    assert len(rates) > 2
+    assert all(torch.equal(first, last) for first, last in zip(heads[0], heads[-1], strict=True))
+    corpus = pretrain.read_corpus(p)
+    assert sorted([*corpus.train, *corpus.held_out]) == list(range(96))
+    finest, held_out = corpus.classes[:, 1], corpus.classes[corpus.held_out, 1]
+    assert len(held_out) == 20
+    # Five runs of four neighbours have molecules of at most ten of the twelve classes, most of them several.
+    assert np.mean(np.bincount(held_out, minlength=12)[np.unique(held_out)]) > 20 / len(np.unique(finest))
+
+
 @pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
 def test_both_rates_follow_the_schedule(pretrain_params, monkeypatch, decay):
     """Eight steps, three of them warm-up; PyTorch's own schedulers say how the rates fall."""

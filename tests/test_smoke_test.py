@@ -55,8 +55,8 @@ def test_a_study_has_all_its_models_once_and_one_on_each_other_set(root):
     assert set(fan_out.pretrain) == set(whole.pretrain)
     assert fan_out.publish is None
     assert fan_out.models["contrastive_only"]["encoder"] == "runs/smoke_test_paper/ablations/encoders/contrastive_only"
-    # What is empty says what the study is about; and the further encoders are trained by one process.
-    assert fan_out.pretrain["contrastive_only"] == {"k": [], "processes": 1}
+    # What the study is about stays; and the further encoders are trained by one process.
+    assert fan_out.pretrain["contrastive_only"] == {"class_weight": 0.0, "processes": 1}
 
 
 def test_a_small_tower_that_stands_in_has_no_moments(root):

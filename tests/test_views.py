@@ -76,3 +76,13 @@ def test_streams_do_not_share_generators():
     draws = {stream: seeds.generator(stream, 1, 2, 3).random() for stream in seeds.Stream}
     assert len(set(draws.values())) == len(seeds.Stream)
     assert seeds.generator(seeds.Stream.VIEWS, 1, 2).random() != seeds.generator(seeds.Stream.VIEWS, 1, 2, 1).random()
+
+
+@pytest.mark.parametrize("redraw", [True, False])
+def test_the_second_view_may_be_drawn_once(redraw):
+    views = Views(MOLECULES, np.arange(24), "none", seed=5, redraw=redraw)
+    first, second = ([views[epoch, position][1] for position in range(4)] for epoch in (0, 1))
+    assert [torch.equal(a, b) for a, b in zip(first, second, strict=True)] == [not redraw] * 4
+    assert not torch.equal(first[0], views[0, 0][0])
+    augmented = Views(MOLECULES, np.arange(24), "intense", seed=5, redraw=redraw)
+    assert not torch.equal(augmented[0, 1][1], augmented[1, 1][1])
