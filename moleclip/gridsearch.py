@@ -173,15 +173,14 @@ def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed:
     shared: dict[str, Any] = {"task": task, "seed": seed}
     drawn: dict[str, Any] = {"drawing": p.drawing, "image_size": p.image_size, "workers": p.workers}
     if training.model == p.name:
-        names = ("lr", "optimizer", "moments", "weight_decay", "batch_size", "precision")
-        names += ("arithmetic", "head_adam")
+        names = ["lr", "optimizer", "moments", "weight_decay", "batch_size", "precision", "arithmetic", "head_adam"]
         chosen = {name: getattr(training, name) for name in ("head_lr", "augmentation", "epochs")}
         return FinetunedEncoder(p.encoder, **shared, **drawn, **chosen, **{name: getattr(p, name) for name in names})
     if training.model == f"{p.name}_frozen":
         return FrozenEncoder(p.encoder, **shared, **drawn)
     if training.model == "fingerprint_mlp":
-        sizes = {"epochs": training.epochs, "batch_size": p.batch_size}
-        return FingerprintMLP(lr=training.head_lr, weight_decay=p.mlp_weight_decay, **sizes, **shared)
+        shared |= {"batch_size": p.batch_size, "weight_decay": p.mlp_weight_decay}
+        return FingerprintMLP(lr=training.head_lr, epochs=training.epochs, **shared)
     return baselines.BY_NAME[training.model](**shared)
 
 
