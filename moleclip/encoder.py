@@ -21,6 +21,7 @@ from open_clip.model import _build_vision_tower
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from moleclip import checkpoints
 from moleclip.io import downloads, errors, files
@@ -56,6 +57,8 @@ class Tower:
         return visual
 
 
+LITE = "lite"
+_SHIPPED = {LITE: Path(__file__).parent / "weights" / LITE}  # encoders inside this package
 TIMM = "timm-"  # begins the name of a tower of timm
 # Small enough to train from scratch on a laptop. Twice the width and depth costs three times as much, and predicts no
 # better after minutes of training.
@@ -120,11 +123,16 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
     """An image tower with its preprocessing: drawings in, embeddings out.
 
     A saved folder also loads by `Encoder.from_pretrained(folder)`, huggingface_hub's way.
+
+    Attributes
+    ----------
+    normalize : bool
+        Whether the embeddings were trained by their cosines, and so belong on the unit sphere: `embed` puts them there.
     """
 
-    def __init__(self, tower: Tower, preprocess: Preprocess | None = None) -> None:
+    def __init__(self, tower: Tower, preprocess: Preprocess | None = None, normalize: bool = False) -> None:
         super().__init__()
-        self.tower = tower
+        self.tower, self.normalize = tower, normalize
         self.preprocess = preprocess or Preprocess(size=tower.vision["image_size"])
         self.visual = tower.build()
         if "timm_model_name" in tower.vision:  # convolutions: a training step takes two thirds of the time
@@ -148,17 +156,33 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
         embeddings = _embed(self.visual, self.preprocess(images).to(kernel.dtype))
         return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
-    def save(self, folder: str | Path, record: dict[str, Any] | None = None) -> Path:
+    def embed(self, images: NDArray[np.uint8] | Tensor, batch_size: int = 64) -> Tensor:
+        """Embed drawings for use without finetuning: as `embed_drawings`, with length 1 where `normalize` says so."""
+        embeddings = embed_drawings(self, images, batch_size)
+        return F.normalize(embeddings, dim=-1) if self.normalize else embeddings
+
+    def save(self, folder: str | Path, record: dict[str, Any] | None = None, half: bool = False) -> Path:
         """Write weights (safetensors) and card (JSON: architecture, preprocessing, provenance) into a folder.
 
         The card is written last and holds the checksum of the weights, so that a half-written folder is refused.
+
+        Parameters
+        ----------
+        record : dict, optional
+            Where the weights come from.
+        half : bool
+            Keep matrices and kernels in fp16, in half the space; they are computed with in fp32 all the same.
         """
         folder = Path(folder)
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.state_dict().items()}
+        tensors = {
+            name: (tensor.half() if half and tensor.dim() > 1 else tensor).contiguous().cpu()
+            for name, tensor in self.state_dict().items()
+        }
         weights = files.write(folder / WEIGHTS, lambda part: save_file(tensors, part))
         card = {
             "tower": dataclasses.asdict(self.tower),
             "preprocess": dataclasses.asdict(self.preprocess),
+            "normalize": self.normalize,
             "sha256": files.sha256(weights),
             "provenance": record or {},
         }
@@ -332,6 +356,7 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
     ----------
     source : str or Path
         - a folder that `Encoder.save` wrote;
+        - "lite", the small encoder that ships with this package (not the paper's: see `docs/encoders.md`);
         - "<tower>/random", random initial weights ("random" alone: of the paper's tower), where a tower is "small",
           one of open_clip's, or "timm-<model>" with any model of timm, such as "timm-resnet18";
         - "<tower>/<tag>", weights that open_clip knows: "ViT-B-16-quickgelu/openai" is where the paper starts;
@@ -362,6 +387,8 @@ def _load(source: str | Path, seed: int) -> Encoder:
     path, text = Path(source), str(source)
     name, _, tag = text.rpartition("/")
     given, _, file = text.partition("@")
+    if text in _SHIPPED:
+        return _load_folder(_SHIPPED[text])
     if path.is_dir():
         return _load_folder(path)
     if tag == "random":
@@ -382,8 +409,8 @@ def _load(source: str | Path, seed: int) -> Encoder:
     raise FileNotFoundError(
         f"{source}: no encoder. Give a folder with {CARD} and {WEIGHTS} (notebook 03 writes one), a file of weights, "
         f"'<tower>/random', a tower and weights of open_clip, such as '{PAPER}/openai', or one of "
-        f"{', '.join(map(repr, _NAMED))}. A tower is 'small', one of open_clip's, or '{TIMM}<model>' with a model of "
-        f"timm, such as '{TIMM}resnet18'"
+        f"{', '.join(map(repr, [*_SHIPPED, *_NAMED]))}. A tower is 'small', one of open_clip's, or '{TIMM}<model>' "
+        f"with a model of timm, such as '{TIMM}resnet18'"
     )
 
 
@@ -392,7 +419,9 @@ def _resized(loaded: Encoder, size: int, source: str | Path) -> Encoder:
     vision = {**loaded.tower.vision, "image_size": size}
     try:
         resized = Encoder(
-            dataclasses.replace(loaded.tower, vision=vision), dataclasses.replace(loaded.preprocess, size=size)
+            dataclasses.replace(loaded.tower, vision=vision),
+            dataclasses.replace(loaded.preprocess, size=size),
+            loaded.normalize,
         )
         resized.load_state_dict(loaded.state_dict(), strict=True)
     except (RuntimeError, AssertionError):
@@ -409,8 +438,17 @@ def _load_folder(folder: Path) -> Encoder:
     if found != card.get("sha256", found):  # a folder that huggingface_hub wrote has none
         raise ValueError(f"{folder / WEIGHTS}: sha256 is {found}, {CARD} says {card['sha256']}; the folder is damaged")
     preprocess = card.get("preprocess")  # none where huggingface_hub saved an encoder with the default
-    encoder = Encoder(Tower(**card["tower"]), Preprocess(**preprocess) if preprocess else None)
+    encoder = Encoder(
+        Tower(**card["tower"]), Preprocess(**preprocess) if preprocess else None, card.get("normalize", False)
+    )
     return _filled(encoder, encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
+
+
+def provenance(source: str | Path) -> dict[str, Any]:
+    """Read what the card of an encoder says of its origin; foreign weights have none."""
+    card = _SHIPPED.get(str(source), Path(source)) / CARD
+    known: dict[str, Any] = json.loads(card.read_text())["provenance"] if card.is_file() else {}
+    return known
 
 
 def _load_file(
@@ -433,6 +471,7 @@ def _load_file(
         encoder = Encoder(tower(f"{TIMM}resnet18") if resnet else Tower(**checkpoints.architecture(file, tensors)))
     chosen = preprocess or {"moleclip": AUTHORS, "imagemol": IMAGENET}.get(owner, Preprocess())
     encoder.preprocess = dataclasses.replace(chosen, size=encoder.preprocess.size)
+    encoder.normalize = owner != "imagemol"  # which alone has no contrastive training of two views or of text
     return _filled(encoder, encoder.visual, tensors, file)
 
 

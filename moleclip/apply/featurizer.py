@@ -13,7 +13,7 @@ from moleclip import drawing, encoder
 from moleclip.apply import readers
 from moleclip.apply.inference import Block, Computation, report, write_tables
 from moleclip.apply.readers import Item
-from moleclip.encoder import Encoder
+from moleclip.encoder import LITE, Encoder
 
 
 class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -25,8 +25,8 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     Parameters
     ----------
     encoder : str or Path
-        A folder, a file, or another source that `encoder.load` knows; by default, the encoder that the paper's authors
-        released.
+        A folder, a file, or another source that `encoder.load` knows; by default the small one that ships with this
+        package.
     batch_size : int
         Drawings that are embedded together.
     device : str or None
@@ -38,6 +38,8 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         error.
     drawing : {"plain", "r_groups"}
         "r_groups" hides terminal atoms (paper, R-group study).
+    normalize : bool or None
+        Give embeddings the length 1; None: where they were trained by their cosines, as the encoder's card says.
     cache : str, Path or None
         Folder that keeps the embedding of each molecule, for cross-validation and for later runs.
     seed : int
@@ -61,13 +63,14 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def __init__(
         self,
-        encoder: str | Path = "moleclip/primary",
+        encoder: str | Path = LITE,
         *,
         batch_size: int = 64,
         device: str | None = None,
         n_jobs: int | None = None,
         invalid: Literal["warn", "raise"] = "warn",
         drawing: Literal["plain", "r_groups"] = "plain",
+        normalize: bool | None = None,
         cache: str | Path | None = None,
         seed: int = 0,
         verbose: bool = False,
@@ -78,6 +81,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.n_jobs = n_jobs
         self.invalid = invalid
         self.drawing = drawing
+        self.normalize = normalize
         self.cache = cache
         self.seed = seed
         self.verbose = verbose
@@ -126,14 +130,14 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Embed any number of molecules, block by block."""
         image_encoder = self._load().to(encoder.device(self.device))
         return Computation(
-            lambda images: encoder.embed_drawings(image_encoder, images[:, 0], self.batch_size).float(),
+            lambda images: image_encoder.embed(images[:, 0], self.batch_size).float(),
             image_encoder.tower.embed_dim,
             [drawing.drawing_style(self.drawing)],
             image_encoder.preprocess.size,
             self.batch_size,
             self.n_jobs,
             self.cache,
-            {"encoder": self.encoder_sha256_},
+            {"encoder": self.encoder_sha256_, "normalize": image_encoder.normalize},
             self.verbose,
         ).blocks(items, total)
 
@@ -173,7 +177,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _load(self) -> Encoder:
         """Load the encoder, unless it is loaded; after unpickling, its weights must be the same as before."""
-        source = (self.encoder, self.seed)
+        source = (self.encoder, self.seed, self.normalize)
         if self.__dict__.get("_source", source) != source:
             self._forget()  # `set_params` asks for another one
         known: Encoder | None = self.__dict__.get("_encoder")
@@ -183,6 +187,8 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if self.invalid not in ("warn", "raise"):
                 raise ValueError(f"invalid={self.invalid!r}: expected 'warn' or 'raise'")
             known = encoder.load(self.encoder, self.seed).eval()
+            if self.normalize is not None:
+                known.normalize = self.normalize
             digest = encoder.digest(known)
             if self.__dict__.get("encoder_sha256_", digest) != digest:
                 raise ValueError(f"{self.encoder}: other weights than this featurizer was fitted with; fit it again")
