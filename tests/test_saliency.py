@@ -76,6 +76,19 @@ def test_white_pixels_have_no_attribution(found):
         assert (one.pixels[~white] != 0).any()
 
 
+def test_the_plain_gradient_of_a_sum_is_its_weight_by_patch():
+    weights = np.zeros((224, 224))
+    weights[:16, 16:32], weights[100, 100] = -2.0, 256.0
+    image = drawing.draw(SMILES[0])
+    found = saliency.plain_gradient(shaded(weights), first, image)
+    expected = np.zeros((14, 14))
+    expected[0, 1], expected[6, 6] = 2 / 3, 1 / 3  # of the mean over three colours; one of 256 pixels
+    np.testing.assert_allclose(
+        found, expected, atol=2e-3
+    )  # the white of the drawing, from which ink is counted, has some
+    assert saliency.plain_gradient(shaded(weights), first, image, 100).shape == (3, 3)
+
+
 def test_gradients_of_a_sum_are_its_weights():
     """Exact, whatever the steps: with weights on one half of the drawing, only its atoms have attributions."""
     weights = np.zeros((224, 224), np.float32)

@@ -164,6 +164,34 @@ def integrated_gradients(encoder: Encoder, target: Target, image: drawing.Image,
     return np.asarray((total * (whole - blank).double()).sum(dim=0).cpu().numpy(), np.float64)
 
 
+def plain_gradient(encoder: Encoder, target: Target, image: drawing.Image, side: int = 16) -> Array:
+    """How strongly a number reacts to each patch of a drawing: the saliency maps of the paper's authors.
+
+    They take the gradient of the loss, which is that of the prediction but for its sign and a factor. The gradient says
+    how the number would change, and not what it is made of: it does not add up to anything.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    target : callable
+        A function of embeddings. The cosine to the drawing itself will not do: it is at its maximum.
+    image : ndarray of uint8, shape [H, W, 3]
+    side : int
+        Of a patch, pixels; 16 in the paper's tower.
+
+    Returns
+    -------
+    ndarray of float64, shape [H / side, W / side], rounded up
+        Mean over the patch of the largest absolute gradient among the three colours.
+    """
+    encoder.eval()
+    weight = next(encoder.visual.parameters())
+    planes = encoder.preprocess(torch.from_numpy(image[None]).to(weight.device)).to(weight.dtype).requires_grad_()
+    (gradient,) = torch.autograd.grad(target(encoder.visual(planes)).sum(), planes)
+    patches = F.avg_pool2d(gradient.abs().amax(dim=1).double(), side, ceil_mode=True)[0]
+    return np.asarray(patches.cpu().numpy(), np.float64)
+
+
 @torch.no_grad()
 def evaluate(encoder: Encoder, target: Target, images: NDArray[np.uint8]) -> list[float]:
     """Compute the number that is explained for drawings [N, H, W, 3]."""
