@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 
 from moleclip import datasets
 from moleclip.config import RESULTS
-from moleclip.io import errors
+from moleclip.io import errors, molecule_files
 from moleclip.paper import compare
 from moleclip.workflow import params, provenance
 
@@ -103,7 +103,7 @@ def trained(*sources):
 
 def data(*sources):
     """Those of the sources that are files, and not data sets by their names."""
-    return [source for source in sources if source.endswith((".csv", ".parquet"))]
+    return [source for source in sources if molecule_files.kind(source)]
 
 
 def as_list(sources):

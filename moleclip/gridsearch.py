@@ -110,10 +110,11 @@ class Result:
 
 def problem(p: config.Finetune) -> Problem:
     """Load the set, leave out (and name) what cannot be read, and split it."""
-    own = p.dataset.endswith(".csv")
-    dataset = datasets.read_csv(p.dataset, p.smiles_column, p.label_columns) if own else datasets.load(p.dataset)
+    dataset = datasets.load(p.dataset, smiles=p.smiles_column, labels=p.label_columns)
     if not dataset.label_names:
-        raise ValueError(f"{p.dataset}: has no labels to learn: no column of plain numbers")
+        raise ValueError(
+            f"{p.dataset}: has no labels to learn: no column of plain numbers, besides counters and identifiers"
+        )
     if p.metric:
         if (p.metric == "ROC-AUC") != (dataset.task == "classification"):
             raise ValueError(f"{p.dataset}: {p.metric} does not score a {dataset.task}")

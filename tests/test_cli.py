@@ -32,7 +32,7 @@ def table(tmp_path):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    pd.DataFrame({"smiles": SMILES, "size": range(12)}).to_csv(folder / "own.csv", index=False)
+    pd.DataFrame({"smiles": SMILES, "size": np.arange(12) / 2}).to_csv(folder / "own.csv", index=False)
     given = {"dataset": str(folder / "own.csv"), "output": str(folder / "runs/job"), "holdout": 0.2, "encoder": SMALL}
     small = {"epochs": 1, "head_lr": [1e-3], "final_epochs": 1, "baselines": []}
     return gridsearch.run(params.read("04_finetune", None, **given, **small))

@@ -4,12 +4,14 @@
 import argparse
 import itertools
 import json
+import logging
 import os
 import shutil
 import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from moleclip.apply.readers import Record
+    from moleclip.io.molecule_files import Record
 
 _EXAMPLES = """examples:
   moleclip embed molecules.csv --encoder runs/demo/encoder --out embeddings.parquet
@@ -31,8 +33,8 @@ read stay in the output, with empty numbers and the reason in the column "proble
 was written, 1 if not, 2 for a wrong command, and 130 after an interruption.
 """
 _INPUT = (
-    "CSV with a header, SMI (a SMILES and perhaps a name per line), SDF (each may be gzipped), pictures of one "
-    "molecule each, or - for standard input (CSV or SMI). The output keeps its columns, as text"
+    ".xlsx, .csv, .tsv (with a header), .smi, .txt (a SMILES and perhaps a name per line), .sdf, .parquet, pictures of "
+    "one molecule each, or - for standard input. The output keeps its columns, as text"
 )
 _ENCODERS = [
     ("ViT-B-16-quickgelu/openai", "CLIP's, where the paper starts; downloaded once"),
@@ -48,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line `moleclip`."""
     chosen = _parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _logged(getattr(chosen, "quiet", False)):
             warnings.showwarning = _say  # type: ignore[assignment]
             chosen.run(chosen)
     except BrokenPipeError:  # the program that reads our output has seen enough
@@ -113,11 +115,11 @@ def _compute(chosen: argparse.Namespace) -> None:
             yield table
 
     inference.write_tables(chosen.out, counted())
-    if chosen.out == "-":
-        return
-    if not chosen.cache:
+    if chosen.out != "-" and not chosen.cache:
         shutil.rmtree(_cache(chosen) or "", ignore_errors=True)
-    if not chosen.quiet:
+    if problems == rows:
+        raise ValueError(f"none of the {rows} molecules can be read: see the column 'problem' of the output")
+    if chosen.out != "-" and not chosen.quiet:
         unreadable = f", {problems} of them unreadable (column 'problem')" if problems else ""
         print(f"{chosen.out}: {rows} molecules{unreadable}", file=sys.stderr)
 
@@ -206,10 +208,32 @@ def _print(header: list[str], rows: Iterable[Iterable[str]]) -> None:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _say(message: Warning | str, *_: Any) -> None:
+@contextmanager
+def _logged(quiet: bool) -> Iterator[None]:
+    """Write what the module logs to standard error, each line once: files are read twice."""
+    log, handler, said = logging.getLogger("moleclip"), logging.Handler(), set[str]()
+
+    def emit(record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in said:
+            said.add(text)
+            _say(text, level="warning: " if record.levelno >= logging.WARNING else "")
+
+    handler.emit = emit  # type: ignore[method-assign]
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+def _say(message: Warning | str, *_: Any, level: str = "warning: ") -> None:
     from tqdm import tqdm
 
-    tqdm.write(f"moleclip: warning: {message}", file=sys.stderr)  # above a progress bar
+    tqdm.write(f"moleclip: {level}{message}", file=sys.stderr)  # above a progress bar
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) ->
 def _count(source: str, limits: list[int | None], smiles_column: str = "smiles") -> int:
     known = downloads.table().get(source, {}).get("molecules")
     if known is None:
-        known = len(datasets.read_csv(source, smiles_column, []) if source.endswith(".csv") else datasets.load(source))
+        known = len(datasets.load(source, smiles=smiles_column, labels=[]))
     return _total([known, *limits])
 
 
