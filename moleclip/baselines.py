@@ -16,12 +16,19 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn import ensemble
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, mean_absolute_error
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.model_selection import GridSearchCV, ParameterGrid
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC, SVR
 
 from moleclip import encoder as encoders
 from moleclip.datasets import Task
@@ -29,7 +36,7 @@ from moleclip.encoder import head
 from moleclip.estimator import Labels, MoleculeEstimator, Molecules, by_label, values_of
 from moleclip.finetune import Inputs, NetworkEstimator
 
-# Of the linear head, from strong to weak.
+# Of the linear model on embeddings, from strong to weak.
 PENALTIES = 10.0 ** np.arange(5, -4, -1)
 
 
@@ -137,14 +144,18 @@ def _bits(given: Molecules) -> Inputs:
 
 
 class FrozenEncoder(MoleculeEstimator):
-    """Ridge or logistic regression on the embeddings of an encoder as it is.
+    """A model of scikit-learn on the embeddings of an encoder as it is.
 
-    The penalty is chosen on the validation molecules, or without any by cross-validation on five parts.
+    Its setting, such as the penalty of a linear model, is chosen on the validation molecules, or without any by
+    cross-validation on five parts.
 
     Parameters
     ----------
     encoder : str or Path
         As of `encoder.load`.
+    model : str
+        "linear" (ridge or logistic regression), "svm" (support vectors with a Gaussian kernel), "extra_trees", for
+        regression also "pls" and "gaussian_process"; or "best", the one of them with the lowest validation loss.
     drawing, image_size, workers
         As of `FinetunedEncoder`.
     """
@@ -153,24 +164,28 @@ class FrozenEncoder(MoleculeEstimator):
         self,
         encoder: str | Path,
         *,
+        model: str = "linear",
         task: Task = "regression",
         drawing: str = "plain",
         image_size: int | None = None,
         workers: int = 0,
         seed: int = 0,
     ) -> None:
-        self.encoder, self.task, self.drawing, self.image_size = encoder, task, drawing, image_size
-        self.workers, self.seed = workers, seed
+        self.encoder, self.model, self.task, self.drawing = encoder, model, task, drawing
+        self.image_size, self.workers, self.seed = image_size, workers, seed
 
     def _fit(self, given: Molecules, labels: Labels, validation: tuple[Molecules, Labels] | None, *_: Any) -> None:
-        inputs = self._embeddings(given)
+        inputs, settings = self._embeddings(given), self._settings(len(given))
+        pipeline = Pipeline([("scale", _scaler(inputs)), ("model", settings[0]["model"][0])])
         if validation is None:
             rows = [np.flatnonzero(~np.isnan(known)) for known in labels.T]
-            self.models_ = [self._search(inputs[r], known[r]) for r, known in zip(rows, labels.T, strict=True)]
+            self.models_ = [
+                self._search(pipeline, settings, inputs[r], known[r]) for r, known in zip(rows, labels.T, strict=True)
+            ]
             return
         val_inputs, found = self._embeddings(validation[0]), []
-        for penalty in PENALTIES:
-            models = by_label(partial(self._linear, penalty), inputs, labels)
+        for setting in ParameterGrid(settings):
+            models = by_label(partial(_with, pipeline, setting), inputs, labels)
             values = values_of(models, val_inputs, self.task)
             found.append((_loss(validation[1], values, self.task), models))
         self.models_ = min(found, key=lambda pair: pair[0])[1]
@@ -178,28 +193,69 @@ class FrozenEncoder(MoleculeEstimator):
     def _values(self, given: Molecules) -> Labels:
         return values_of(self.models_, self._embeddings(given), self.task)
 
-    def _linear(self, penalty: float = 1.0) -> Any:
-        regression = self.task == "regression"
-        model = Ridge(alpha=penalty) if regression else LogisticRegression(C=1 / penalty, max_iter=5000)
-        return make_pipeline(StandardScaler(), model)
+    def _settings(self, size: int) -> list[dict[str, Any]]:
+        known = _models(self.task, self.seed, size)
+        if self.model != "best" and self.model not in known:
+            raise ValueError(f"model={self.model!r}: expected best, or for {self.task} one of {', '.join(known)}")
+        return [known[self.model]] if self.model in known else list(known.values())
 
-    def _search(self, inputs: NDArray[np.float64], known: NDArray[np.float64]) -> Any:
-        grid: dict[str, Any] = {"ridge__alpha": PENALTIES}
+    def _search(
+        self, pipeline: Pipeline, settings: list[dict[str, Any]], inputs: NDArray[np.float64], known: NDArray[Any]
+    ) -> Any:
         loss, folds = "neg_mean_absolute_error", 5
         if self.task == "classification":
-            grid, loss = {"logisticregression__C": 1 / PENALTIES}, "neg_log_loss"
-            folds = min(5, *np.unique(known, return_counts=True)[1].tolist())
-        return GridSearchCV(self._linear(), grid, scoring=loss, cv=folds).fit(inputs, known)
+            loss, folds = "neg_log_loss", min(5, *np.unique(known, return_counts=True)[1].tolist())
+        return GridSearchCV(pipeline, settings, scoring=loss, cv=folds).fit(inputs, known)
 
     def _embeddings(self, given: Molecules) -> NDArray[np.float64]:
         def embed(everything: Molecules) -> NDArray[np.float64]:
             image_encoder = encoders.load(self.encoder, self.seed, self.image_size).to(encoders.device()).eval()
             images = everything.drawings(image_encoder.preprocess.size, self.drawing, self.workers)
             # Embeddings are so alike that fp32 would not do.
-            found: NDArray[np.float64] = encoders.embed_drawings(image_encoder, images).cpu().double().numpy()
+            found: NDArray[np.float64] = image_encoder.embed(images).cpu().double().numpy()
             return found
 
         return given.made(("embeddings", str(self.encoder), self.seed, self.image_size, self.drawing), embed)
+
+
+def _models(task: Task, seed: int, size: int) -> dict[str, dict[str, Any]]:
+    """Models on top of embeddings of `size` molecules, by name: for each the settings to choose from."""
+    strengths = 10.0 ** np.arange(-1, 4)
+    if task == "classification":
+        trees = ensemble.ExtraTreesClassifier(500, random_state=seed)
+        return {
+            "linear": {"model": [LogisticRegression(max_iter=5000)], "model__C": 1 / PENALTIES},
+            "svm": {"model": [CalibratedClassifierCV(SVC(), ensemble=False)], "model__estimator__C": strengths},
+            "extra_trees": {"model": [trees]},
+        }
+    svm = TransformedTargetRegressor(SVR(), transformer=StandardScaler())
+    components = [count for count in (2, 4, 8, 16) if count < size // 2]
+    found: dict[str, dict[str, Any]] = {
+        "linear": {"model": [Ridge()], "model__alpha": PENALTIES},
+        "pls": {"model": [PLSRegression(scale=False)], "model__n_components": components or [1]},
+        "svm": {"model": [svm], "model__regressor__C": strengths},
+        "extra_trees": {"model": [ensemble.ExtraTreesRegressor(500, max_features=1 / 3, random_state=seed)]},
+    }
+    if size <= 2000:  # beyond, it takes hours
+        kernel = ConstantKernel() * RBF(30.0, (1.0, 1e3)) + WhiteKernel(0.1, (1e-4, 10.0))
+        gaussian = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
+        found["gaussian_process"] = {"model": [gaussian]}
+    return found
+
+
+def _scaler(embeddings: NDArray[np.float64]) -> Any:
+    """Standardise, except on the unit sphere, where directions of almost no variance would be blown up."""
+    unit = np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-4)
+    return FunctionTransformer(_spread) if unit else StandardScaler()
+
+
+def _spread(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give embeddings of length 1 features of about 1, for which the penalties are made."""
+    return embeddings * np.sqrt(embeddings.shape[1])
+
+
+def _with(pipeline: Pipeline, setting: dict[str, Any]) -> Any:
+    return clone(pipeline).set_params(**{name: clone(value, safe=False) for name, value in setting.items()})
 
 
 def _loss(labels: Labels, values: Labels, task: Task) -> float:

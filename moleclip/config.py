@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 # Raise by hand when a change of code changes results: everything that is kept is then made anew. Changed comments and
 # docstrings do not count, changed data, parameters and library versions count anyway.
-RESULTS = 1
+RESULTS = 2
 
 
 def _number(value: Any) -> Any:
@@ -110,6 +110,7 @@ def each_forest(names: list[Any]) -> list[Any]:
 
 Baseline = Literal[
     "frozen",
+    "frozen_best",
     "fingerprint_mlp",
     "ecfp4_forest",
     "ecfp4_extra_trees",
@@ -164,8 +165,8 @@ class Finetune(Parameters):
             raise ValueError("encoder is empty and baselines too: nothing to train")
         if self.moments and self.optimizer != "adam":
             raise ValueError("moments are Adam's, and the optimizer is another")
-        if "frozen" in self.baselines and not self.encoder:
-            raise ValueError("the baseline 'frozen' needs an encoder")
+        if any(name.startswith("frozen") for name in self.baselines) and not self.encoder:
+            raise ValueError("the baselines 'frozen' and 'frozen_best' need an encoder")
         if self.name in get_args(Baseline):
             raise ValueError(f"name is {self.name!r}, which is a baseline's: give the encoder another")
         return self

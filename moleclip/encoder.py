@@ -21,6 +21,7 @@ from open_clip.model import _build_vision_tower
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from moleclip import checkpoints
 from moleclip.io import downloads, errors, files
@@ -120,11 +121,16 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
     """An image tower with its preprocessing: drawings in, embeddings out.
 
     A saved folder also loads by `Encoder.from_pretrained(folder)`, huggingface_hub's way.
+
+    Attributes
+    ----------
+    normalize : bool
+        Whether the embeddings were trained by their cosines, and so belong on the unit sphere: `embed` puts them there.
     """
 
-    def __init__(self, tower: Tower, preprocess: Preprocess | None = None) -> None:
+    def __init__(self, tower: Tower, preprocess: Preprocess | None = None, normalize: bool = False) -> None:
         super().__init__()
-        self.tower = tower
+        self.tower, self.normalize = tower, normalize
         self.preprocess = preprocess or Preprocess(size=tower.vision["image_size"])
         self.visual = tower.build()
         if "timm_model_name" in tower.vision:  # convolutions: a training step takes two thirds of the time
@@ -146,6 +152,11 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
         embeddings = _embed(self.visual, self.preprocess(images).to(weight.dtype))
         return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
+    def embed(self, images: NDArray[np.uint8] | Tensor, batch_size: int = 64) -> Tensor:
+        """Embed drawings for use without finetuning: as `embed_drawings`, with length 1 where `normalize` says so."""
+        embeddings = embed_drawings(self, images, batch_size)
+        return F.normalize(embeddings, dim=-1) if self.normalize else embeddings
+
     def save(self, folder: str | Path, record: dict[str, Any] | None = None) -> Path:
         """Write weights (safetensors) and card (JSON: architecture, preprocessing, provenance) into a folder.
 
@@ -157,6 +168,7 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
         card = {
             "tower": dataclasses.asdict(self.tower),
             "preprocess": dataclasses.asdict(self.preprocess),
+            "normalize": self.normalize,
             "sha256": files.sha256(weights),
             "provenance": record or {},
         }
@@ -376,7 +388,9 @@ def _resized(loaded: Encoder, size: int, source: str | Path) -> Encoder:
     vision = {**loaded.tower.vision, "image_size": size}
     try:
         resized = Encoder(
-            dataclasses.replace(loaded.tower, vision=vision), dataclasses.replace(loaded.preprocess, size=size)
+            dataclasses.replace(loaded.tower, vision=vision),
+            dataclasses.replace(loaded.preprocess, size=size),
+            loaded.normalize,
         )
         resized.load_state_dict(loaded.state_dict(), strict=True)
     except (RuntimeError, AssertionError):
@@ -393,7 +407,9 @@ def _load_folder(folder: Path) -> Encoder:
     if found != card.get("sha256", found):  # a folder that huggingface_hub wrote has none
         raise ValueError(f"{folder / WEIGHTS}: sha256 is {found}, {CARD} says {card['sha256']}; the folder is damaged")
     preprocess = card.get("preprocess")  # none where huggingface_hub saved an encoder with the default
-    encoder = Encoder(Tower(**card["tower"]), Preprocess(**preprocess) if preprocess else None)
+    encoder = Encoder(
+        Tower(**card["tower"]), Preprocess(**preprocess) if preprocess else None, card.get("normalize", False)
+    )
     return _filled(encoder, encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
 
 
@@ -417,6 +433,7 @@ def _load_file(
         encoder = Encoder(tower(f"{TIMM}resnet18") if resnet else Tower(**checkpoints.architecture(file, tensors)))
     chosen = preprocess or {"moleclip": AUTHORS, "imagemol": IMAGENET}.get(owner, Preprocess())
     encoder.preprocess = dataclasses.replace(chosen, size=encoder.preprocess.size)
+    encoder.normalize = owner != "imagemol"  # which alone has no contrastive training of two views or of text
     return _filled(encoder, encoder.visual, tensors, file)
 
 

@@ -177,8 +177,9 @@ def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed:
         names = ("lr", "optimizer", "moments", "weight_decay", "batch_size", "precision")
         chosen = {name: getattr(training, name) for name in ("head_lr", "augmentation", "epochs")}
         return FinetunedEncoder(p.encoder, **shared, **drawn, **chosen, **{name: getattr(p, name) for name in names})
-    if training.model == f"{p.name}_frozen":
-        return FrozenEncoder(p.encoder, **shared, **drawn)
+    if training.model in (f"{p.name}_frozen", f"{p.name}_frozen_best"):
+        kind = "best" if training.model.endswith("best") else "linear"
+        return FrozenEncoder(p.encoder, model=kind, **shared, **drawn)
     if training.model == "fingerprint_mlp":
         return FingerprintMLP(lr=training.head_lr, epochs=training.epochs, batch_size=p.batch_size, **shared)
     return baselines.BY_NAME[training.model](**shared)
@@ -357,7 +358,9 @@ def run(p: config.Finetune, job: Problem | None = None) -> Path:
         encoder.check_precision(p.precision)
     trainings = Job(job or problem(p), p)
     tables: dict[str, list[pd.DataFrame]] = {"scores": [], "predictions": [], "curves": []}
-    for name in ([p.name] if p.encoder else []) + [f"{p.name}_{b}" if b == "frozen" else b for b in p.baselines]:
+    for name in ([p.name] if p.encoder else []) + [
+        f"{p.name}_{b}" if b.startswith("frozen") else b for b in p.baselines
+    ]:
         done, scores = trainings.trained(name)
         tables["scores"].append(scores)
         tables["predictions"] += itertools.chain(*(trainings.predictions(*pair) for pair in done))

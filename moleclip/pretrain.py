@@ -197,6 +197,7 @@ class _Training:
         self.identity = _identity(p, corpus)
         torch.manual_seed(p.seed)  # of the heads
         self.encoder = encoder.load(p.encoder, p.seed, p.image_size)
+        self.encoder.normalize = p.contrastive
         if world > 1 or p.micro_batch_size:
             _refuse_batch_norm(self.encoder)
         width = self.encoder.tower.embed_dim

@@ -80,6 +80,63 @@ def test_the_penalty_of_a_linear_head_is_chosen_on_validation(monkeypatch):
     assert found[:, 0] == pytest.approx(scores[int(np.argmin(losses))])
 
 
+def test_on_the_unit_sphere_small_directions_stay_small(monkeypatch):
+    """The label lies along the wide directions, noise along many narrow ones, which standardising would blow up."""
+    rng = np.random.default_rng(0)
+    wide, narrow = rng.normal(size=(60, 3)), 1e-3 * rng.normal(size=(60, 200))
+    embedded = np.concatenate([np.full((60, 1), 3.0), wide, narrow], axis=1)
+    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
+    labels = embedded[:, 1:4] @ [[1.0], [2.0], [3.0]]
+    some, train, val, test = SOME[:60], *np.split(np.arange(60), [30, 40])
+    errors = []
+    for length in (1.0, 2.0):
+        monkeypatch.setattr(baselines.FrozenEncoder, "_embeddings", lambda _, given, s=length: s * embedded[given.rows])
+        model = baselines.FrozenEncoder("any").fit(some[train], labels[train], (some[val], labels[val]))
+        errors.append(np.abs(model.predict(some[test]) - labels[test]).mean())
+    assert errors[0] < 0.1 * errors[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [
+        *(("svm", task) for task in ("regression", "classification")),
+        *(("extra_trees", task) for task in ("regression", "classification")),
+        ("pls", "regression"),
+        ("gaussian_process", "regression"),
+    ],
+)
+def test_each_model_on_embeddings_beats_the_mean_where_labels_follow_from_them(monkeypatch, kind, task):
+    exact = embeddings(120)
+    labels = exact[:, :1] + np.sin(2 * exact[:, 1:2])
+    labels = labels if task == "regression" else (labels > 0).astype(float)
+    monkeypatch.setattr(baselines.FrozenEncoder, "_embeddings", lambda _, given: exact[given.rows])
+    some, (train, val, test) = SOME[:120], np.split(np.arange(120), [70, 90])
+    model = baselines.FrozenEncoder("any", model=kind, task=task)
+    found = model.fit(some[train], labels[train], (some[val], labels[val]))
+    assert found.score(some[test], labels[test]) > (0.3 if task == "regression" else 0.65)
+
+
+def test_the_best_of_all_models_is_chosen_on_validation(monkeypatch):
+    exact = embeddings(90)
+    monkeypatch.setattr(baselines.FrozenEncoder, "_embeddings", lambda _, given: exact[given.rows])
+    labels, some, (train, val) = (
+        np.sign(exact[:, :1]) * np.sign(exact[:, 1:2]),
+        SOME[:90],
+        np.split(np.arange(90), [70]),
+    )
+    losses = {}
+    for kind in ("linear", "pls", "svm", "extra_trees", "gaussian_process", "best"):
+        model = baselines.FrozenEncoder("any", model=kind).fit(some[train], labels[train], (some[val], labels[val]))
+        losses[kind] = np.abs(model.predict(some[val]) - labels[val]).mean()
+    assert losses.pop("best") == pytest.approx(min(losses.values()))
+
+
+def test_an_unknown_model_on_embeddings_is_refused(monkeypatch):
+    monkeypatch.setattr(baselines.FrozenEncoder, "_embeddings", lambda _, given: embeddings(20))
+    with pytest.raises(ValueError, match="'pls': expected best, or for classification one of linear, svm"):
+        baselines.FrozenEncoder("any", model="pls", task="classification").fit(SOME[:20], np.arange(20) % 2)
+
+
 def test_missing_labels_are_left_out():
     labels = SERIES.labels[:60].copy()
     labels[5] = np.nan

@@ -105,6 +105,15 @@ def test_images_of_another_shape_or_type_are_refused(images):
         encoder.Preprocess()(images)
 
 
+def test_embeddings_trained_by_cosine_lie_on_the_unit_sphere(tmp_path):
+    plain = encoder.load("small/random", seed=3).eval()
+    torch.testing.assert_close(plain.embed(IMAGES), plain(torch.as_tensor(IMAGES)).detach())
+    plain.normalize = True
+    again = encoder.load(plain.save(tmp_path / "encoder")).eval()
+    found, raw = again.embed(IMAGES), plain(torch.as_tensor(IMAGES))
+    torch.testing.assert_close(found, raw / raw.norm(dim=1, keepdim=True))
+
+
 def test_saved_folder_gives_the_same_embeddings(tmp_path):
     model = encoder.load("small/random", seed=1)
     again = encoder.load(model.save(tmp_path / "encoder"))

@@ -38,6 +38,8 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         error.
     drawing : {"plain", "r_groups"}
         "r_groups" hides terminal atoms (paper, R-group study).
+    normalize : bool or None
+        Give embeddings the length 1; None: where they were trained by their cosines, as the encoder's card says.
     cache : str, Path or None
         Folder that keeps the embedding of each molecule, for cross-validation and for later runs.
     seed : int
@@ -68,6 +70,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         n_jobs: int | None = None,
         invalid: Literal["warn", "raise"] = "warn",
         drawing: Literal["plain", "r_groups"] = "plain",
+        normalize: bool | None = None,
         cache: str | Path | None = None,
         seed: int = 0,
         verbose: bool = False,
@@ -78,6 +81,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.n_jobs = n_jobs
         self.invalid = invalid
         self.drawing = drawing
+        self.normalize = normalize
         self.cache = cache
         self.seed = seed
         self.verbose = verbose
@@ -126,14 +130,14 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Embed any number of molecules, block by block."""
         image_encoder = self._load().to(encoder.device(self.device))
         return Computation(
-            lambda images: encoder.embed_drawings(image_encoder, images[:, 0], self.batch_size).float(),
+            lambda images: image_encoder.embed(images[:, 0], self.batch_size).float(),
             image_encoder.tower.embed_dim,
             [drawing.drawing_style(self.drawing)],
             image_encoder.preprocess.size,
             self.batch_size,
             self.n_jobs,
             self.cache,
-            {"encoder": self.encoder_sha256_},
+            {"encoder": self.encoder_sha256_, "normalize": image_encoder.normalize},
             self.verbose,
         ).blocks(items, total)
 
@@ -173,7 +177,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _load(self) -> Encoder:
         """Load the encoder, unless it is loaded; after unpickling, its weights must be the same as before."""
-        source = (self.encoder, self.seed)
+        source = (self.encoder, self.seed, self.normalize)
         if self.__dict__.get("_source", source) != source:
             self._forget()  # `set_params` asks for another one
         known: Encoder | None = self.__dict__.get("_encoder")
@@ -183,6 +187,8 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if self.invalid not in ("warn", "raise"):
                 raise ValueError(f"invalid={self.invalid!r}: expected 'warn' or 'raise'")
             known = encoder.load(self.encoder, self.seed).eval()
+            if self.normalize is not None:
+                known.normalize = self.normalize
             digest = encoder.digest(known)
             if self.__dict__.get("encoder_sha256_", digest) != digest:
                 raise ValueError(f"{self.encoder}: other weights than this featurizer was fitted with; fit it again")

@@ -57,6 +57,7 @@ MODEL_NAMES = {
     for name, text in (
         (encoder, title),
         (f"{encoder}_frozen", f"{title.removesuffix(' encoder')}, frozen + linear"),
+        (f"{encoder}_frozen_best", f"{title.removesuffix(' encoder')}, frozen + best of five"),
     )
 } | _OTHERS
 
@@ -76,9 +77,9 @@ def look(model: str, models: Sequence[str]) -> dict[str, Any]:
     """Give each encoder among `models` a colour, hollow if it is frozen; models without drawings are grey."""
     if model in _OTHERS:
         return {"color": "0.3"}
-    encoders = list(dict.fromkeys(name.removesuffix("_frozen") for name in models if name not in _OTHERS))
-    colour = f"C{encoders.index(model.removesuffix('_frozen'))}"
-    return {"color": colour, "markerfacecolor": "white" if model.endswith("_frozen") else colour}
+    encoders = list(dict.fromkeys(name.partition("_frozen")[0] for name in models if name not in _OTHERS))
+    colour = f"C{encoders.index(model.partition('_frozen')[0])}"
+    return {"color": colour, "markerfacecolor": "white" if "_frozen" in model else colour}
 
 
 def with_unit(quantity: str, unit: str) -> str:
