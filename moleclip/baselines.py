@@ -251,7 +251,7 @@ def _scaler(embeddings: NDArray[np.float64]) -> Any:
 
 def _spread(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give embeddings of length 1 features of about 1, for which the penalties are made."""
-    return embeddings * np.sqrt(embeddings.shape[1])
+    return np.asarray(embeddings * np.sqrt(embeddings.shape[1]))
 
 
 def _with(pipeline: Pipeline, setting: dict[str, Any]) -> Any:

@@ -57,6 +57,8 @@ class Tower:
         return visual
 
 
+LITE = "lite"
+_SHIPPED = {LITE: Path(__file__).parent / "weights" / LITE}  # encoders inside this package
 TIMM = "timm-"  # begins the name of a tower of timm
 # Small enough to train from scratch on a laptop. Twice the width and depth costs three times as much, and predicts no
 # better after minutes of training.
@@ -157,13 +159,23 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
         embeddings = embed_drawings(self, images, batch_size)
         return F.normalize(embeddings, dim=-1) if self.normalize else embeddings
 
-    def save(self, folder: str | Path, record: dict[str, Any] | None = None) -> Path:
+    def save(self, folder: str | Path, record: dict[str, Any] | None = None, half: bool = False) -> Path:
         """Write weights (safetensors) and card (JSON: architecture, preprocessing, provenance) into a folder.
 
         The card is written last and holds the checksum of the weights, so that a half-written folder is refused.
+
+        Parameters
+        ----------
+        record : dict, optional
+            Where the weights come from.
+        half : bool
+            Keep matrices and kernels in fp16, in half the space; they are computed with in fp32 all the same.
         """
         folder = Path(folder)
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.state_dict().items()}
+        tensors = {
+            name: (tensor.half() if half and tensor.dim() > 1 else tensor).contiguous().cpu()
+            for name, tensor in self.state_dict().items()
+        }
         weights = files.write(folder / WEIGHTS, lambda part: save_file(tensors, part))
         card = {
             "tower": dataclasses.asdict(self.tower),
@@ -328,6 +340,7 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
     ----------
     source : str or Path
         - a folder that `Encoder.save` wrote;
+        - "lite", the small encoder that ships with this package (not the paper's: see `docs/encoders.md`);
         - "<tower>/random", random initial weights ("random" alone: of the paper's tower), where a tower is "small",
           one of open_clip's, or "timm-<model>" with any model of timm, such as "timm-resnet18";
         - "<tower>/<tag>", weights that open_clip knows: "ViT-B-16-quickgelu/openai" is where the paper starts;
@@ -358,6 +371,8 @@ def _load(source: str | Path, seed: int) -> Encoder:
     path, text = Path(source), str(source)
     name, _, tag = text.rpartition("/")
     given, _, file = text.partition("@")
+    if text in _SHIPPED:
+        return _load_folder(_SHIPPED[text])
     if path.is_dir():
         return _load_folder(path)
     if tag == "random":
@@ -378,8 +393,8 @@ def _load(source: str | Path, seed: int) -> Encoder:
     raise FileNotFoundError(
         f"{source}: no encoder. Give a folder with {CARD} and {WEIGHTS} (notebook 03 writes one), a file of weights, "
         f"'<tower>/random', a tower and weights of open_clip, such as '{PAPER}/openai', or one of "
-        f"{', '.join(map(repr, _NAMED))}. A tower is 'small', one of open_clip's, or '{TIMM}<model>' with a model of "
-        f"timm, such as '{TIMM}resnet18'"
+        f"{', '.join(map(repr, [*_SHIPPED, *_NAMED]))}. A tower is 'small', one of open_clip's, or '{TIMM}<model>' "
+        f"with a model of timm, such as '{TIMM}resnet18'"
     )
 
 
@@ -411,6 +426,13 @@ def _load_folder(folder: Path) -> Encoder:
         Tower(**card["tower"]), Preprocess(**preprocess) if preprocess else None, card.get("normalize", False)
     )
     return _filled(encoder, encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
+
+
+def provenance(source: str | Path) -> dict[str, Any]:
+    """Read what the card of an encoder says of its origin; foreign weights have none."""
+    card = _SHIPPED.get(str(source), Path(source)) / CARD
+    known: dict[str, Any] = json.loads(card.read_text())["provenance"] if card.is_file() else {}
+    return known
 
 
 def _load_file(

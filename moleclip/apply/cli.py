@@ -39,6 +39,7 @@ _INPUT = (
     "one molecule each, or - for standard input. The output keeps its columns, as text"
 )
 _ENCODERS = [
+    ("lite", "ships with this package: small, trained on 96 x 96 pixels"),
     ("ViT-B-16-quickgelu/openai", "CLIP's, where the paper starts; downloaded once"),
     ("moleclip/primary", "by the paper's authors; downloaded once"),
     ("imagemol/pretrained", "ImageMol's ResNet-18; manual download"),
@@ -105,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--cache", help="folder that keeps what is computed, for later runs too")
         added.add_argument("--strict", action="store_true", help="end with an error if a molecule cannot be read")
         added.add_argument("--quiet", action="store_true", help="show no progress")
+    export = command("export", "write an encoder for other programs: ONNX, or a folder of half the size", _export)
+    export.add_argument("encoder", help="folder, or another source that `moleclip encoders` lists")
+    export.add_argument("--out", required=True, help="a file .onnx, or a folder")
     for added in (
         command("encoders", "list known encoders, and those trained below a folder", _list_encoders),
         command("models", "list the models below a folder, for `moleclip predict`", _list_models),
@@ -207,6 +211,12 @@ def _free(name: str, taken: list[str]) -> str:
 def _cache(chosen: argparse.Namespace) -> Path | None:
     """Where what is computed is kept, at least until the output is complete."""
     return Path(chosen.cache or f"{chosen.out}.partial") if chosen.cache or chosen.out != "-" else None
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    from moleclip.apply import export
+
+    print(export.export(chosen.encoder, chosen.out))
 
 
 def _list_encoders(chosen: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from moleclip import drawing, encoder
 from moleclip.apply import readers
 from moleclip.apply.inference import Block, Computation, report, write_tables
 from moleclip.apply.readers import Item
-from moleclip.encoder import Encoder
+from moleclip.encoder import LITE, Encoder
 
 
 class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -25,8 +25,8 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     Parameters
     ----------
     encoder : str or Path
-        A folder, a file, or another source that `encoder.load` knows; by default, the encoder that the paper's authors
-        released.
+        A folder, a file, or another source that `encoder.load` knows; by default the small one that ships with this
+        package.
     batch_size : int
         Drawings that are embedded together.
     device : str or None
@@ -63,7 +63,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def __init__(
         self,
-        encoder: str | Path = "moleclip/primary",
+        encoder: str | Path = LITE,
         *,
         batch_size: int = 64,
         device: str | None = None,
