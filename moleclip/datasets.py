@@ -163,8 +163,8 @@ def load(
         return Dataset(
             name, tuple(table.iloc[:, 1]), np.array([*map(str.split, table.iloc[:, 2])], np.float64), **known
         )
-    smiles = tuple(text for path in paths for text in _read_smiles(path))
-    return Dataset(name, smiles, np.empty((len(smiles), 0)), **known)
+    found = tuple(text for path in paths for text in _read_smiles(path))
+    return Dataset(name, found, np.empty((len(found), 0)), **known)
 
 
 def find(source: str) -> Path | None:
@@ -283,7 +283,9 @@ def read_table(
         chosen = list(labels)
     for name in chosen:
         if name not in table:
-            raise ValueError(f"{path}: has no column {name!r} of labels{errors.nearest(name, list(table))}")
+            raise ValueError(
+                f"{path}: has no column {name!r} of labels{errors.nearest(name, [str(column) for column in table])}"
+            )
         if chosen.count(name) > 1:
             raise ValueError(f"{path}: label {name!r} is named twice")
         if name in RESERVED:

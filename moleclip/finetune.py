@@ -35,14 +35,14 @@ _MOST = 64  # molecules of a batch; the paper's
 def fitting(molecules: int) -> tuple[int, int]:
     """Batch size and epochs that fit a number of training molecules.
 
-    At least eight steps in an epoch, in batches of 8 to 64, and at least 100 steps in all, in 10 to 25 epochs: the
+    At least eight steps in an epoch, in batches of 8 to 64, and at least 50 steps in all, in 10 to 15 epochs: the
     paper's batch of 64 would make one step an epoch of a few dozen molecules, and leave them all at the same value.
 
     >>> fitting(30), fitting(200), fitting(5000)
-    ((8, 25), (16, 10), (64, 10))
+    ((8, 13), (16, 10), (64, 10))
     """
     batch_size = int(np.clip(2 ** max(0, (molecules // 8).bit_length() - 1), 8, _MOST))
-    return batch_size, int(np.clip(np.ceil(100 / np.ceil(molecules / batch_size)), 10, 25))
+    return batch_size, int(np.clip(np.ceil(50 / np.ceil(molecules / batch_size)), 10, 15))
 
 
 class NetworkEstimator(MoleculeEstimator):

@@ -321,7 +321,7 @@ def advise(curves: pd.DataFrame) -> Advice:
     if "mean" not in wide or wide.shape[1] < 2 or len(wide) < 2:
         raise ValueError("nothing to compare: curves of the mean, of another method, and two repeats are needed")
     size, tested, metric = last[["size", "tested", "metric"]].iloc[0]
-    table, say = compare(wide, metrics.higher_is_better(metric), tested / size), Words.of(last)
+    table, say = _compare(wide, metrics.higher_is_better(metric), tested / size), Words.of(last)
     sure = table.index[(table["gain"] > 0) & (table["gain_p"] < LEVEL)]
     tied = table.index[(table["behind_p"] >= LEVEL) | (table.index == table.index[0])]
     # Where any method is sure, one that is tied is: what is surely worse than the best makes the best sure too, as the
@@ -334,8 +334,8 @@ def advise(curves: pd.DataFrame) -> Advice:
     return Advice(sentence + say.trend(curves, shown) + lost, chosen, table.reset_index())
 
 
-def compare(wide: pd.DataFrame, higher: bool, ratio: float) -> pd.DataFrame:
-    """Make the table of `Advice`, by method, from scores by split (rows) and method (columns)."""
+def _compare(wide: pd.DataFrame, higher: bool, ratio: float) -> pd.DataFrame:
+    """Make the table of `Advice` from scores by repeat (rows) and method (columns)."""
     better = wide if higher else -wide
     table = pd.DataFrame({"score": wide.mean(), "sd": wide.std()}).loc[better.mean().sort_values()[::-1].index]
     for key, (a, b) in {"behind": (table.index[0], None), "gain": (None, "mean")}.items():

@@ -100,8 +100,8 @@ class MoleCLIPPredictor:
         if not self.models:
             self._fit(folder)
         self.drawing = getattr(self.models[0], "drawing", "plain")
-        for model in self.models if self.card["models"] else ():
-            model.network_.to(self.device)
+        for kept in self.models if self.card["models"] else ():
+            kept.network_.to(self.device)
 
     def _fit(self, folder: Path) -> None:
         """Fit what takes seconds anew, as no pickle would be safe to load or last from version to version."""
@@ -161,14 +161,13 @@ class MoleCLIPPredictor:
             start += len(block)
             nearest = [self._nearest(item, reason) for item, reason in zip(block, reasons, strict=True)]
             similarity = np.array([value for _, value in nearest])
-            inside = pd.array(similarity >= self.threshold, dtype="boolean")
-            inside[np.isnan(similarity)] = pd.NA
+            inside = pd.Series(similarity >= self.threshold, dtype="boolean").mask(np.isnan(similarity))
             table = pd.DataFrame({"molecule": [readers.name(item) for item in block]})
             spread = self._spread(values.astype(np.float64))
             table = table.join(spread[list(self.label_names)])
             table = table.assign(in_domain=inside, similarity=similarity, nearest=[smiles for smiles, _ in nearest])
             table = table.join(spread.drop(columns=list(self.label_names))).assign(problem=reasons)
-            outside, count = outside + int((~inside).fillna(False).sum()), count + len(block)
+            outside, count = outside + int((similarity < self.threshold).sum()), count + len(block)
             yield table.assign(note=self.note) if self.note else table
         if outside:
             warnings.warn(
@@ -284,7 +283,7 @@ def _smiles(item: Item) -> tuple[str, str]:
         return "", str(error)
     if found is None:
         return "", "missing" if not readers.name(item) else "a picture, and the model predicts from structures"
-    return Chem.MolToSmiles(found), ""
+    return item if isinstance(item, str) else Chem.MolToSmiles(found), ""
 
 
 def _fingerprint(molecule: Any) -> Any:
