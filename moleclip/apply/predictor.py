@@ -34,7 +34,7 @@ _LEAST_SIMILAR = 0.2  # below, molecules have nothing in common, however diverse
 _COMPARED = 1000  # training molecules of which the similarity to the others is computed
 
 
-class DomainWarning(UserWarning):
+class DomainWarning(Warning):
     """Some molecules are unlike all those that the model was trained on."""
 
 
