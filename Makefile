@@ -1,11 +1,12 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run study smoke-test cost page figures publish docs dag test test-all nightly bench check format lab lock clean
+.PHONY: help demo run profile study smoke-test cost page figures publish docs dag test test-all nightly bench check format lab lock clean
 
 # The first of these that is there; PYTHON=... takes another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13,$(shell command -v $(name))))
 PROFILE ?= demo
+FROM ?= demo
 CORES ?= 2
 # Jobs with an encoder wait for one; without any they share the processors.
 GPUS ?= $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
@@ -104,8 +105,18 @@ format: .venv/installed ## put code and notebooks in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info.version" notebooks/*.ipynb
 
-lab: .venv/installed ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+lab: .venv/installed ## open the notebooks in JupyterLab (ARGS="--no-browser --port 9000": its own options)
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb \
+		$(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+
+profile: ## copy a profile under a name of your own (NAME=mine FROM=demo)
+	@[ -n "$(NAME)" ] || { echo "NAME=... says how it is to be called" >&2; exit 1; }
+	@[ -f params/$(FROM)/profile.yaml ] || { echo "there is no profile params/$(FROM)" >&2; exit 1; }
+	@[ ! -e params/$(NAME) ] || { echo "params/$(NAME) is there already" >&2; exit 1; }
+	@cp -r params/$(FROM) params/$(NAME)
+	@sed -i.old -E 's#(runs|figures|params)/$(FROM)([^A-Za-z0-9_-]|$$)#\1/$(NAME)\2#g' params/$(NAME)/*.yaml
+	@rm params/$(NAME)/*.old
+	@echo "params/$(NAME): edit it, then: make run PROFILE=$(NAME)"
 
 lock: .venv/installed ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes \

@@ -9,11 +9,9 @@ import json
 import re
 import sys
 
-from snakemake.exceptions import WorkflowError
-
 from moleclip import datasets
 from moleclip.config import RESULTS
-from moleclip.io import errors
+from moleclip.io import errors, molecule_files
 from moleclip.paper import compare
 from moleclip.workflow import params, provenance
 
@@ -22,7 +20,7 @@ STUDY = config.get("study")
 try:
     PARAMETERS, FAN_OUT = params.read_profile(f"params/{PROFILE}", STUDY)
 except params.ParameterError as error:
-    raise WorkflowError(str(error))
+    sys.exit(str(error))
 
 QUICKSTART, DEPICT, CLUSTER = "00_quickstart", "01_depict_molecules", "02_cluster_structures"
 PRETRAIN, FINETUNE, DOMAIN, EXPLORE = "03_pretrain", params.FINETUNE, "05_pretrain_domain", "07_explore_encoder"
@@ -87,13 +85,13 @@ try:  # refuse a bad fan-out before anything runs
     starts = [p.encoder for p in (*JOBS.values(), *FOCUSED.values(), *PRETRAINED.values())]
     refuse_unwritten([*starts, *MAPPED], ENCODERS)
 except params.ParameterError as error:
-    raise WorkflowError(f"params/{PROFILE}/{params.fan_out_file(STUDY)}, {error}")
+    sys.exit(f"params/{PROFILE}/{params.fan_out_file(STUDY)}, {error}")
 if STUDY is None:
     for notebook in (QUICKSTART, EXPLORE):
         try:
             refuse_unwritten([PARAMETERS[notebook].model], [p.output for p in JOBS.values()])
         except params.ParameterError as error:
-            raise WorkflowError(f"params/{PROFILE}/{params.parameter_file(notebook)}, {error}")
+            sys.exit(f"params/{PROFILE}/{params.parameter_file(notebook)}, {error}")
 
 
 def trained(*sources):
@@ -103,7 +101,7 @@ def trained(*sources):
 
 def data(*sources):
     """Those of the sources that are files, and not data sets by their names."""
-    return [source for source in sources if source.endswith((".csv", ".parquet"))]
+    return [source for source in sources if molecule_files.kind(source)]
 
 
 def as_list(sources):

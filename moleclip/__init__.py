@@ -7,6 +7,7 @@ from typing import Any
 _LAZY = {
     "MoleCLIPFeaturizer": "moleclip.apply.featurizer",
     "MoleCLIPPredictor": "moleclip.apply.predictor",
+    "train": "moleclip.apply.training",
     "FinetunedEncoder": "moleclip.finetune",
     "FrozenEncoder": "moleclip.baselines",
     "FingerprintMLP": "moleclip.baselines",

@@ -176,7 +176,7 @@ class Finetune(Parameters):
     metric: Literal["MAE", "RMSE", "ROC-AUC"] | None
     head_lr: Annotated[list[Positive], Field(min_length=1)]
     augmentation: Annotated[list[Augmentation], Field(min_length=1)]
-    epochs: Count
+    epochs: Count | None
     repeats: Count
     final_epochs: Count | None
     final_repeats: Count
@@ -184,7 +184,8 @@ class Finetune(Parameters):
     optimizer: Literal["adam", "sgd"]
     moments: bool
     weight_decay: Annotated[Float, Field(ge=0)]
-    batch_size: Count
+    scale_labels: bool
+    batch_size: Count | None
     precision: Precision
     keep_models: bool
     workers: Workers

@@ -1,12 +1,12 @@
 """Molecule tables: the sets of `data.yaml` by name, your own files, and the cleaning that loses no molecule."""
 
-import csv
 import dataclasses
 import gzip
 import logging
 import os
+import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from rdkit import Chem, RDConfig, rdBase
 
 from moleclip import molecules as reading
-from moleclip.io import chunks, downloads, errors, seeds
+from moleclip.io import chunks, downloads, errors, molecule_files, seeds
+from moleclip.io import files as whole_files
 
 log = logging.getLogger(__name__)
 
 Task = Literal["regression", "classification", "pretraining"]
-
-_ENDINGS = (".smi", ".smi.gz", ".csv", ".parquet")  # of files of molecules
 
 # Columns of the tables of molecules and of predictions, which no label can be called.
 RESERVED = (
@@ -35,6 +34,17 @@ RESERVED = (
 # A quantity begins with a number, perhaps after a sign such as "<" or "~" ("12 %", "<5", "4.2 +/- 0.1 eV"). A number
 # before a hyphen begins a name, a date or a CAS number ("2-chlorophenol", "64-17-5").
 _QUANTITY = r"\W*\d[\d.,]*(?![\d.,]|-)"
+
+# Columns that number or name molecules, and are no labels unless they are asked for.
+_IDENTIFIER = re.compile(
+    r"(?:index|indices|idx|id|nr|no|num|number|row|line|entry|sample|compound|molecule|cas|cid|registry|year|date|"
+    r"unnamed: \d+)(?:[ _-]?(?:index|id|nr|no|num|number))?[.#]?|#|.*[ _-]id|.*ID"
+)
+_COUNTED = 10  # rows from which on 0, 1, 2, ... or 1, 2, 3, ... count them, whatever the name
+
+# Numbers with a decimal comma, and those that could as well be thousands.
+_DECIMAL_COMMA = r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?"
+_THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,9 @@ def registry() -> pd.DataFrame:
     return pd.DataFrame(rows)[[*columns, "columns", "licence", "url", "sha256", "bytes"]].convert_dtypes()
 
 
-def load(name: str, sha256: str | None = None) -> Dataset:
+def load(
+    name: str, sha256: str | None = None, smiles: str = "smiles", labels: Sequence[str] | Literal["all"] | None = None
+) -> Dataset:
     """Load a data set by name, or a file of molecules.
 
     Parameters
@@ -121,6 +133,8 @@ def load(name: str, sha256: str | None = None) -> Dataset:
         molsets.
     sha256 : str, optional
         Checksum of a file that has none in `data.yaml` yet ("chembl_25").
+    smiles, labels
+        Of a file: see `read_table`. A corpus needs no labels, `labels=[]`.
 
     Raises
     ------
@@ -128,11 +142,13 @@ def load(name: str, sha256: str | None = None) -> Dataset:
         The name is unknown; the message lists the known ones.
     FileNotFoundError
         The installed rdkit does not ship the file, or there is none at that path.
+    ValueError
+        The file cannot be read as a table, or its labels are not clear.
     DataError
         The file of a set is damaged, or can be neither found nor downloaded.
     """
     if path := find(name):
-        return _read_file(path)
+        return read_table(path, smiles, labels)
     if name not in names():
         raise KeyError(f"unknown data set {name!r}: known are {', '.join(names())}")
     entry = downloads.table()[name]
@@ -147,30 +163,33 @@ def load(name: str, sha256: str | None = None) -> Dataset:
         return Dataset(
             name, tuple(table.iloc[:, 1]), np.array([*map(str.split, table.iloc[:, 2])], np.float64), **known
         )
-    smiles = tuple(text for path in paths for text in _read_smiles(path))
-    return Dataset(name, smiles, np.empty((len(smiles), 0)), **known)
+    found = tuple(text for path in paths for text in _read_smiles(path))
+    return Dataset(name, found, np.empty((len(found), 0)), **known)
 
 
 def find(source: str) -> Path | None:
-    """Find a file of molecules: at its path, or below the folder that MOLECLIP_DATA_DIR names.
+    """Find a file of molecules: at its path, in the folder of the notebooks, or in the one of MOLECLIP_DATA_DIR.
 
     Parameters
     ----------
     source : str
-        A path that ends in .smi or .smi.gz (SMILES first, the same number of fields in each line), .csv or .parquet
-        (with a column `smiles`). Anything else is the name of a data set, and None is returned.
+        A path with an ending of `molecule_files`. Anything else is the name of a data set, and None is returned.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     """
-    if not source.endswith(_ENDINGS):
+    if not molecule_files.kind(source):
         return None
-    places = [Path(source), Path(os.environ.get("MOLECLIP_DATA_DIR") or ".") / source]
-    found = next((place for place in places if place.is_file()), None)
+    # JupyterLab puts what is uploaded beside the notebooks.
+    folders = [Path(), whole_files.ROOT / "notebooks", Path(os.environ.get("MOLECLIP_DATA_DIR") or ".")]
+    found = next((folder / source for folder in folders if (folder / source).is_file()), None)
     if found is None:
-        raise FileNotFoundError(f"{source}: no such file, neither here nor in the folder that MOLECLIP_DATA_DIR names")
+        raise FileNotFoundError(
+            f"{source}: no such file in {Path.cwd()}, in the folder of the notebooks, or in the one that "
+            "MOLECLIP_DATA_DIR names"
+        )
     return found
 
 
@@ -181,16 +200,6 @@ def short_name(source: str) -> str:
     ('moses', 'mine')
     """
     return Path(source).name.partition(".")[0]
-
-
-def _read_file(path: Path) -> Dataset:
-    if path.suffix == ".csv":
-        return read_csv(path)
-    if path.suffix == ".parquet":
-        smiles = tuple(pd.read_parquet(path, columns=["smiles"])["smiles"])
-    else:
-        smiles = tuple(_read_smiles(path))
-    return Dataset(short_name(path.name), smiles, np.empty((len(smiles), 0)))
 
 
 def _files(name: str, sha256: str | None = None) -> list[Path]:
@@ -236,74 +245,117 @@ def _shipped(folder: str, path: str) -> Path:
     return file
 
 
-def read_csv(path: str | Path, smiles: str = "smiles", labels: Sequence[str] | None = None) -> Dataset:
-    """Read your own table.
+def read_table(
+    path: str | Path, smiles: str = "smiles", labels: Sequence[str] | Literal["all"] | None = None
+) -> Dataset:
+    """Read your own molecules.
 
     Parameters
     ----------
     path : str or Path
-        CSV file with a header.
+        A file that `molecule_files.read` knows, such as .csv, .xlsx, .sdf or .smi.
     smiles : str
-        Name of the column of SMILES.
-    labels : sequence of str, optional
-        Names of the label columns; by default every other column that holds a number. Empty fields are missing
-        labels. Labels that are all 0 or 1 make a classification task, others a regression.
+        Name of the column of SMILES, in upper or lower case.
+    labels : sequence of str or "all", optional
+        Names of the label columns; by default the one column that holds numbers. `[]`: none; "all": each that does.
+        Empty fields are missing labels. Labels that are all 0 or 1 make a classification task, others a regression.
 
     Raises
     ------
     ValueError
-        A column is missing; a label has a name of `RESERVED`, or is not a finite number; or labels are not named and
-        a column holds quantities that are not plain numbers. The message names column, line and text.
+        A column is missing; a label has a name of `RESERVED`, or is not a finite number; or labels are not named, and
+        several columns hold numbers, or one holds quantities that are not plain numbers. The message names column, line
+        and text.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        header, lines = csv_lines(file, path)
-        table = pd.DataFrame.from_dict(dict(lines), orient="index", columns=header, dtype=str)
-    for column in (smiles, *(labels or ())):
-        if column not in table:
-            raise ValueError(f"{path}: has no column {column!r}; it has {', '.join(map(repr, table))}")
-    chosen = _label_columns(path, table.drop(columns=smiles)) if labels is None else list(labels)
+    file = molecule_files.read(path, smiles)
+    texts, fields, lines = [], [], []
+    for item, given, line in file.records:
+        if isinstance(item, molecule_files.Unreadable):
+            log.warning("%s, record %d (%s): cannot be read: %s", path, line, item.name, item.reason)
+        texts.append(given[file.smiles])
+        fields.append([] if labels == [] else list(given.values()))
+        lines.append(line)
+    table = pd.DataFrame(fields, index=lines, columns=[] if labels == [] else file.columns, dtype=str)
+    table = table.drop(columns=file.smiles, errors="ignore")
+    if labels is None or labels == "all":
+        chosen = _label_columns(path, table, file.commas, labels == "all")
+    else:
+        chosen = list(labels)
     for name in chosen:
+        if name not in table:
+            raise ValueError(
+                f"{path}: has no column {name!r} of labels{errors.nearest(name, [str(column) for column in table])}"
+            )
         if chosen.count(name) > 1:
             raise ValueError(f"{path}: label {name!r} is named twice")
         if name in RESERVED:
             raise ValueError(f"{path}: {name!r} cannot be the name of a label: tables have such a column; rename it")
-    values = np.array([_numbers(path, table[name]) for name in chosen]).reshape(len(chosen), len(table)).T
+        if _identifies(table[name]):
+            log.warning("%s: column %r numbers or names the molecules: should it be a label?", path, name)
+    values = np.array([_numbers(path, table[name], file.commas) for name in chosen]).reshape(len(chosen), len(texts)).T
     known = values[~np.isnan(values)]
     classes = bool(known.size) and bool(np.isin(known, (0, 1)).all())
     task: tuple[Task, str] = ("classification", "ROC-AUC") if classes else ("regression", "MAE")
     return Dataset(
-        Path(path).stem, tuple(table[smiles]), values, tuple(chosen), *(task if chosen else ("pretraining", ""))
+        short_name(str(path)), tuple(texts), values, tuple(chosen), *(task if chosen else ("pretraining", ""))
     )
 
 
-def _numbers(path: str | Path, texts: "pd.Series[str]") -> NDArray[np.float64]:
+def _numbers(path: str | Path, texts: "pd.Series[str]", commas: bool) -> NDArray[np.float64]:
     """Numbers of a label column, by the line of each; NaN where a field is empty."""
-    stripped = texts.str.strip()
+    stripped = _points(texts, commas)
     values = pd.to_numeric(stripped, errors="coerce").to_numpy(np.float64)
     bad = ~np.isfinite(values) & ~stripped.str.lower().isin(("", "nan", "na"))
     if bad.any():
         line = texts.index[bad][0]
-        raise ValueError(
-            f"{path}, line {line}, column {texts.name!r}: {texts[line]!r} is not a finite number; write units and "
-            "remarks into the column's name, or into another column"
-        )
+        problem = f"{path}, line {line}, column {texts.name!r}: {texts[line]!r} is not a finite number"
+        if commas and re.fullmatch(_THOUSANDS, stripped[line]):
+            raise ValueError(f"{problem}: its comma may separate decimals or thousands; write numbers with a point")
+        raise ValueError(f"{problem}; write units and remarks into the column's name, or into another column")
     return values
 
 
-def _label_columns(path: str | Path, table: pd.DataFrame) -> list[str]:
-    """Choose the columns that hold numbers, and say which are left out.
+def _points(texts: "pd.Series[str]", commas: bool) -> "pd.Series[str]":
+    """Texts without blanks around them and, where a column has decimal commas and no points, with points instead."""
+    stripped = texts.str.strip()
+    written = stripped[stripped.str.contains(r"\d", regex=True)]
+    having = written[written.str.contains(",", regex=False)]
+    if not commas or not len(having) or not written.str.fullmatch(_DECIMAL_COMMA).all():
+        return stripped
+    if having.str.fullmatch(_THOUSANDS).all():
+        return stripped
+    log.info("column %r has decimal commas", texts.name)
+    return stripped.str.replace(",", ".", regex=False)
+
+
+def _identifies(texts: "pd.Series[str]") -> bool:
+    """Whether a column numbers or names molecules: by what it is called, or because it counts the rows."""
+    name = str(texts.name).strip()
+    if _IDENTIFIER.fullmatch(name.lower()) or re.fullmatch(r".*[a-z_ -]ID", name):
+        return True
+    written = list(texts.str.strip())
+    return len(written) >= _COUNTED and any(
+        written == [str(number) for number in range(first, first + len(written))] for first in (0, 1)
+    )
+
+
+def _label_columns(path: str | Path, table: pd.DataFrame, commas: bool, several: bool) -> list[str]:
+    """Choose the column that holds numbers, and say which are left out.
 
     A column without any plain number is taken for names or notes, and left out. Where it may hold labels all the same
-    ("12 %"), learning only the other columns would be a silent mistake: then the labels must be named.
+    ("12 %"), learning only the other columns would be a silent mistake: then the labels must be named. So they must
+    where several columns hold numbers, unless all of them are wanted.
     """
     chosen, quantities = [], {}
     for name in map(str, table):
-        texts = table[name].str.strip()
+        texts = _points(table[name], commas)
         written = texts[texts != ""]
         if not name or name.startswith("Unnamed: "):
             log.warning("%s: column %r has no name and is not used as a label: give it one to use it", path, name)
         elif name in RESERVED:
             log.warning("%s: column %r is not used as a label: tables have such a column; rename it", path, name)
+        elif _identifies(table[name]):
+            log.info("%s: column %r numbers or names the molecules and is not used as a label", path, name)
         elif np.isfinite(pd.to_numeric(written, errors="coerce")).any():
             chosen.append(name)
         elif 2 * written.str.match(_QUANTITY).sum() >= max(1, len(written)):
@@ -316,40 +368,11 @@ def _label_columns(path: str | Path, table: pd.DataFrame) -> list[str]:
         if chosen:
             raise ValueError(f"{problem}; or name the columns that are labels ({', '.join(map(repr, chosen))}?)")
         log.warning(problem)
+    if len(chosen) > 1 and not several:
+        raise ValueError(f"{path}: several columns hold numbers: {', '.join(map(repr, chosen))}. Name those to predict")
     others = ", ".join(repr(name) for name in table if name not in chosen) or "none"
     log.info("%s: labels are %s; not used: %s", path, ", ".join(map(repr, chosen)) or "none", others)
     return chosen
-
-
-def csv_lines(file: Iterable[str], path: str | Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """Read a CSV file: its header, then number and fields of each line that is not empty, one by one.
-
-    pandas would fill or shift lines of the wrong length in silence.
-
-    Raises
-    ------
-    ValueError
-        There is no header, it names a column twice, or a line has another number of fields.
-    """
-    lines = _csv_fields(file, path)
-    _, header = next(lines, (0, []))
-    if not header or len(set(header)) < len(header):
-        raise ValueError(f"{path}: has no header, or one that names a column twice")
-    return header, lines
-
-
-def _csv_fields(file: Iterable[str], path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    reader, width = csv.reader(file, strict=True), 0
-    try:
-        for number, texts in enumerate(reader):
-            width = width if number else len(texts)
-            if len(texts) not in (0, width):
-                raise ValueError(f"{path}, line {reader.line_num}: has {len(texts)} fields, the header has {width}")
-            if texts or not number:
-                yield reader.line_num, texts
-    except (csv.Error, UnicodeDecodeError) as error:
-        line = reader.line_num + isinstance(error, UnicodeDecodeError)  # which is raised before the line is counted
-        raise ValueError(f"{path}, line {line}: not a CSV table in UTF-8: {error}") from None
 
 
 def readable(dataset: Dataset, limit: int | None, seed: int) -> pd.DataFrame:
@@ -464,11 +487,11 @@ def read_molecules(source: str | Sequence[str]) -> pd.DataFrame:
         joined["row"] = np.arange(len(joined))
         return _mark_duplicates(joined)
     if not source.endswith(".parquet"):
-        return clean(load(source))[0]
+        return clean(load(source, labels=[]))[0]
     if not Path(source).is_file():
         raise FileNotFoundError(f"{source}: no such table; run the notebook that writes it, or give a data set's name")
     table = pd.read_parquet(source)
-    return table if "duplicate_of" in table or "row" in table else clean(load(source))[0]
+    return table if "duplicate_of" in table or "row" in table else clean(load(source, labels=[]))[0]
 
 
 def files(source: str | Sequence[str], sha256: str | None = None) -> list[Path]:

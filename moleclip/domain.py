@@ -54,7 +54,7 @@ def read(p: config.PretrainDomain) -> Domain:
     ValueError
         There is nothing to learn, RDKit has no such descriptor, or a label does not vary.
     """
-    dataset = datasets.load(p.dataset)
+    dataset = datasets.load(p.dataset, labels="all")
     molecules = datasets.readable(dataset, p.sample, p.seed)
     labels = _descriptors(list(molecules["smiles"]), p.descriptors) if p.descriptors else _own(dataset, molecules)
     names = p.descriptors or list(dataset.label_names)
@@ -94,7 +94,7 @@ def overlap(molecules: pd.DataFrame, others: list[str]) -> pd.DataFrame:
     known = set(molecules["canonical_smiles"])
     rows = []
     for name in others:
-        found = datasets.clean(datasets.load(name))[0]["canonical_smiles"]
+        found = datasets.clean(datasets.load(name, labels=[]))[0]["canonical_smiles"]
         rows.append({"set": name, "molecules": len(found), "seen": int(found.isin(known).sum())})
     return pd.DataFrame(rows, columns=["set", "molecules", "seen"])
 

@@ -30,6 +30,22 @@ from moleclip.io.seeds import Stream
 Inputs = Callable[[NDArray[np.int64], int | None], Tensor]
 
 
+_MOST = 64  # molecules of a batch; the paper's
+
+
+def fitting(molecules: int) -> tuple[int, int]:
+    """Batch size and epochs that fit a number of training molecules.
+
+    At least eight steps in an epoch, in batches of 8 to 64, and at least 50 steps in all, in 10 to 15 epochs: the
+    paper's batch of 64 would make one step an epoch of a few dozen molecules, and leave them all at the same value.
+
+    >>> fitting(30), fitting(200), fitting(5000)
+    ((8, 13), (16, 10), (64, 10))
+    """
+    batch_size = int(np.clip(2 ** max(0, (molecules // 8).bit_length() - 1), 8, _MOST))
+    return batch_size, int(np.clip(np.ceil(50 / np.ceil(molecules / batch_size)), 10, 15))
+
+
 class NetworkEstimator(MoleculeEstimator):
     """What networks trained in epochs share: the epoch with the lowest validation loss counts (paper, Methods).
 
@@ -41,8 +57,8 @@ class NetworkEstimator(MoleculeEstimator):
     train_loss_, val_loss_ : ndarray of float64, shape [epochs]
     """
 
-    epochs: int
-    batch_size: int
+    epochs: int | None
+    batch_size: int | None
     precision: str = "no"
     workers: int = 0
     scale_labels: bool = False
@@ -64,13 +80,15 @@ class NetworkEstimator(MoleculeEstimator):
             torch.from_numpy((y - self.shift_) / self.scale_).float() for y in (labels, validation[1])
         )
         rows = np.flatnonzero(~np.isnan(labels).all(axis=1))  # a step without labels still moves
-        schedule = Schedule(inputs, rows, range(1, self.epochs + 1), self.batch_size, self.seed)
+        batch_size, epochs = fitting(len(rows))
+        batch_size, epochs = self.batch_size or batch_size, self.epochs or epochs
+        schedule = Schedule(inputs, rows, range(1, epochs + 1), batch_size, self.seed)
         scaler = loss_scaler(self.precision)
         best, state = np.inf, network.state_dict()
         self.epoch_, train_loss, val_loss = 0, [], []
         for epoch, batches in schedule.load(self.workers):
             train_loss.append(train_epoch(network, optimizer, batches, targets, self.task, self.precision, scaler))
-            outputs = predict(network, validation[0], np.arange(len(val_targets)), self.batch_size, self.precision)
+            outputs = predict(network, validation[0], np.arange(len(val_targets)), batch_size, self.precision)
             val_loss.append(loss(outputs, val_targets, self.task).item())
             if np.isfinite(val_loss[-1]) and val_loss[-1] <= best:  # of equal ones the last
                 best, self.epoch_ = val_loss[-1], epoch
@@ -82,7 +100,7 @@ class NetworkEstimator(MoleculeEstimator):
         self.network_ = network
 
     def _predict(self, inputs: Inputs, count: int) -> Labels:
-        outputs = predict(self.network_, inputs, np.arange(count), self.batch_size, self.precision)
+        outputs = predict(self.network_, inputs, np.arange(count), self.batch_size or _MOST, self.precision)
         values = (torch.sigmoid(outputs) if self.task == "classification" else outputs).double().numpy()
         return np.asarray(values * self.scale_ + self.shift_)
 
@@ -106,19 +124,19 @@ class FinetunedEncoder(NetworkEstimator):
     encoder : str or Path
         What to start from, as of `encoder.load`.
     task : {"regression", "classification"}
-    epochs : int
-        The one with the lowest validation loss counts; of equal ones the last.
+    epochs, batch_size : int, optional
+        By default those that fit the number of molecules (`fitting`). The epoch with the lowest validation loss counts;
+        of equal ones the last.
     head_lr, lr : float
         Learning rates of head and encoder; `lr=None` is that of the head. The paper's 5e-6 is for CLIP's weights.
     augmentation : {"none", "default", "intense", "intense_2024"}
         Of training images.
-    batch_size : int
     weight_decay : float
     optimizer : {"adam", "sgd"}
     moments : bool
         Go on from Adam's moments beside the encoder's weights.
     scale_labels : bool
-        Train on labels of mean 0 and standard deviation 1. The paper does not.
+        Train on labels of mean 0 and standard deviation 1. The paper does not, for which a few steps are too few.
     precision : {"no", "bf16", "fp16"}
         Of the encoder: fp32, or autocast; fp16 with loss scaling.
     head_adam : {"pytorch", "encoder"}
@@ -149,15 +167,15 @@ class FinetunedEncoder(NetworkEstimator):
         encoder: str | Path,
         *,
         task: Task = "regression",
-        epochs: int = 20,
+        epochs: int | None = None,
         head_lr: float = 1e-3,
         lr: float | None = 2e-4,
         augmentation: str = "none",
-        batch_size: int = 64,
+        batch_size: int | None = None,
         weight_decay: float = 1e-5,
         optimizer: Literal["adam", "sgd"] = "adam",
         moments: bool = False,
-        scale_labels: bool = False,
+        scale_labels: bool = True,
         precision: config.Precision = "no",
         arithmetic: config.Arithmetic = "fp32_l2",
         head_adam: Literal["pytorch", "encoder"] = "pytorch",

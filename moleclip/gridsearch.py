@@ -21,7 +21,7 @@ from moleclip import baselines, config, datasets, encoder, metrics, splits
 from moleclip.baselines import FingerprintMLP, FrozenEncoder
 from moleclip.datasets import Dataset
 from moleclip.estimator import MoleculeEstimator, Molecules
-from moleclip.finetune import FinetunedEncoder
+from moleclip.finetune import FinetunedEncoder, fitting
 from moleclip.io import files, seeds
 from moleclip.io.seeds import Stream
 from moleclip.splits import Split
@@ -29,7 +29,7 @@ from moleclip.tables import SETTING, cells, choose
 
 log = logging.getLogger(__name__)
 
-_LIBRARIES = (
+LIBRARIES = (
     "rdkit",
     "torch",
     "timm",
@@ -110,10 +110,11 @@ class Result:
 
 def problem(p: config.Finetune) -> Problem:
     """Load the set, leave out (and name) what cannot be read, and split it."""
-    own = p.dataset.endswith(".csv")
-    dataset = datasets.read_csv(p.dataset, p.smiles_column, p.label_columns) if own else datasets.load(p.dataset)
+    dataset = datasets.load(p.dataset, smiles=p.smiles_column, labels=p.label_columns)
     if not dataset.label_names:
-        raise ValueError(f"{p.dataset}: has no labels to learn: no column of plain numbers")
+        raise ValueError(
+            f"{p.dataset}: has no labels to learn: no column of plain numbers, besides counters and identifiers"
+        )
     if p.metric:
         if (p.metric == "ROC-AUC") != (dataset.task == "classification"):
             raise ValueError(f"{p.dataset}: {p.metric} does not score a {dataset.task}")
@@ -174,14 +175,15 @@ def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed:
     drawn: dict[str, Any] = {"drawing": p.drawing, "image_size": p.image_size, "workers": p.workers}
     if training.model == p.name:
         names = ["lr", "optimizer", "moments", "weight_decay", "batch_size", "precision", "arithmetic", "head_adam"]
+        names += ["scale_labels"]
         chosen = {name: getattr(training, name) for name in ("head_lr", "augmentation", "epochs")}
         return FinetunedEncoder(p.encoder, **shared, **drawn, **chosen, **{name: getattr(p, name) for name in names})
     if training.model in (f"{p.name}_frozen", f"{p.name}_frozen_best"):
         kind = "best" if training.model.endswith("best") else "linear"
         return FrozenEncoder(p.encoder, model=kind, **shared, **drawn)
     if training.model == "fingerprint_mlp":
-        shared |= {"batch_size": p.batch_size, "weight_decay": p.mlp_weight_decay}
-        return FingerprintMLP(lr=training.head_lr, epochs=training.epochs, **shared)
+        options = {"batch_size": p.batch_size, "weight_decay": p.mlp_weight_decay, "scale_labels": p.scale_labels}
+        return FingerprintMLP(lr=training.head_lr, epochs=training.epochs, **options, **shared)
     return baselines.BY_NAME[training.model](**shared)
 
 
@@ -189,6 +191,8 @@ class Job:
     """The trainings of one job, kept in its folder: an interrupted job goes on after its last whole training."""
 
     def __init__(self, problem: Problem, p: config.Finetune) -> None:
+        batch_size, epochs = fitting(len(problem.split.train))
+        p = p.model_copy(update={"batch_size": p.batch_size or batch_size, "epochs": p.epochs or epochs})
         self.problem, self.p, self.output = problem, p, Path(p.output)
         self.molecules = Molecules(problem.smiles)
         self.identity = _identity(problem, p)
@@ -380,7 +384,7 @@ def _grid(name: str, p: config.Finetune) -> list[Training]:
         if name != "fingerprint_mlp":
             seeded = name in (*config.FORESTS, "chemprop")
             lrs, repeats = [np.nan], p.repeats if seeded else 1
-    epochs = p.epochs if name in (p.name, "fingerprint_mlp") else 0
+    epochs = (p.epochs or 0) if name in (p.name, "fingerprint_mlp") else 0
     settings = itertools.product(lrs, levels, range(1, repeats + 1))
     return [Training(name, lr, level, epochs, repeat) for lr, level, repeat in settings]
 
@@ -396,6 +400,6 @@ def _identity(job: Problem, p: config.Finetune) -> dict[str, Any]:
         "task": job.dataset.task,
         "molecules and split": hashlib.sha256(job.parts().to_csv(index=False).encode()).hexdigest(),
         "results": config.RESULTS,
-        "versions": [*map(version, _LIBRARIES), encoder.device().type],
+        "versions": [*map(version, LIBRARIES), encoder.device().type],
         "start": [start, *map(files.sha256, moments)],
     }

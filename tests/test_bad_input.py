@@ -115,7 +115,7 @@ def test_tables_are_read_whole_or_refused_by_name(tmp_path, content):
     file = tmp_path / "mine.csv"
     file.write_bytes(content)
     try:
-        dataset = datasets.read_csv(file)
+        dataset = datasets.read_table(file)
     except ValueError as error:
         assert "mine.csv" in str(error)  # noqa: PT017 (either outcome is right)
         return
@@ -127,6 +127,6 @@ def test_tables_are_read_whole_or_refused_by_name(tmp_path, content):
 def test_labels_of_text_only_are_named_when_asked_for(tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text("smiles,y\nCCO,high\nCC,low\n")
-    assert datasets.read_csv(file).label_names == ()
+    assert datasets.read_table(file).label_names == ()
     with pytest.raises(ValueError, match="line 2, column 'y': 'high' is not a finite number"):
-        datasets.read_csv(file, labels=["y"])
+        datasets.read_table(file, labels=["y"])

@@ -46,7 +46,7 @@ def test_two_encoders_are_compared(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    pd.DataFrame({"smiles": SMILES, "size": range(12)}).to_csv(folder / "own.csv", index=False)
+    pd.DataFrame({"smiles": SMILES, "size": np.arange(12) / 2}).to_csv(folder / "own.csv", index=False)
     given = {"dataset": str(folder / "own.csv"), "output": str(folder / "runs/job"), "holdout": 0.2, "encoder": SMALL}
     small = {"epochs": 1, "head_lr": [1e-3], "final_epochs": 1, "baselines": []}
     return gridsearch.run(params.read("04_finetune", None, **given, **small))
@@ -70,9 +70,12 @@ def test_predictions_as_csv_beside_a_column_of_the_same_name(table, model, tmp_p
     assert cli.main(["predict", str(table), "--model", str(model), "--out", str(out), "--views", "2"]) == 0
     found = pd.read_csv(out)
     assert list(found["size_given"]) == list(range(12))
-    expected = MoleCLIPPredictor(model, views=2).predict(SMILES)
+    predictor = MoleCLIPPredictor(model, views=2)
+    expected = predictor.predict(SMILES)
     for column in ("size", "size_sd_repeats", "size_sd_views", "similarity"):
-        np.testing.assert_allclose(found[column], expected[column], rtol=1e-3, atol=1e-5)
+        step = 10.0 ** -predictor.decimals[column]
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-3, atol=0.51 * step)
+        np.testing.assert_allclose(found[column] / step, (found[column] / step).round(), atol=1e-6)
     assert list(found["nearest"]) == list(expected["nearest"])
 
 

@@ -151,16 +151,18 @@ def write(folder: Path, text: str) -> Path:
 
 def test_your_own_table(tmp_path):
     file = write(tmp_path, "\ufeffname,smiles,pKa,logP\r\na,CCO,15.9,-0.3\r\nb,CC(=O)O,4.76,\r\n")
-    dataset = datasets.read_csv(file)
+    with pytest.raises(ValueError, match=r"several columns hold numbers: 'pKa', 'logP'. Name those to predict"):
+        datasets.read_table(file)
+    dataset = datasets.read_table(file, labels="all")
     assert dataset.smiles == ("CCO", "CC(=O)O")
     assert dataset.label_names == ("pKa", "logP")
     assert np.array_equal(dataset.labels, [[15.9, -0.3], [4.76, np.nan]], equal_nan=True)
     assert (dataset.task, dataset.metric) == ("regression", "MAE")
-    assert datasets.read_csv(file, labels=["logP"]).label_names == ("logP",)
+    assert datasets.read_table(file, labels=["logP"]).label_names == ("logP",)
 
 
 def test_zeros_and_ones_are_classes(tmp_path):
-    dataset = datasets.read_csv(write(tmp_path, "smiles,active\nCCO,1\nCC,0\nC,\n"))
+    dataset = datasets.read_table(write(tmp_path, "smiles,active\nCCO,1\nCC,0\nC,\n"))
     assert (dataset.task, dataset.metric) == ("classification", "ROC-AUC")
 
 
@@ -168,7 +170,7 @@ def test_zeros_and_ones_are_classes(tmp_path):
 def test_a_label_that_is_no_number_is_named(tmp_path, text):
     file = write(tmp_path, f"smiles,y\nCCO,1.5\nCC,{text}\n")
     with pytest.raises(ValueError, match=re.escape(f"line 3, column 'y': '{text}' is not a finite number")):
-        datasets.read_csv(file)
+        datasets.read_table(file)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_what_is_not_a_table_is_refused(tmp_path, text):
     file = tmp_path / "mine.csv"
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=r"mine\.csv"):
-        datasets.read_csv(file)
+        datasets.read_table(file)
 
 
 @pytest.mark.parametrize(
@@ -213,50 +215,103 @@ def test_no_other_column_is_learnt_in_place_of_quantities(tmp_path, texts):
         f"column 'yield' is not used as a label: its fields, such as '{texts.split(',')[0]}', are no plain numbers"
     )
     with pytest.raises(ValueError, match=rf"{re.escape(problem)}.* name the columns .* \('mw'\?\)"):
-        datasets.read_csv(file)
-    assert datasets.read_csv(file, labels=["mw"]).label_names == ("mw",)
+        datasets.read_table(file)
+    assert datasets.read_table(file, labels=["mw"]).label_names == ("mw",)
 
 
 def test_quantities_alone_are_no_labels(tmp_path, caplog):
-    assert datasets.read_csv(write(tmp_path, "smiles,yield\nCCO,12 %\nCC,3 %\n")).label_names == ()
+    assert datasets.read_table(write(tmp_path, "smiles,yield\nCCO,12 %\nCC,3 %\n")).label_names == ()
     assert "column 'yield' is not used as a label: its fields, such as '12 %', are no plain numbers" in caplog.text
 
 
 @pytest.mark.parametrize("texts", ["2-chlorophenol,4-chlorophenol", "2024-01-01,2024-01-02", "50-00-0,64-17-5"])
 def test_names_that_begin_with_a_digit_are_no_quantities(tmp_path, texts, caplog):
     lines = "".join(f"{'C' * n},{n},{text}\n" for n, text in enumerate(texts.split(","), 1))
-    assert datasets.read_csv(write(tmp_path, f"smiles,y,name\n{lines}")).label_names == ("y",)
+    assert datasets.read_table(write(tmp_path, f"smiles,y,name\n{lines}")).label_names == ("y",)
     assert not caplog.text
 
 
 def test_the_log_says_which_columns_are_labels(tmp_path, caplog):
     caplog.set_level("INFO", "moleclip")
     file = write(tmp_path, ",smiles,y,note\n0,CCO,1.5,a\n1,CC,2.5,b\n")
-    assert datasets.read_csv(file).label_names == ("y",)
+    assert datasets.read_table(file).label_names == ("y",)
     assert "mine.csv: column '' has no name and is not used as a label" in caplog.text
     assert "mine.csv: labels are 'y'; not used: '', 'note'" in caplog.text
     with pytest.raises(ValueError, match=r"mine\.csv: label 'y' is named twice"):
-        datasets.read_csv(file, labels=["y", "y"])
+        datasets.read_table(file, labels=["y", "y"])
 
 
 @pytest.mark.parametrize("name", ["row", "part", "heavy_atoms", "similarity"])
 def test_labels_with_the_name_of_a_tables_column(tmp_path, name, caplog):
     file = write(tmp_path, f"smiles,{name},y\nCCO,1,0.5\nCC,2,1.5\n")
-    assert datasets.read_csv(file).label_names == ("y",)
+    assert datasets.read_table(file).label_names == ("y",)
     assert f"column {name!r} is not used as a label" in caplog.text
     with pytest.raises(ValueError, match=f"{name!r} cannot be the name of a label"):
-        datasets.read_csv(file, labels=[name])
+        datasets.read_table(file, labels=[name])
 
 
 def test_a_quoted_line_break_moves_the_numbers_of_lines(tmp_path):
     file = write(tmp_path, 'smiles,"log\nP"\nCCO,1\n\n"C\nC",2\nC,high\n')
     with pytest.raises(ValueError, match=r"line 7, column 'log\\nP': 'high'"):
-        datasets.read_csv(file)
+        datasets.read_table(file)
 
 
 def test_a_missing_column_is_named(tmp_path):
-    with pytest.raises(ValueError, match="no column 'SMILES'; it has 'smiles', 'y'"):
-        datasets.read_csv(write(tmp_path, "smiles,y\nC,1\n"), smiles="SMILES")
+    file = write(tmp_path, "id,structure,y\na,CCO,1\nb,CC,2\n")
+    with pytest.raises(
+        ValueError, match="no column 'smiles'; it has 'id', 'structure', 'y'; SMILES seem to be in 'stru"
+    ):
+        datasets.read_table(file)
+    with pytest.raises(ValueError, match=r"no column 'structur'.*: name that column"):
+        datasets.read_table(file, smiles="structur")
+    with pytest.raises(ValueError, match=r"has no column 'z' of labels; known are id, y"):
+        datasets.read_table(file, smiles="structure", labels=["z"])
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [
+        (name, ["7", "3", "5"])
+        for name in ("index", "indices", "ID", "Compound ID", "cas", "CAS No.", "Year", "#", "CID")
+    ]
+    + [("ligand", [str(number) for number in range(first, first + 12)]) for first in (0, 1)],
+)
+def test_counters_and_identifiers_are_no_labels(tmp_path, header, values, caplog):
+    lines = "".join(f"{value},{'C' * (n + 1)},{n * n}\n" for n, value in enumerate(values))
+    file = write(tmp_path, f"{header},smiles,y\n{lines}")
+    assert datasets.read_table(file).label_names == ("y",)
+    assert datasets.read_table(file, labels=[header]).label_names == (header,)
+    assert f"column {header!r} numbers or names the molecules: should it be a label?" in caplog.text
+
+
+@pytest.mark.parametrize("header", ["yield", "acid", "pKa_acid", "log P", "Identity", "yearly", "nitride"])
+def test_labels_are_no_identifiers(tmp_path, header):
+    file = write(tmp_path, f"smiles,{header}\nCC,1\nC,2\n")
+    assert datasets.read_table(file).label_names == (header,)
+
+
+@needs_data
+def test_the_papers_file_of_yields_is_not_learnt_by_its_row_number():
+    assert datasets.load(str(downloads.fetch("Phosphines_yield"))).label_names == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("smiles;y\nC;1,5\nCC;-2\nCCC;\n", [1.5, -2, np.nan]),
+        ("smiles\ty\nC\t1,5\nCC\t0,125\nCCC\t2e-3\n", [1.5, 0.125, 0.002]),
+        ("smiles;y\nC;1.5\nCC;2.5\n", [1.5, 2.5]),
+        ('smiles;"y, kcal/mol"\nC;1,5\n', [1.5]),
+    ],
+)
+def test_decimal_commas(tmp_path, text, expected):
+    np.testing.assert_array_equal(datasets.read_table(write(tmp_path, text)).labels[:, 0], expected)
+
+
+@pytest.mark.parametrize("text", ["smiles;y\nC;1,234\nCC;12,500\n", "smiles;y\nC;1,5\nCC;2.5\n", 'smiles,y\nC,"1,5"\n'])
+def test_a_comma_that_may_mean_two_things_is_refused(tmp_path, text):
+    with pytest.raises(ValueError, match=r"line 2, column 'y': '1,.*' is not a finite number"):
+        datasets.read_table(write(tmp_path, text), labels=["y"])
 
 
 def test_unknown_name_lists_the_known_ones():

@@ -29,7 +29,12 @@ def own_set(tmp_path):
             {"name": "x", "structure": SERIES.smiles[: 17 * 60 : 17], "a": labels[:, 0], "b": labels[:, 1]}
         )
         table.to_csv(tmp_path / f"{name}.csv", index=False)
-        return {"dataset": str(tmp_path / f"{name}.csv"), "smiles_column": "structure", "holdout": 0.2}
+        return {
+            "dataset": str(tmp_path / f"{name}.csv"),
+            "smiles_column": "structure",
+            "holdout": 0.2,
+            "label_columns": ["a", "b"],
+        }
 
     return write
 
@@ -218,7 +223,9 @@ def test_a_constant_label_is_learnt_and_said(own_set, finetune_params, caplog):
     def to_constant(labels):
         labels[:, 0] = 7.5
 
-    p = finetune_params(**own_set(to_constant), encoder="", baselines=["mean", "ecfp4_forest"], label_columns=["a"])
+    p = finetune_params(
+        **{**own_set(to_constant), "encoder": "", "baselines": ["mean", "ecfp4_forest"], "label_columns": ["a"]}
+    )
     scores = tables(gridsearch.run(p))[0]
     assert scores["test"].tolist() == pytest.approx([0.0] * len(scores))
     assert "all training molecules have the same 'a': there is nothing to learn" in caplog.text

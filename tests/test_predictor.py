@@ -26,6 +26,7 @@ def job(request, tmp_path_factory):
     table = pd.DataFrame({"smiles": SMILES, "size": labels, "other": np.roll(labels, 1)})
     table.to_csv(folder / "own.csv", index=False)
     given = {"dataset": str(folder / "own.csv"), "output": str(folder / "job"), "split": "random", "holdout": 0.2}
+    given["label_columns"] = ["size", "other"]
     small = {"epochs": 2, "repeats": 2, "head_lr": [1e-3, 1e-6], "final_epochs": None, "baselines": ["mean"]}
     p = params.read("04_finetune", None, **given, **small, batch_size=8, encoder=SMALL, name="model")
     return p, gridsearch.run(p)

@@ -5,6 +5,7 @@ import io
 
 import cv2
 import numpy as np
+import openpyxl
 import pandas as pd
 import PIL.Image
 import pytest
@@ -14,6 +15,7 @@ from rdkit.Chem import AllChem
 from moleclip import datasets, drawing
 from moleclip.apply import readers
 from moleclip.drawing import PLAIN, draw
+from moleclip.io import molecule_files
 
 SMILES = ["CCO", "c1ccccc1O", "CC(=O)Oc1ccccc1C(=O)O"]
 
@@ -96,7 +98,7 @@ def test_a_molecule_in_3d_with_hydrogens_is_drawn_as_its_smiles_is(tmp_path):
 
 def test_a_bad_record_of_an_sdf_file_keeps_its_place(tmp_path):
     records = list(readers.read(write_sdf(tmp_path / "m.sdf", broken=True)))
-    assert [isinstance(record.item, readers.Unreadable) for record in records] == [False, False, False, True]
+    assert [isinstance(record.item, molecule_files.Unreadable) for record in records] == [False, False, False, True]
     assert readers.name(records[3].item) == "nonsense"
     with pytest.raises(ValueError, match="not a molecule of an SDF file"):
         readers.draw(records[3].item, [drawing.PLAIN], 224)
@@ -149,13 +151,123 @@ def test_names_of_a_smi_file(tmp_path):
     assert [record.fields["name"] for record in readers.read(path)] == ["ethyl alcohol", "methanol", "", "1\tethane"]
 
 
+HEADER, ROWS = ["Name", "SMILES ", "\u0394G (kcal/mol)"], [["\u00e9thanol", "CCO", "1,5"], ["m\u00fcll", "C", "-2"]]
+
+
+def delimited(delimiter):
+    return "\r\n".join(delimiter.join(row) for row in [HEADER, *ROWS]) + "\r\n"
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize("ending", [".csv", ".txt", ".tsv.gz", "stdin"])
+def test_delimiters_and_encodings(tmp_path, monkeypatch, caplog, delimiter, encoding, ending):
+    caplog.set_level("INFO", "moleclip")
+    text = delimited(delimiter)
+    content = (text.replace("\u0394", "D") if encoding == "cp1252" else text).encode(encoding)
+    path = str(tmp_path / f"m{ending}") if ending != "stdin" else "-"
+    if ending == "stdin":
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    else:
+        (tmp_path / f"m{ending}").write_bytes(gzip.compress(content) if ending.endswith(".gz") else content)
+    file = molecule_files.read(path)
+    records = list(file.records)
+    assert [record.item for record in records] == ["CCO", "C"]
+    assert [record.fields["Name"] for record in records] == ["\u00e9thanol", "m\u00fcll"]
+    assert [list(record.fields.values())[2] for record in records] == ["1,5", "-2"]
+    assert file.commas
+    assert {";": "semicolons", "\t": "tabs"}[delimiter] in caplog.text
+    assert encoding.upper().removesuffix("-SIG") in caplog.text.upper()
+    assert "SMILES in 'SMILES '" in caplog.text
+
+
+def spreadsheet(path, rows, sheets=("notes", "data")):
+    book = openpyxl.Workbook()
+    book.active.title = sheets[0]
+    book.active.append(["remarks"])
+    sheet = book.create_sheet(sheets[1])
+    for row in rows:
+        sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_spreadsheet(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "moleclip")
+    rows = [
+        ["Name", "Smiles", "ddG", "active"],
+        ["a", "CCO", 1.5, True],
+        [],
+        ["b", "C", 2, False],
+        ["c", "CC", None, None],
+    ]
+    path = spreadsheet(tmp_path / "m.xlsx", rows)
+    records = list(readers.read(path))
+    assert [record.item for record in records] == ["CCO", "C", "CC"]
+    assert [record.line for record in records] == [2, 4, 5]
+    assert [record.fields["ddG"] for record in records] == ["1.5", "2", ""]
+    assert [record.fields["active"] for record in records] == ["1", "0", ""]
+    assert "sheet 'data' of 2" in caplog.text
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    assert list(readers.read("-")) == records
+    np.testing.assert_array_equal(datasets.load(str(path), labels=["ddG"]).labels[:, 0], [1.5, 2, np.nan])
+
+
+def test_what_is_wrong_with_a_spreadsheet_is_named(tmp_path):
+    path = spreadsheet(tmp_path / "m.xlsx", [["smiles", "y"], ["CCO", "=1+1"]])
+    with pytest.raises(ValueError, match=r"row 2: the formula '=1\+1' has no stored result"):
+        list(readers.read(path))
+    with pytest.raises(ValueError, match="row 3: has 3 fields, the header has 2"):
+        list(readers.read(spreadsheet(path, [["smiles", "y"], ["CCO", 1], ["C", 1, 2]])))
+    with pytest.raises(
+        ValueError, match="no column 'smiles'; it has 'structure', 'y'; SMILES seem to be in 'structure'"
+    ):
+        list(readers.read(spreadsheet(path, [["structure", "y"], ["CCO", 1]], ("data", "z")), "smiles"))
+    path.write_bytes(b"PK\x03\x04 no spreadsheet")
+    with pytest.raises(ValueError, match=r"not an .xlsx file"):
+        list(readers.read(path))
+    (tmp_path / "m.xls").touch()
+    with pytest.raises(ValueError, match=r"save the spreadsheet as .xlsx or .csv"):
+        list(readers.read(tmp_path / "m.xls"))
+
+
+def test_sdf_and_gzip_on_standard_input(tmp_path, monkeypatch):
+    for content in (path.read_bytes() for path in (write_sdf(tmp_path / "m.sdf"), write_sdf(tmp_path / "m.sdf.gz"))):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert [Chem.MolToSmiles(record.item) for record in readers.read("-")] == list(map(Chem.CanonSmiles, SMILES))
+
+
+def test_parquet(tmp_path):
+    table = pd.DataFrame({"id": [1, 2], "SMILES": ["CCO", None], "y": [0.1, np.nan]})
+    table.to_parquet(tmp_path / "m.parquet")
+    records = list(readers.read(tmp_path / "m.parquet"))
+    assert [record.fields for record in records] == [
+        {"id": "1", "SMILES": "CCO", "y": "0.1"},
+        {"id": "2", "SMILES": "", "y": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "items"),
+    [
+        ("a.txt", "CCO\tethanol\nC\tmethane\n", ["CCO", "C"]),
+        ("a.smi", "id\tsmiles\n1\tCCO\n", ["CCO"]),
+        ("a.smi", "CCO;x\nC\n", ["CCO;x", "C"]),
+        ("a.csv", "smiles\nCCO\n", ["CCO"]),
+    ],
+)
+def test_a_table_or_lines_of_smiles(tmp_path, name, text, items):
+    (tmp_path / name).write_text(text)
+    assert [record.item for record in readers.read(tmp_path / name)] == items
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("a.csv", "structure,y\nC,1\n", "no column 'smiles'; it has 'structure', 'y'"),
         ("a.csv", "smiles,y\nC,1\nCC\n", "line 3: has 1 fields, the header has 2"),
         ("a.csv", "", "no header"),
-        ("a.docx", "CCO", r"expected a file that ends with \.csv"),
+        ("a.docx", "CCO", r"expected a file that ends with \.csv, .*\.xlsx"),
         ("a.csv.gz", "not gzipped", "cannot be read"),
     ],
 )

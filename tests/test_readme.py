@@ -49,7 +49,7 @@ def test_the_readmes_python_lines_run(place):
 
 def test_python_lines_run_one_after_another(place):
     found = blocks(OWN_MOLECULES, "python")
-    assert len(found) == 5
+    assert len(found) == 6
     out = run([sys.executable, "-W", "error::UserWarning", "-c", "\n".join([*found, "print(embeddings.shape)"])], place)
     assert "(2, 128)" in out
     assert "similarity" in out

@@ -1,15 +1,17 @@
-"""Embed molecules, or predict their properties, from the command line."""
+"""Train on labelled molecules, predict properties, or embed molecules, from the command line."""
 
 # Libraries are imported where they are needed: `moleclip --help` should not wait for PyTorch.
 import argparse
 import itertools
 import json
+import logging
 import os
 import shutil
 import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from moleclip.apply.readers import Record
+    from moleclip.io.molecule_files import Record
 
 _EXAMPLES = """examples:
+  moleclip train my.xlsx --smiles SMILES --target "ddG (kcal/mol)" --out model
+  moleclip predict new.xlsx --model model --out predictions.csv
   moleclip embed molecules.csv --encoder runs/demo/encoder --out embeddings.parquet
   moleclip embed library.smi.gz --encoder moleclip/primary --out library.parquet --jobs 8
   moleclip predict molecules.csv --smiles structure --model runs/lab/04_finetune --out predictions.csv
@@ -32,8 +36,8 @@ read stay in the output, with empty numbers and the reason in the column "proble
 was written, 1 if not, 2 for a wrong command, and 130 after an interruption.
 """
 _INPUT = (
-    "CSV with a header, SMI (a SMILES and perhaps a name per line), SDF (each may be gzipped), pictures of one "
-    "molecule each, or - for standard input (CSV or SMI). The output keeps its columns, as text"
+    ".xlsx, .csv, .tsv (with a header), .smi, .txt (a SMILES and perhaps a name per line), .sdf, .parquet, pictures of "
+    "one molecule each, or - for standard input. The output keeps its columns, as text"
 )
 _ENCODERS = [
     ("lite", "ships with this package: small, trained on 96 x 96 pixels"),
@@ -50,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line `moleclip`."""
     chosen = _parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _logged(getattr(chosen, "quiet", False)):
             warnings.showwarning = _say  # type: ignore[assignment]
             chosen.run(chosen)
     except BrokenPipeError:  # the program that reads our output has seen enough
@@ -78,8 +82,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     embed = command("embed", "turn molecules into the numbers of an image encoder", _compute)
     embed.add_argument("--encoder", required=True, help="folder, or another source that `moleclip encoders` lists")
-    predict = command("predict", "predict properties of molecules with a finetuned encoder", _compute)
-    predict.add_argument("--model", required=True, help="folder of a finetuning job (`moleclip models` lists them)")
+    train = command("train", "compare models on labelled molecules, and keep the best", _train)
+    train.add_argument("input", help="molecules with labels (.xlsx, .csv, .sdf, ...), or a data set by name")
+    train.add_argument("--out", required=True, help="folder of the model")
+    train.add_argument("--smiles", default="smiles", help="column of SMILES (default: smiles, in upper or lower case)")
+    train.add_argument("--target", action="append", help="column of labels; may be given several times")
+    train.add_argument(
+        "--method", help="keep this one: finetuned, mean, ecfp4_forest, descriptor_forest, frozen_linear"
+    )
+    train.add_argument("--encoder", help="folder, or another source that `moleclip encoders` lists")
+    train.add_argument("--keep", action="store_true", help="keep a model that does not beat the mean of the labels")
+    train.add_argument("--seed", type=int, default=0, help="of folds and models (default: 0)")
+    train.add_argument("--quiet", action="store_true", help="show no progress")
+    predict = command("predict", "predict properties of molecules with a kept model", _compute)
+    predict.add_argument("--model", required=True, help="folder of a model (`moleclip models` lists them)")
     predict.add_argument("--views", type=int, default=8, help="randomised drawings for the spread (default: 8)")
     for added in (embed, predict):
         added.add_argument("input", nargs="+", help=_INPUT)
@@ -96,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", required=True, help="a file .onnx, or a folder")
     for added in (
         command("encoders", "list known encoders, and those trained below a folder", _list_encoders),
-        command("models", "list the finetuned encoders below a folder, for `moleclip predict`", _list_models),
+        command("models", "list the models below a folder, for `moleclip predict`", _list_models),
     ):
         added.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the current directory")
     command("datasets", "list known data sets", _list_datasets)
@@ -104,6 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("start", help="folder, or another source that `moleclip encoders` lists")
     compare.add_argument("encoder", help="of the same architecture")
     return parser
+
+
+def _train(chosen: argparse.Namespace) -> None:
+    """Compare models and keep the best."""
+    from moleclip.apply import training
+
+    options = {name: getattr(chosen, name) for name in ("out", "smiles", "method", "keep", "seed")}
+    source = chosen.encoder or training.ENCODER
+    found = training.train(chosen.input, chosen.target, encoder=source, verbose=not chosen.quiet, **options)
+    print(training.shown(found.table))
+    print(f"\n{found.sentence}\nNext: moleclip predict new.xlsx --model {found.folder} --out predictions.csv")
 
 
 def _compute(chosen: argparse.Namespace) -> None:
@@ -121,11 +148,11 @@ def _compute(chosen: argparse.Namespace) -> None:
             yield table
 
     inference.write_tables(chosen.out, counted())
-    if chosen.out == "-":
-        return
-    if not chosen.cache:
+    if chosen.out != "-" and not chosen.cache:
         shutil.rmtree(_cache(chosen) or "", ignore_errors=True)
-    if not chosen.quiet:
+    if problems == rows:
+        raise ValueError(f"none of the {rows} molecules can be read: see the column 'problem' of the output")
+    if chosen.out != "-" and not chosen.quiet:
         unreadable = f", {problems} of them unreadable (column 'problem')" if problems else ""
         print(f"{chosen.out}: {rows} molecules{unreadable}", file=sys.stderr)
 
@@ -151,11 +178,16 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
         model = MoleCLIPFeaturizer(chosen.encoder, **options)
     else:
         model = MoleCLIPPredictor(chosen.model, views=chosen.views, **options)
+        rounds = not chosen.out.endswith(".parquet")
         if model.unit and not chosen.quiet:
             print(f"unit of {', '.join(model.label_names)}: {model.unit}", file=sys.stderr)
+        if model.note:
+            _say(f"the model is {model.note}; the column 'note' says so")
     computed, kept = itertools.tee(_records(chosen))
     for table in model.tables((record.item for record in computed), total):
         found = table.drop(columns="molecule")
+        if isinstance(model, MoleCLIPPredictor) and rounds:
+            found = found.round({name: digits for name, digits in model.decimals.items() if name in found})
         given = pd.DataFrame([record.fields for record in itertools.islice(kept, len(table))])
         given.columns = [_free(str(name), [*given, *found]) if name in found else str(name) for name in given]
         yield pd.concat([given, found], axis=1)
@@ -199,10 +231,14 @@ def _list_encoders(chosen: argparse.Namespace) -> None:
 
 def _list_models(chosen: argparse.Namespace) -> None:
     rows = []
-    for table in sorted(chosen.folder.glob("**/model/molecules.parquet")):
-        card = json.loads(table.with_name("config.json").read_text())
-        labels = ", ".join(card["label_names"])
-        rows.append((str(table.parents[1]), f"{card['name']} on {card['dataset']}: {labels}"))
+    for table in sorted(chosen.folder.glob("**/molecules.parquet")):
+        file = table.with_name("config.json")
+        card = json.loads(file.read_text()) if file.is_file() else {}
+        if "models" in card:
+            labels = ", ".join(card["label_names"])
+            # A finetuning job keeps its models below its own folder.
+            folder = table.parent if "method" in card else table.parents[1]
+            rows.append((str(folder), f"{card['name']} on {card['dataset']}: {labels}"))
     _print(["model", "what it predicts"], rows)
 
 
@@ -231,10 +267,32 @@ def _print(header: list[str], rows: Iterable[Iterable[str]]) -> None:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _say(message: Warning | str, *_: Any) -> None:
+@contextmanager
+def _logged(quiet: bool) -> Iterator[None]:
+    """Write what the module logs to standard error, each line once: files are read twice."""
+    log, handler, said = logging.getLogger("moleclip"), logging.Handler(), set[str]()
+
+    def emit(record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in said:
+            said.add(text)
+            _say(text, level="warning: " if record.levelno >= logging.WARNING else "")
+
+    handler.emit = emit  # type: ignore[method-assign]
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+def _say(message: Warning | str, *_: Any, level: str = "warning: ") -> None:
     from tqdm import tqdm
 
-    tqdm.write(f"moleclip: warning: {message}", file=sys.stderr)  # above a progress bar
+    tqdm.write(f"moleclip: {level}{message}", file=sys.stderr)  # above a progress bar
 
 
 if __name__ == "__main__":

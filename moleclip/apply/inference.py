@@ -83,14 +83,14 @@ class Computation:
         parallel = Parallel(n_jobs=self.n_jobs, return_as="generator", pre_dispatch="2*n_jobs")
         with tqdm(total=total, unit=" molecules", disable=not self.verbose) as bar:
             # All drawings of a block may wait for the encoder: the more per molecule, the fewer molecules.
-            for block in _batched(items, max(self.batch_size, BLOCK // len(self.styles))):
+            for block in batched(items, max(self.batch_size, BLOCK // len(self.styles))):
                 keys = [readers.key(item) for item in block]
                 found = cache.get(keys) if cache else {}
                 reasons = dict.fromkeys(keys, "")
                 # A molecule that occurs twice is drawn once.
                 missing = {key: item for key, item in zip(keys, block, strict=True) if key not in found}
                 bar.update(len(block) - len(missing))
-                batches = [dict(pairs) for pairs in _batched(missing.items(), self.batch_size)]
+                batches = [dict(pairs) for pairs in batched(missing.items(), self.batch_size)]
                 # Other processes draw ahead of this one, which computes.
                 drawn = parallel(
                     delayed(readers.draw_all)(list(batch.values()), self.styles, self.size) for batch in batches
@@ -115,7 +115,7 @@ class Computation:
         return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.sqlite"
 
 
-def _batched(many: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def batched(many: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Cut into lists of `size`; the last may be shorter."""
     rest = iter(many)
     return iter(lambda: list(itertools.islice(rest, size)), [])

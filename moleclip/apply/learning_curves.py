@@ -27,9 +27,16 @@ log = logging.getLogger(__name__)
 
 # From simple to complex: of methods between which nothing is sure, the first is the one to use.
 METHODS = ("mean", "ecfp4_forest", "frozen + ridge", "finetuned")
-NAMES = dict(
-    zip(METHODS, ("the training mean", "the ECFP4 forest", "frozen embeddings + ridge", "finetuning"), strict=True)
-)
+NAMES = {
+    "mean": "the training mean",
+    "ecfp4_forest": "the ECFP4 forest",
+    "descriptor_forest": "the descriptor forest",
+    "frozen + ridge": "frozen embeddings + ridge",
+    "frozen_linear": "the linear model on frozen embeddings",
+    "frozen_gaussian_process": "the Gaussian process on frozen embeddings",
+    "frozen_svm": "the support vector machine on frozen embeddings",
+    "finetuned": "finetuning",
+}
 
 LEAST, MOST = 30, 200  # molecules
 LEAST_GIVEN = 10  # labelled molecules: eight to train on and two to choose the epoch
@@ -91,7 +98,10 @@ def curves(
     """
     if unknown := set(methods) - set(METHODS):
         raise ValueError(f"unknown methods {sorted(unknown)}: known are {', '.join(METHODS)}")
-    molecules = _molecules(dataset, sample, seed)
+    molecules = labelled(dataset, sample, seed, LEAST)
+    if len(molecules) > MOST:
+        advice = "notebook 04 serves so many better; or use a sample"
+        log.warning("%s: %d molecules; this is for at most about %d: %s", dataset.name, len(molecules), MOST, advice)
     labels = molecules[list(dataset.label_names)].to_numpy(np.float64)
     models, some = estimators(dataset.task, source, seed, epochs, **finetuning), Molecules(molecules["smiles"])
     tested = round(TEST * len(molecules))
@@ -119,29 +129,26 @@ def _left(seconds: dict[str, tuple[float, int]], todo: list[tuple[str, int]]) ->
     return f"about {sum(seconds[name][0] / seconds[name][1] * size for name, size in todo):.0f} s left"
 
 
-def _molecules(dataset: Dataset, sample: int | None, seed: int) -> pd.DataFrame:
+def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> pd.DataFrame:
     """Readable, labelled molecules, each once: a repeated one might be given and tested."""
     name, columns = dataset.name, list(dataset.label_names)
     if not columns:
         raise ValueError(f"{name}: has no labels to learn: no column of plain numbers")
     readable = datasets.readable(dataset, None, seed)
-    labelled = readable[readable[columns].notna().any(axis=1)]
-    kept = labelled.drop_duplicates("canonical_smiles")
-    without, repeated = len(readable) - len(labelled), len(labelled) - len(kept)
+    known = readable[readable[columns].notna().any(axis=1)]
+    kept = known.drop_duplicates("canonical_smiles")
+    without, repeated = len(readable) - len(known), len(known) - len(kept)
     if without or repeated:
         log.warning("%s: left out, %d molecules without a label and %d that are repeated", name, without, repeated)
-    if len(kept) < LEAST:
+    if len(kept) < least:
         raise ValueError(
-            f"{name}: {len(kept)} different readable molecules with a label; at least {LEAST} are needed, as a quarter "
-            f"of fewer cannot tell methods apart. Label more"
+            f"{name}: {len(kept)} different readable molecules with a label; at least {least} are needed, as fewer "
+            f"cannot tell methods apart. Label more"
         )
     kept = kept.iloc[seeds.sample(len(kept), sample, seed)].reset_index(drop=True)
     for column in columns:
         if kept[column].nunique() < 2:
             raise ValueError(f"{name}: all labels {column!r} are the same: there is nothing to learn; leave it out")
-    if len(kept) > MOST:
-        advice = "notebook 04 serves so many better; or use a sample"
-        log.warning("%s: %d molecules; this is for at most about %d: %s", name, len(kept), MOST, advice)
     return kept
 
 
@@ -314,7 +321,7 @@ def advise(curves: pd.DataFrame) -> Advice:
     if "mean" not in wide or wide.shape[1] < 2 or len(wide) < 2:
         raise ValueError("nothing to compare: curves of the mean, of another method, and two repeats are needed")
     size, tested, metric = last[["size", "tested", "metric"]].iloc[0]
-    table, say = _compare(wide, metrics.higher_is_better(metric), tested / size), _Words.of(last)
+    table, say = _compare(wide, metrics.higher_is_better(metric), tested / size), Words.of(last)
     sure = table.index[(table["gain"] > 0) & (table["gain_p"] < LEVEL)]
     tied = table.index[(table["behind_p"] >= LEVEL) | (table.index == table.index[0])]
     # Where any method is sure, one that is tied is: what is surely worse than the best makes the best sure too, as the
@@ -337,7 +344,7 @@ def _compare(wide: pd.DataFrame, higher: bool, ratio: float) -> pd.DataFrame:
     return table.rename_axis("method")
 
 
-class _Words(NamedTuple):
+class Words(NamedTuple):
     """How scores and differences are said."""
 
     metric: str
@@ -346,7 +353,7 @@ class _Words(NamedTuple):
     decimals: int
 
     @classmethod
-    def of(cls, scores: pd.DataFrame) -> "_Words":
+    def of(cls, scores: pd.DataFrame) -> "Words":
         """Take as many decimals as give a typical score three digits."""
         metric, unit = scores[["metric", "unit"]].iloc[0]
         typical = scores["score"].abs().median() or 1.0
@@ -354,15 +361,19 @@ class _Words(NamedTuple):
         return cls(metric, unit, better, max(0, 2 - int(np.floor(np.log10(typical)))))
 
     def name(self, method: str) -> str:
+        """Name a method."""
         return "chance" if (method, self.metric) == ("mean", "ROC-AUC") else NAMES[method]
 
     def than(self, method: str) -> str:
+        """Name a method behind "than"."""
         return "chance" if self.name(method) == "chance" else f"that of {self.name(method)}"
 
     def score(self, table: pd.DataFrame, method: str) -> str:
+        """Say the score of a method, with its unit."""
         return f"{self.metric} of {float(table['score'][method]):.{self.decimals}f} {self.unit}".strip()
 
     def interval(self, found: metrics.Paired) -> str:
+        """Say a difference with its interval and p."""
         mean, low, high = (f"{value:.{self.decimals}f}" for value in found[:3])
         return f"{mean} (95 % {low} to {high}; corrected p {f'= {found.p:.2g}' if found.p >= 0.001 else '< 0.001'})"
 
@@ -418,7 +429,7 @@ def figure(curves: pd.DataFrame) -> Figure:
     """
     drawing, ax = plt.subplots(figsize=(1.5 * COLUMN, 2.4))
     metric, unit, tested = curves[["metric", "unit", "tested"]].iloc[0]
-    say, apart = _Words.of(curves), 0.008 * curves["size"].max()
+    say, apart = Words.of(curves), 0.008 * curves["size"].max()
     for number, name in enumerate(METHODS):
         rows = curves[curves["method"] == name]
         colour, style = ("0.5", "--") if name == "mean" else (f"C{number - 1}", f"{'osD'[number - 1]}-")

@@ -1,7 +1,8 @@
-"""Predict the properties of molecules with finetuned encoders, and how far to trust each prediction."""
+"""Predict the properties of molecules with a kept model, and say how far to trust each prediction."""
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -11,29 +12,40 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from rdkit import DataStructs
+from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from moleclip import drawing, encoder, molecules
-from moleclip.apply import readers
-from moleclip.apply.inference import Computation, report
+from moleclip.apply import readers, training
+from moleclip.apply.inference import BLOCK, Block, Computation, batched, report
 from moleclip.apply.readers import Item
+from moleclip.apply.training import MOLECULES
+from moleclip.baselines import FrozenEncoder
+from moleclip.estimator import Labels, values_of
 from moleclip.finetune import FinetunedEncoder
-from moleclip.io import files, seeds
+from moleclip.io import files, molecule_files, seeds
 from moleclip.io.seeds import Stream
 
-MOLECULES = "molecules.parquet"  # what models were trained on, beside their card
 VIEWS = 8  # drawings over which the spread of a prediction is taken
+
+_LEAST_SIMILAR = 0.2  # below, molecules have nothing in common, however diverse those are that were trained on
+_COMPARED = 1000  # training molecules of which the similarity to the others is computed
+
+
+class DomainWarning(Warning):
+    """Some molecules are unlike all those that the model was trained on."""
 
 
 class MoleCLIPPredictor:
-    """Predict with what a finetuning job has kept, and show how much repeats and redrawn molecules differ.
+    """Predict with a kept model, show how much repeats and redrawn molecules differ, and what is unlike its molecules.
 
     Parameters
     ----------
     model : str or Path
-        Folder of a finetuning job that ran with `keep_models` (notebook 04).
+        Folder that `moleclip.train` (`moleclip train`) wrote, or of a finetuning job that ran with `keep_models`
+        (notebook 04).
     views : int
         Randomised drawings (`drawing.random_style`) of each molecule, besides the plain one; 0 for none. The same ones
         for every molecule.
@@ -42,12 +54,14 @@ class MoleCLIPPredictor:
 
     Attributes
     ----------
-    models : list of FinetunedEncoder, length R
+    models : list of MoleculeEstimator, length R
         One per repeat of the training.
     label_names : tuple of str, length T
     task, metric, unit, drawing : str
+    note : str
+        What is to be said with every prediction; "" where the model is surely better than the mean of its labels.
     molecules : DataFrame
-        What it was finetuned on: smiles, part ("train", "val" or "test"), and one column per label.
+        What it was trained on: smiles, part ("train", "val" or "test"), and one column per label.
 
     Raises
     ------
@@ -80,10 +94,40 @@ class MoleCLIPPredictor:
         if files.sha256(folder / MOLECULES) != self.card["molecules"]:
             raise ValueError(f"{folder / MOLECULES}: not the file that {encoder.CARD} describes; the folder is damaged")
         self.molecules = pd.read_parquet(folder / MOLECULES)
-        self.models = [FinetunedEncoder.load(folder / name) for name in self.card["models"]]
-        self.drawing = self.models[0].drawing
-        for model in self.models:
-            model.network_.to(self.device)
+        self.note = str(self.card.get("note", ""))
+        self.models: list[Any] = [FinetunedEncoder.load(folder / name) for name in self.card["models"]]
+        self._encoder: encoder.Encoder | None = None
+        if not self.models:
+            self._fit(folder)
+        self.drawing = getattr(self.models[0], "drawing", "plain")
+        for kept in self.models if self.card["models"] else ():
+            kept.network_.to(self.device)
+
+    def _fit(self, folder: Path) -> None:
+        """Fit what takes seconds anew, as no pickle would be safe to load or last from version to version."""
+        source = folder / training.WEIGHTS
+        model = training.estimator(self.card["method"], self.card["task"], source, self.card["seed"])
+        labels = self.molecules[list(self.label_names)].to_numpy(np.float64)
+        self.models = [training.fit(model, list(self.molecules["smiles"]), labels)]
+        if isinstance(model, FrozenEncoder):
+            self._encoder = encoder.load(source).to(self.device).eval()
+
+    @property
+    def sees(self) -> bool:
+        """Whether it predicts from drawings, and not from fingerprints or nothing at all."""
+        return bool(self.card["models"]) or self._encoder is not None
+
+    @cached_property
+    def decimals(self) -> dict[str, int]:
+        """Sensible decimals of each column of a prediction: two digits of the error that is to be expected."""
+        known = self.molecules[list(self.label_names)]
+        error = self.card.get("score", np.nan) if len(self.label_names) == 1 else np.nan
+        found = {"similarity": 2}
+        for label in self.label_names:
+            typical = error if np.isfinite(error) else float(known[label].std()) / 2
+            digits = 2 if self.task == "classification" or not typical > 0 else 1 - int(np.floor(np.log10(typical)))
+            found |= dict.fromkeys((label, f"{label}_sd_repeats", f"{label}_sd_views"), max(0, digits))
+        return found
 
     def predict(self, X: Any) -> pd.DataFrame:  # noqa: N803
         """Predict the properties of molecules.
@@ -96,29 +140,54 @@ class MoleCLIPPredictor:
         Returns
         -------
         DataFrame, length N
-            In the order of X, NaN where a molecule cannot be read: molecule; problem, which says why not ("" where it
-            can); and for each label the prediction from the plain drawing (mean over repeats, in the unit of the label,
-            or the probability of class 1) under the label's name, its standard deviations `<label>_sd_repeats` over
-            the repeats (NaN for a single one) and `<label>_sd_views` over the randomised drawings. Then nearest, the
-            molecule of those it was trained on with the highest Tanimoto similarity of Morgan fingerprints (radius 2,
-            2048 bits), and similarity: far from all of them, a prediction is a guess, whatever its spread. Pictures
-            have neither.
+            In the order of X, NaN where a molecule cannot be read: molecule; for each label the prediction (mean over
+            repeats, in the unit of the label, or the probability of class 1) under the label's name; in_domain, whether
+            the similarity is at least `threshold`; similarity, the highest Tanimoto similarity of Morgan fingerprints
+            (radius 2, 2048 bits) to a molecule that it was trained on, and nearest, that molecule; for what predicts
+            from drawings the standard deviations `<label>_sd_repeats` over the repeats (NaN for a single one) and
+            `<label>_sd_views` over the randomised drawings; problem, which says why a molecule cannot be read ("" where
+            it can); and note, if there is one. Outside of its domain a prediction is a guess, whatever its spread.
+            Pictures have neither similarity nor domain.
         """
         items = readers.items(X)
         return pd.concat(self.tables(items, len(items)), ignore_index=True)
 
     def tables(self, items: Iterable[Item], total: int | None = None) -> Iterator[pd.DataFrame]:
         """Predict for any number of molecules, block by block, into tables as of `predict`."""
-        start, shape = 0, (len(self.models), 1 + self.views, len(self.label_names))
-        for block, values, reasons in self._computation().blocks(items, total):
+        start, outside, count = 0, 0, 0
+        blocks = self._computation().blocks(items, total) if self.sees else self._from_structures(items, total)
+        for block, values, reasons in blocks:
             report(block, reasons, self.invalid, start)
             start += len(block)
-            table = pd.DataFrame({"molecule": [readers.name(item) for item in block], "problem": reasons})
-            table = pd.concat([table, self._spread(values.reshape(-1, *shape).astype(np.float64))], axis=1)
             nearest = [self._nearest(item, reason) for item, reason in zip(block, reasons, strict=True)]
-            yield table.assign(
-                nearest=[smiles for smiles, _ in nearest], similarity=[similarity for _, similarity in nearest]
+            similarity = np.array([value for _, value in nearest])
+            inside = pd.Series(similarity >= self.threshold, dtype="boolean").mask(np.isnan(similarity))
+            table = pd.DataFrame({"molecule": [readers.name(item) for item in block]})
+            spread = self._spread(values.astype(np.float64))
+            table = table.join(spread[list(self.label_names)])
+            table = table.assign(in_domain=inside, similarity=similarity, nearest=[smiles for smiles, _ in nearest])
+            table = table.join(spread.drop(columns=list(self.label_names))).assign(problem=reasons)
+            outside, count = outside + int((similarity < self.threshold).sum()), count + len(block)
+            yield table.assign(note=self.note) if self.note else table
+        if outside:
+            warnings.warn(
+                f"{outside} of {count} molecules are unlike all those that the model was trained on (similarity below "
+                f"{self.threshold:.2f}, in_domain is false): their predictions are guesses",
+                DomainWarning,
+                stacklevel=2,
             )
+
+    def _from_structures(self, items: Iterable[Item], total: int | None) -> Iterator[Block]:
+        """Predict without drawings, block by block."""
+        with tqdm(total=total, unit=" molecules", disable=not self.verbose) as bar:
+            for block in batched(items, BLOCK):
+                texts, reasons = zip(*map(_smiles, block), strict=True)
+                good = [row for row, reason in enumerate(reasons) if not reason]
+                values = np.full((len(block), len(self.label_names)), np.nan, np.float32)
+                if good:
+                    values[good] = self.models[0].predict_values([texts[row] for row in good])
+                bar.update(len(block))
+                yield block, values, list(reasons)
 
     def _computation(self) -> Computation:
         plain = drawing.drawing_style(self.drawing)
@@ -128,22 +197,32 @@ class MoleCLIPPredictor:
             self._outputs,
             len(self.models) * (1 + self.views) * len(self.label_names),
             [plain, *redrawn],
-            self.models[0].image_encoder.preprocess.size,
+            (self._encoder or self.models[0].image_encoder).preprocess.size,
             self.batch_size,
             self.n_jobs,
             self.cache,
-            {"model": self.card["models"]},
+            {"model": self.card["models"] or [self.card["method"], self.card["molecules"], self.card["identity"]]},
             self.verbose,
         )
 
     def _outputs(self, images: NDArray[np.uint8]) -> Tensor:
         """Predict by all repeats from all drawings, [B, R * styles * T]."""
         styles = range(images.shape[1])
-        values = [model.predict_drawings(images[:, style]) for model in self.models for style in styles]
+        values = [self._predict(model, images[:, style]) for model in self.models for style in styles]
         return torch.from_numpy(np.concatenate(values, axis=1)).float()
 
-    def _spread(self, outputs: NDArray[np.float64]) -> pd.DataFrame:
-        """Mean and spread of outputs [B, R, styles, T], by label."""
+    def _predict(self, model: Any, images: NDArray[np.uint8]) -> Labels:
+        if self._encoder is None:
+            found: Labels = model.predict_drawings(images)
+            return found
+        embeddings = self._encoder.embed(images, self.batch_size).cpu().double().numpy()
+        return values_of(model.models_, embeddings, model.task)
+
+    def _spread(self, values: NDArray[np.float64]) -> pd.DataFrame:
+        """Mean and spread by label of values [B, R * styles * T], or [B, T] of what sees no drawings."""
+        if not self.sees:
+            return pd.DataFrame(values, columns=list(self.label_names))
+        outputs = values.reshape(-1, len(self.models), 1 + self.views, len(self.label_names))
         plain, redrawn = outputs[:, :, 0], outputs[:, :, 1:].mean(axis=1)
         columns = {}
         for number, label in enumerate(self.label_names):
@@ -162,6 +241,17 @@ class MoleCLIPPredictor:
         return smiles[best], similarities[best]
 
     @cached_property
+    def threshold(self) -> float:
+        """Similarity from which on a molecule is in the domain: 95 % of the training molecules have it to another."""
+        _, fingerprints = self._trained_on
+        rows = seeds.sample(len(fingerprints), _COMPARED, 0)
+        nearest = []
+        for row in rows:
+            others = DataStructs.BulkTanimotoSimilarity(fingerprints[row], fingerprints)
+            nearest.append(max((value for other, value in enumerate(others) if other != row), default=1.0))
+        return max(_LEAST_SIMILAR, float(np.quantile(nearest, 0.05)))
+
+    @cached_property
     def _trained_on(self) -> tuple[list[str], list[Any]]:
         smiles = list(self.molecules.loc[self.molecules["part"] == "train", "smiles"])
         return smiles, [_fingerprint(molecules.parse(text)) for text in smiles]
@@ -173,14 +263,27 @@ def _card(folder: Path) -> tuple[Path, dict[str, Any]]:
         if (place / encoder.CARD).is_file() and (place / MOLECULES).is_file():
             return place, json.loads((place / encoder.CARD).read_text())
     raise FileNotFoundError(
-        f"{folder}: holds no finetuned models; notebook 04 keeps those of a job, in a folder 'model' below its "
-        "own, with `keep_models`"
+        f"{folder}: holds no model; `moleclip train` writes one, and notebook 04 keeps those of a job, in a folder "
+        "'model' below its own, with `keep_models`"
     )
 
 
 def _sd(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the standard deviations of rows; NaN for rows of less than two."""
     return values.std(axis=1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan)
+
+
+def _smiles(item: Item) -> tuple[str, str]:
+    """SMILES of an item, or why there is none."""
+    if isinstance(item, molecule_files.Unreadable):
+        return "", item.reason
+    try:
+        found = readers.molecule(item) if readers.name(item) else None
+    except ValueError as error:
+        return "", str(error)
+    if found is None:
+        return "", "missing" if not readers.name(item) else "a picture, and the model predicts from structures"
+    return item if isinstance(item, str) else Chem.MolToSmiles(found), ""
 
 
 def _fingerprint(molecule: Any) -> Any:

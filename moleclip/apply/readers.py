@@ -1,17 +1,10 @@
 """Read molecules as SMILES, RDKit molecules, pictures, or files of them, and draw each for an encoder."""
 
-import csv
-import gzip
 import hashlib
-import itertools
 import pickle
-import re
-import sys
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -22,32 +15,15 @@ from rdkit import Chem, rdBase
 
 from moleclip import drawing, molecules
 from moleclip.drawing import Image, Style
-
-
-class Unreadable(NamedTuple):
-    """A record of an SDF file that RDKit cannot read, and why."""
-
-    name: str
-    reason: str
-
+from moleclip.io import molecule_files
+from moleclip.io.molecule_files import STDIN as STDIN
+from moleclip.io.molecule_files import Record, Unreadable
 
 # A molecule: SMILES, an RDKit molecule, a picture as an array or PIL image, or the path of one. None: missing.
 Item: TypeAlias = "str | Chem.Mol | Image | PIL.Image.Image | Path | Unreadable | None"
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-TABLES = (".csv", ".smi", ".smiles", ".txt", ".sdf")  # each may end with .gz too
-ENDINGS = ", ".join((*TABLES, *PICTURES))
-STDIN = "-"
-
-# Data fields of an SDF record: "> <name>", lines of text, an empty line.
-_FIELD = re.compile(r"^>[^\n]*?<([^>\n]+)>[^\n]*\n(.*?)(?:\n[ \t]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
-
-
-class Record(NamedTuple):
-    """One molecule of a file, with the fields of its line or SDF record as text."""
-
-    item: Item
-    fields: dict[str, str]
+ENDINGS = ", ".join((*molecule_files.ENDINGS, *PICTURES))
 
 
 def items(molecules: Any) -> list[Item]:
@@ -72,7 +48,7 @@ def items(molecules: Any) -> list[Item]:
     ['CCO', 'c1ccccc1']
     """
     if isinstance(molecules, (str, Path)):
-        if not _kind(molecules):
+        if not _known(molecules):
             raise TypeError(f"{molecules!r}: give a list of SMILES, [{str(molecules)!r}], or a file ({ENDINGS})")
         return [record.item for record in read(molecules)]
     if isinstance(molecules, Chem.Mol):
@@ -95,119 +71,18 @@ def items(molecules: Any) -> list[Item]:
     return found
 
 
-def _kind(path: str | Path) -> str:
-    """Tell the ending of a file of molecules, without .gz; "" for anything else."""
-    ending = Path(str(path).lower().removesuffix(".gz")).suffix
-    return ending if ending in (*TABLES, *PICTURES) else ""
+def _known(path: str | Path) -> bool:
+    return bool(molecule_files.kind(path)) or str(path).lower().endswith(PICTURES)
 
 
 def read(path: str | Path, smiles: str = "smiles") -> Iterator[Record]:
-    """Read molecules from a file, one at a time.
-
-    Parameters
-    ----------
-    path : str or Path
-        CSV with a header; SMI, a line of which is a SMILES and perhaps a name; SDF; or a picture, which is one
-        molecule. The first three may be gzipped. "-" is standard input, CSV or SMI.
-    smiles : str
-        Name of the SMILES column in a CSV file, in upper or lower case.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        The ending is unknown, the column is missing, or a line has too many or too few fields; the message names it.
-    """
-    text, kind = str(path), _kind(path)
-    if text != STDIN and not kind:
-        raise ValueError(f"{path}: expected a file that ends with {ENDINGS}, or {STDIN}")
-    if text != STDIN and not Path(text).is_file():
+    """Read molecules from a file as `molecule_files.read` does, or from a picture, which is one molecule."""
+    if not str(path).lower().endswith(PICTURES):
+        yield from molecule_files.read(path, smiles).records
+    elif Path(path).is_file():
+        yield Record(Path(path), {"file": str(path)}, 1)
+    else:
         raise FileNotFoundError(f"{path}: no such file")
-    return iter([Record(Path(text), {"file": text})]) if kind in PICTURES else _read(text, kind, smiles)
-
-
-def _read(path: str, kind: str, smiles: str) -> Iterator[Record]:
-    try:
-        with _opened(path, kind) as file:
-            if kind == ".sdf":
-                yield from _read_sdf(file)
-                return
-            first = next(file, "").removeprefix("\ufeff")
-            lines = itertools.chain([first], file)
-            named = _column(next(csv.reader([first]), []), smiles)
-            # A SMILES has no comma; an extended one has them behind a blank.
-            if kind == ".csv" or (path == STDIN and (named or "," in first.split(" ")[0])):
-                yield from _read_csv(lines, path, smiles)
-            else:
-                yield from _read_smi(lines)
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read to its end: {error}") from None
-
-
-def _opened(path: str, kind: str) -> Any:
-    if path == STDIN:
-        if sys.stdin is None:
-            raise ValueError("standard input is closed")
-        return nullcontext(sys.stdin)
-    opener: Any = gzip.open if path.lower().endswith(".gz") else open
-    # Names in another encoding are common in SDF files, and no reason to stop.
-    return opener(path, "rt", encoding="utf-8-sig", errors="replace" if kind == ".sdf" else "strict")
-
-
-def _column(header: Iterable[str], smiles: str) -> str | None:
-    """Find a column by its exact name, or else ignoring upper and lower case."""
-    return next((column for column in sorted(header, key=smiles.__ne__) if column.lower() == smiles.lower()), None)
-
-
-def _read_csv(lines: Iterable[str], path: str, smiles: str) -> Iterator[Record]:
-    """Read CSV by the standard library: pandas fills or shifts rows of the wrong length in silence."""
-    reader = csv.DictReader(lines, strict=True)
-    try:
-        header = list(reader.fieldnames or ())
-        if not header or len(set(header)) < len(header):
-            raise ValueError(f"{path}: has no header, or one that names a column twice")
-        column = _column(header, smiles)
-        if column is None:
-            raise ValueError(f"{path}: has no column {smiles!r}; it has {', '.join(map(repr, header))}")
-        for fields in reader:
-            count = len(fields.pop(None, ())) + sum(text is not None for text in fields.values())
-            if count != len(header):
-                raise ValueError(f"{path}, line {reader.line_num}: has {count} fields, the header has {len(header)}")
-            yield Record(fields[column], fields)
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-
-
-def _read_smi(lines: Iterable[str]) -> Iterator[Record]:
-    for number, line in enumerate(lines):
-        text, *names = line.split(None, 1) or [""]
-        if text and not (number == 0 and text.lower() == "smiles"):
-            yield Record(text, {"smiles": text, "name": "".join(names).strip()})
-
-
-def _read_sdf(file: Any) -> Iterator[Record]:
-    """Read SDF record by record: RDKit's suppliers give neither name nor fields of a record that they cannot read."""
-    columns = dict.fromkeys(["smiles", "name"])
-    for block in _blocks(file):  # records may have different fields, a table has the same columns
-        columns |= dict.fromkeys(field for field, _ in _FIELD.findall(block))
-    file.seek(0)
-    for block in _blocks(file):
-        name = block.partition("\n")[0].strip()
-        with rdBase.BlockLogs():
-            item: Item = Chem.MolFromMolBlock(block)
-            if item is None:
-                unsanitized = Chem.MolFromMolBlock(block, sanitize=False)
-                problems = Chem.DetectChemistryProblems(unsanitized) if unsanitized is not None else []
-                item = Unreadable(name, problems[0].Message() if problems else "not a molecule of an SDF file")
-        smiles = Chem.MolToSmiles(item) if isinstance(item, Chem.Mol) else ""
-        fields = {"smiles": smiles, "name": name, **dict(_FIELD.findall(block))}
-        yield Record(item, {column: fields.get(column, "") for column in columns})
-
-
-def _blocks(file: Iterable[str]) -> Iterator[str]:
-    for ends, lines in itertools.groupby(file, lambda line: line.startswith("$$$$")):
-        if not ends and (block := "".join(lines)).strip():
-            yield block
 
 
 def name(item: Item) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moleclip import config, datasets, splits
+from moleclip import config, datasets, finetune, splits
 from moleclip.io import downloads, files
 from moleclip.workflow import params
 
@@ -93,15 +93,16 @@ def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) ->
     count = _count(p.dataset, [p.sample], p.smiles_column)
     # A scaffold split may keep a few more or less: whole groups go to one part.
     training = len(splits.random(count, 0, p.holdout or holdouts.get(p.dataset, 0.1)).train)
-    epochs = sum(number * epochs for number, epochs in trainings)
-    steps = epochs * -(-training // p.batch_size)
+    batch_size, fitted = finetune.fitting(training)
+    epochs = sum(number * (epochs or fitted) for number, epochs in trainings)
+    steps = epochs * -(-training // (p.batch_size or batch_size))
     return {"jobs": 1, "trainings": sum(number for number, _ in trainings), "images": epochs * training, "steps": steps}
 
 
 def _count(source: str, limits: list[int | None], smiles_column: str = "smiles") -> int:
     known = downloads.table().get(source, {}).get("molecules")
     if known is None:
-        known = len(datasets.read_csv(source, smiles_column, []) if source.endswith(".csv") else datasets.load(source))
+        known = len(datasets.load(source, smiles=smiles_column, labels=[]))
     return _total([known, *limits])
 
 

@@ -248,10 +248,13 @@ def _assignments(source: str) -> dict[str, Any]:
 
 def read(notebook: str, file: str | Path | None = None, **overrides: Any) -> Parameters:
     """Parameters of a notebook: its defaults, overridden by a YAML file, overridden by `overrides`."""
-    values = defaults(notebook)
-    if file is not None:
-        values |= read_yaml(file)
-    return check(notebook, values | overrides)
+    values, given = defaults(notebook), read_yaml(file) if file else {}
+    try:
+        return check(notebook, values | given | overrides)
+    except ParameterError as error:
+        if file and (given.keys() - values.keys() or not overrides):  # the file is to blame
+            raise ParameterError(f"{files.relative(file)}, {error}") from None
+        raise
 
 
 def from_notebook(notebook: str, namespace: Mapping[str, Any]) -> Any:
