@@ -57,6 +57,7 @@ def pretrain_params(labels_file, tmp_path):
 def finetune_params(tmp_path):
     def make(**overrides):
         small = {"split": "random", "epochs": 1, "head_lr": [1e-3], "baselines": ["mean"]}
+        small |= {"scale_labels": False, "batch_size": 64}  # as in the paper
         small |= {"final_epochs": None, "final_repeats": 1}
         return params.read("04_finetune", None, **{"output": str(tmp_path / "job"), **small, **overrides})
 

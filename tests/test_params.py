@@ -1,6 +1,8 @@
 """Parameters: wrong names and types are refused by name, and every profile's files are right."""
 
 import json
+import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -182,3 +184,20 @@ def test_jobs_are_sets_times_models_times_seeds():
     # What a model sets for itself wins over what a set has for all models.
     assert jobs[1].overrides == {"dataset": "NHCs", "epochs": 9, "encoder": "small/random", **place}
     assert jobs[4].overrides["dataset"] == "esol"
+
+
+def test_a_profile_of_ones_own_writes_elsewhere_and_names_the_file_of_a_misspelt_key(tmp_path):
+    shutil.copytree(files.ROOT / "params/demo", tmp_path / "params/demo")
+    shutil.copy(files.ROOT / "Makefile", tmp_path)
+    made = subprocess.run(["make", "profile", "NAME=mine"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "make run PROFILE=mine" in made.stdout
+    texts = [file.read_text() for file in (tmp_path / "params/mine").iterdir()]
+    assert not any("runs/demo" in text for text in texts)
+    assert any("runs/mine" in text for text in texts)
+    params.read_profile(tmp_path / "params/mine")
+    again = subprocess.run(["make", "profile", "NAME=mine"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+    with open(tmp_path / "params/mine/pretrain.yaml", "a") as file:
+        file.write("epochz: 3\n")
+    with pytest.raises(params.ParameterError, match=r"params/mine/pretrain\.yaml, 03_pretrain: .* 'epochz'"):
+        params.read_profile(tmp_path / "params/mine")

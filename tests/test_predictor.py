@@ -57,7 +57,7 @@ def test_spreads_are_those_of_repeats_and_of_drawings(job):
         for model in predictor.models:
             flat = model.network_(torch.from_numpy(images.reshape(-1, 224, 224, 3)))
             flat = torch.sigmoid(flat) if predictor.task == "classification" else flat
-            outputs.append(flat.reshape(6, 4, 2).numpy())
+            outputs.append(flat.reshape(6, 4, 2).numpy() * model.scale_ + model.shift_)
     for number, label in enumerate(predictor.label_names):
         values = np.array(outputs)[..., number]  # repeat, molecule, style
         tolerance = {"rtol": 1e-3, "atol": 1e-5}
