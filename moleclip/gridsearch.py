@@ -182,7 +182,11 @@ def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed:
         kind = "best" if training.model.endswith("best") else "linear"
         return FrozenEncoder(p.encoder, model=kind, **shared, **drawn)
     if training.model == "fingerprint_mlp":
-        options = {"batch_size": p.batch_size, "weight_decay": p.mlp_weight_decay, "scale_labels": p.scale_labels}
+        options: dict[str, Any] = {
+            "batch_size": p.batch_size,
+            "weight_decay": p.mlp_weight_decay,
+            "scale_labels": p.scale_labels,
+        }
         return FingerprintMLP(lr=training.head_lr, epochs=training.epochs, **options, **shared)
     return baselines.BY_NAME[training.model](**shared)
 
