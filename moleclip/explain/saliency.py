@@ -192,6 +192,19 @@ def plain_gradient(encoder: Encoder, target: Target, image: drawing.Image, side:
     return np.asarray(patches.cpu().numpy(), np.float64)
 
 
+def plain_gradients(
+    encoder: Encoder, smiles: Sequence[str], head: nn.Module | None = None, column: int = 0, seed: int = 0
+) -> list[tuple[drawing.Image, Array]]:
+    """Drawings with their `plain_gradient`: of a head's output, or of the cosine to another drawing of the molecule."""
+    found, size = [], encoder.preprocess.size
+    for number, text in enumerate(smiles):
+        image, style = drawing.draw(text, size=size), drawing.random_style(np.random.default_rng([seed, number]))
+        other = embed_drawings(encoder, drawing.draw(text, style, size)[None])
+        target = readout(head, column) if head else functools.partial(torch.cosine_similarity, other)
+        found.append((image, plain_gradient(encoder, target, image)))
+    return found
+
+
 @torch.no_grad()
 def evaluate(encoder: Encoder, target: Target, images: NDArray[np.uint8]) -> list[float]:
     """Compute the number that is explained for drawings [N, H, W, 3]."""

@@ -21,9 +21,10 @@ from matplotlib.patches import Circle
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.spatial import KDTree
+from scipy.stats import spearmanr
 
-from moleclip import drawing, metrics
-from moleclip.plots.style import PAGE
+from moleclip import drawing, metrics, molecules
+from moleclip.plots.style import COLUMN, PAGE
 
 SHOWN = 8  # classes that stand out
 MARKERS = "osD^v<>P"
@@ -130,11 +131,61 @@ def saliency_maps(found: Mapping[str, Sequence[Any]], sides: Mapping[str, int], 
     return figure
 
 
+def gradients(found: Mapping[str, Sequence[tuple[NDArray[np.uint8], NDArray[np.float64]]]]) -> Figure:
+    """Draw the results of `saliency.plain_gradients`, a row for each encoder; darker patches have larger ones."""
+    columns = max(map(len, found.values()))
+    size = (PAGE, PAGE / columns * len(found))
+    figure, axes = plt.subplots(len(found), columns, figsize=size, squeeze=False)
+    for row, (name, pairs) in zip(axes, found.items(), strict=True):
+        for ax, (image, patches) in zip(row, pairs, strict=True):
+            side, reach = len(image), 16 * len(patches)
+            ax.imshow(image)
+            ax.imshow(patches, cmap="magma_r", alpha=0.6, extent=(0, reach, reach, 0))
+            ax.set(xticks=[], yticks=[], xlim=(0, side), ylim=(side, 0))
+        row[0].set_ylabel(name)
+    return figure
+
+
+def errors_by_size(smiles: Sequence[str], errors: NDArray[np.float64], label: str) -> Figure:
+    """Draw errors of a prediction against the number of heavy atoms (paper, limitations)."""
+    atoms = [molecules.parse(text).GetNumHeavyAtoms() for text in smiles]
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.4))
+    ax.plot(atoms, errors, "o", markersize=3, alpha=0.5)
+    ax.set(xlabel="heavy atoms", ylabel=label, ylim=(0, None))
+    ax.set_title(f"rank correlation {spearmanr(atoms, errors).statistic:.2f}")
+    return figure
+
+
 def points(hues: int) -> dict[str, Any]:
     """Style of `seaborn.pointplot` for so many hues: each has a marker, none are joined."""
     style = {"linestyle": "none", "markersize": 4, "capsize": 0.1, "err_kws": {"linewidth": 1}}
     # Of a single hue, seaborn cannot dodge.
     return {**style, "dodge": hues > 1 and 0.4, "markers": list(itertools.islice(itertools.cycle("oD^sv"), hues))}
+
+
+def moved(moves: Mapping[str, pd.DataFrame], panels: Mapping[str, tuple[str, float]]) -> Figure:
+    """Draw how far changes of the drawing move each encoder, one panel per quantity of `robustness.moves`.
+
+    Parameters
+    ----------
+    moves : mapping of str to DataFrame
+        By the name of the encoder.
+    panels : mapping of str to (str, float)
+        By quantity, the text of the axis and where a line is drawn.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(PAGE, 4), sharey=True)
+    table = pd.concat(moves, names=["encoder"]).reset_index()
+    for ax, (quantity, (text, line)) in zip(axes, panels.items(), strict=True):
+        bars: Any = ("pi", 90) if quantity == "distance" else None
+        sns.pointplot(table, x=quantity, y="change", hue="encoder", errorbar=bars, ax=ax, **points(len(moves)))
+        ax.axvline(line, color="0.6", linewidth=0.8, zorder=0)
+        ax.set(xlabel=text, ylabel="", xlim=(0, None))
+        ax.grid(axis="y", color="0.93")
+        ax.get_legend().remove()
+    for ax in axes[:2]:
+        ax.xaxis.set_major_formatter("{x:.0%}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
+    return figure
 
 
 def saliency_tests(tests: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
