@@ -63,6 +63,11 @@ figures: page ## the paper's figures, tables and claims, from its released runs 
 publish: .venv/installed ## copy a finished page to figures/ (PROFILE=demo, STUDY=...; DIRTY=1: of uncommitted code too)
 	$(BIN)/python -m moleclip.workflow.publish $(PROFILE) $(STUDY) $(if $(DIRTY),--dirty)
 
+ship: .venv/installed ## put a pretrained encoder into the package, as `lite` (ENCODER=runs/laptop/encoder)
+	rm -rf runs/ship
+	$(BIN)/moleclip export $(or $(ENCODER),runs/laptop/encoder) --out runs/ship
+	mv runs/ship/* moleclip/weights/lite/
+
 docs: .venv/installed ## the documentation, results and executed notebooks of a profile as one static site (PROFILE=demo)
 	$(BIN)/sphinx-build -W --keep-going --quiet -D profile=$(PROFILE) docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
@@ -71,7 +76,7 @@ dag: .venv/installed ## what `make run` would do, and why
 	$(BIN)/snakemake --config profile=$(PROFILE) --nolock --dry-run
 
 # Two processes, with a thread each: more would only wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed ## the tests, but those that are long and repeat others (8 minutes on 2 cores)
 	$(PYTEST) -m "not long"

@@ -221,7 +221,7 @@ def test_the_package_works_outside_the_checkout(table, tmp_path):
     shown = run(help_ + "from moleclip.apply import cli; cli.main(['--help'])")
     assert shown.startswith("usage: moleclip")
     assert shown.endswith("False False\n")
-    arguments = ["embed", str(table), "--encoder", SMALL, "--out", "out.parquet"]
+    arguments = ["embed", str(table), "--encoder", "lite", "--out", "out.parquet"]
     program = f"import moleclip; from moleclip.apply import cli; assert cli.main({arguments!r}) == 0"
     assert "unpacked" in run(f"{program}; print(moleclip.MoleCLIPFeaturizer, moleclip.__file__)")
     assert len(pd.read_parquet(empty / "out.parquet")) == 12

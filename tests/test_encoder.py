@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torchvision.transforms.v2 import functional as transforms
 
-from moleclip import drawing, encoder
+from moleclip import datasets, drawing, encoder
 
 IMAGES = torch.from_numpy(np.stack([drawing.draw(smiles) for smiles in ("CCO", "c1ccccc1N", "CC(=O)Cl")]))
 
@@ -103,6 +104,24 @@ def test_channel_order_swaps_red_and_blue():
 def test_images_of_another_shape_or_type_are_refused(images):
     with pytest.raises(ValueError, match="expected uint8"):
         encoder.Preprocess()(images)
+
+
+def test_the_encoder_that_ships_finds_molecules_again():
+    """Among 64 molecules of another source than its training molecules, by a drawing in another style."""
+    model = encoder.load(encoder.LITE).eval()
+    assert model.normalize
+    smiles = datasets.readable(datasets.load("nci_5k"), 64, 3)["smiles"]
+    styles = [drawing.random_style(np.random.default_rng(row)) for row in range(len(smiles))]
+    plain, other = (
+        model.embed(
+            np.stack([drawing.draw(*pair, size=model.preprocess.size) for pair in zip(smiles, chosen, strict=True)])
+        )
+        for chosen in ([drawing.PLAIN] * len(smiles), styles)
+    )
+    assert (plain @ other.T).argmax(dim=1).eq(torch.arange(len(smiles))).float().mean() > 0.9
+    files = list((Path(encoder.__file__).parent / "weights" / "lite").iterdir())
+    assert {file.name for file in files} == {encoder.WEIGHTS, encoder.CARD, "README.md", "NOTICE"}
+    assert sum(file.stat().st_size for file in files) < 10e6
 
 
 def test_embeddings_trained_by_cosine_lie_on_the_unit_sphere(tmp_path):

@@ -81,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"moleclip {metadata.version('moleclip')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     embed = command("embed", "turn molecules into the numbers of an image encoder", _compute)
-    embed.add_argument("--encoder", required=True, help="folder, or another source that `moleclip encoders` lists")
+    embed.add_argument(
+        "--encoder", default="lite", help="folder, or a source that `moleclip encoders` lists (default: lite)"
+    )
     train = command("train", "compare models on labelled molecules, and keep the best", _train)
     train.add_argument("input", help="molecules with labels (.xlsx, .csv, .sdf, ...), or a data set by name")
     train.add_argument("--out", required=True, help="folder of the model")

@@ -21,6 +21,7 @@ from moleclip.apply import learning_curves
 from moleclip.apply.learning_curves import LEVEL, Words
 from moleclip.baselines import FrozenEncoder
 from moleclip.datasets import Dataset, Task
+from moleclip.encoder import LITE
 from moleclip.estimator import Labels, MoleculeEstimator, Molecules
 from moleclip.finetune import FinetunedEncoder
 from moleclip.io import errors, files, seeds
@@ -29,7 +30,7 @@ from moleclip.splits import Indices
 
 log = logging.getLogger(__name__)
 
-ENCODER = "small/random"  # default of the command line and of `train`
+ENCODER = LITE  # default of the command line and of `train`
 
 LEAST = 10  # labelled molecules
 FOLDS = 5

@@ -30,6 +30,9 @@ _STYLE = {
 }
 
 _ENCODERS = {
+    "lite": "lite",
+    "lite_100000": "lite, 100,000 molecules",
+    "lite_10000": "lite, 10,000 molecules",
     "pretrained": "pretrained encoder",
     "released": "the authors' encoder",
     "clip": "CLIP encoder",

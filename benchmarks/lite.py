@@ -1,0 +1,169 @@
+"""Judge encoders by what they are for, without finetuning them: the numbers in the model card of `lite`.
+
+    python benchmarks/lite.py judge NAME ENCODER [--size 96]     # a line of results/lite.csv; minutes
+    python benchmarks/lite.py fingerprints                       # the same models on count fingerprints
+    python benchmarks/lite.py bakeoff NAME "{lr: 4e-4}"          # pretrain briefly (10 minutes of a core), and judge
+
+Molecules of both corpora that are in no training sample are searched for: retrieval is the share of drawings whose
+nearest of 256 in another style is of the same molecule. `handedness` is the share of drawings that are nearer to
+another one of the same molecule than to one of its mirror image (chance: .5). Errors are those of ridge regression,
+or for classes of logistic regression, on embeddings as they are, on the paper's splits: the penalty is chosen on
+validation, and the test error is only reported.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from numpy.typing import NDArray
+from rdkit import Chem
+from rdkit.Chem import rdFingerprintGenerator
+from sklearn.preprocessing import FunctionTransformer
+
+from moleclip import baselines, datasets, drawing, encoder, metrics, molecules, pretrain, splits
+from moleclip.io import seeds
+from moleclip.workflow import params
+
+RESULTS = Path(__file__).parent / "results"
+CORPORA = {"moses": "moses", "mixed": "corpora/mixed_chembl_pubchem_znp.smi.gz"}
+TABLES = {"moses": "moses", "mixed": "mixed_chembl_pubchem_znp"}
+POOL, POOLS = 256, 4
+SPLITS = {"esol": 1, "freesolv": 1, "bace": 1, "bbbp": 1, "Phosphines_yield": 5, "Phosphines_selectivity": 5, "NHCs": 5}
+
+
+def unseen(name: str, count: int) -> list[str]:
+    """Molecules of a corpus that the profile `laptop` did not sample."""
+    seen = set(pd.read_parquet(f"runs/laptop/molecules/{TABLES[name]}.parquet")["canonical_smiles"])
+    corpus = datasets.load(CORPORA[name])
+    found, _ = datasets.clean(corpus, rows=seeds.sample(len(corpus), 4 * count if name == "moses" else 12 * count, 7))
+    found = found[(found["duplicate_of"] < 0) & ~found["canonical_smiles"].isin(seen)]
+    assert len(found) >= count, f"{name}: {len(found)} molecules are unseen"
+    return list(found["canonical_smiles"].head(count))
+
+
+def embed(model: encoder.Encoder, smiles: list[str], seed: int | None = None) -> NDArray[np.float32]:
+    """Embeddings [N, D] of length 1, of plain drawings, or in random styles."""
+    styles = [
+        drawing.PLAIN if seed is None else drawing.random_style(np.random.default_rng([seed, i]))
+        for i in range(len(smiles))
+    ]
+    images = [drawing.draw(text, style, model.preprocess.size) for text, style in zip(smiles, styles, strict=True)]
+    found = encoder.embed_drawings(model, np.stack(images))
+    return torch.nn.functional.normalize(found, dim=-1).numpy()
+
+
+def retrieval(model: encoder.Encoder, smiles: list[str]) -> float:
+    """Top-1 accuracy among 256, both ways, mean over pools."""
+    hits = []
+    for start in range(0, len(smiles), POOL):
+        pool = smiles[start : start + POOL]
+        similarity = embed(model, pool) @ embed(model, pool, seed=1).T
+        hits += [similarity.argmax(axis) == np.arange(len(pool)) for axis in (0, 1)]
+    return float(np.mean(hits))
+
+
+def mirrored(smiles: str) -> str | None:
+    """SMILES of the mirror image; None where it is the same molecule."""
+    molecule = Chem.MolFromSmiles(smiles)
+    for atom in molecule.GetAtoms():
+        atom.InvertChirality()
+    other = Chem.MolToSmiles(molecule)
+    return None if Chem.CanonSmiles(other) == Chem.CanonSmiles(smiles) else other
+
+
+def handedness(model: encoder.Encoder, smiles: list[str]) -> dict[str, float]:
+    """Share of drawings nearer to the same molecule than to its mirror image."""
+    pairs = [(text, other) for text in smiles if (other := mirrored(text))]
+    own, others = map(list, zip(*pairs, strict=True))
+    query = embed(model, own, seed=1)
+    nearer = (query * embed(model, own)).sum(1) > (query * embed(model, others)).sum(1)
+    return {"handedness": float(nearer.mean()), "mirrored": len(pairs)}
+
+
+def scores(inputs: Any) -> dict[str, float]:
+    """Test and validation score of each set, mean over its splits; `inputs` embeds SMILES."""
+    found = {}
+    for name, count in SPLITS.items():
+        dataset = datasets.load(name)
+        given, task = inputs(list(dataset.smiles)), dataset.task
+        by_split = []
+        for seed in range(1, count + 1):
+            split = splits.split(dataset.split, dataset.smiles, seed, dataset.holdout)
+            model = baselines.FrozenEncoder("", task=task)
+            model._embeddings = lambda some, given=given: given[some.rows]  # type: ignore[method-assign]
+            some = baselines.Molecules(dataset.smiles)
+            model.fit(some[split.train], dataset.labels[split.train], (some[split.val], dataset.labels[split.val]))
+            values = model.predict_values(some)
+            parts = (split.val, split.test)
+            by_split.append([metrics.score(dataset.metric, dataset.labels[part], values[part]) for part in parts])
+        found[f"{name}_val"], found[f"{name}_test"] = np.mean(by_split, axis=0).tolist()
+    return found
+
+
+def judge(model: encoder.Encoder) -> dict[str, Any]:
+    """All of it, for one encoder."""
+    pools = {name: unseen(name, POOL * POOLS) for name in CORPORA}
+    found: dict[str, Any] = {f"retrieval_{name}": retrieval(model, smiles) for name, smiles in pools.items()}
+
+    def inputs(smiles: list[str]) -> NDArray[np.float64]:
+        images = drawing.draw_all(smiles, model.preprocess.size, "plain", 0)
+        return model.embed(images).double().numpy()
+
+    return found | handedness(model, pools["mixed"]) | scores(inputs)
+
+
+def counts(smiles: list[str]) -> NDArray[np.float64]:
+    """Count Morgan fingerprints, radius 2."""
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    return np.stack([generator.GetCountFingerprintAsNumPy(molecules.parse(text)) for text in smiles]).astype(float)
+
+
+def bakeoff(name: str, values: dict[str, Any], sample: int = 8712) -> encoder.Encoder:
+    """Pretrain on few molecules (512 of them held out), with parameters of the profile but for `values`."""
+    few = {"sample": sample, "validation_fraction": 512 / sample, "warmup_steps": 5, "cache": None, "workers": 0}
+    few |= {"output": f"runs/laptop/bakeoff/{name}", "evaluate_every": None, "log_every": 4, "checkpoint_every": 20}
+    p: Any = params.read("03_pretrain", "params/laptop/pretrain.yaml", **{**few, **values})
+    return encoder.load(pretrain.run(p))
+
+
+def record(file: str, row: dict[str, Any]) -> None:
+    """Put a line into a table of results, in place of the one of the same name."""
+    path = RESULTS / file
+    before = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["name"])
+    table = pd.concat([before[before["name"] != row["name"]], pd.DataFrame([row])], ignore_index=True)
+    table.to_csv(path, index=False, float_format="%.4g")
+    print(pd.Series(row).to_string())
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    judged = commands.add_parser("judge")
+    judged.add_argument("name")
+    judged.add_argument("encoder")
+    judged.add_argument("--size", type=int)
+    commands.add_parser("fingerprints")
+    tried = commands.add_parser("bakeoff")
+    tried.add_argument("name")
+    tried.add_argument("changes", nargs="?", default="{}")
+    a = parser.parse_args()
+    started = time.monotonic()
+    if a.command == "judge":
+        record("lite.csv", {"name": a.name, **judge(encoder.load(a.encoder, size=a.size).eval())})
+    elif a.command == "fingerprints":
+        baselines._scaler = lambda _: FunctionTransformer()  # counts are on one scale
+        record("lite.csv", {"name": "count Morgan fingerprints", **scores(counts)})
+    else:
+        model = bakeoff(a.name, yaml.safe_load(a.changes)).eval()
+        row = {"name": a.name, "changed": a.changes, "seconds": time.monotonic() - started}
+        record("lite_bakeoff.csv", row | judge(model))
+
+
+if __name__ == "__main__":
+    main()
