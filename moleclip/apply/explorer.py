@@ -22,7 +22,7 @@ class Explorer(ipywidgets.HBox):  # type: ignore[misc]  # ipywidgets has no type
     Attributes
     ----------
     controls : dict of str to ipywidgets.Widget
-        smiles, augmentation, seed, and one per field of `drawing.Style`, by its name.
+        smiles, augmentation, seed, and one per field of `drawing.Style` but `r_elements`, by its name.
     caption : str
         What the picture shows.
     picture : ipywidgets.Image
@@ -42,6 +42,7 @@ class Explorer(ipywidgets.HBox):  # type: ignore[misc]  # ipywidgets has no type
             "rotation": ipywidgets.IntSlider(0, 0, 360, 5),
             "font": ipywidgets.Dropdown(options=[DEFAULT, *drawing.FONTS]),
             "r_groups": ipywidgets.Checkbox(),
+            "r_layout": ipywidgets.Dropdown(options=["kept", "new"]),
             "augmentation": ipywidgets.Dropdown(options=list(LEVELS)),
             "seed": ipywidgets.BoundedIntText(seed, 0, 2**31 - 1),
         }

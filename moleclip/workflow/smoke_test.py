@@ -154,6 +154,8 @@ def _look_up_set(name: str) -> None:
 
 def _look_up_encoder(source: str) -> None:
     name, _, tag = source.rpartition("/")
+    if source == encoder.LITE:
+        return
     if source in downloads.known():
         if not downloads.present(source):
             print(f"{source} is not on this machine yet; the real run downloads it, or says where to get it")
