@@ -44,14 +44,14 @@ def test_the_readmes_python_lines_run(place):
     (found,) = blocks(README, "python")
     assert len([line for line in found.splitlines() if line]) <= 4
     out = run([sys.executable, "-W", "error::UserWarning", "-c", f"{found}\nprint(embeddings.shape)"], place)
-    assert "(2, 128)" in out
+    assert "(2, 1280)" in out
 
 
 def test_python_lines_run_one_after_another(place):
     found = blocks(OWN_MOLECULES, "python")
     assert len(found) == 6
     out = run([sys.executable, "-W", "error::UserWarning", "-c", "\n".join([*found, "print(embeddings.shape)"])], place)
-    assert "(2, 128)" in out
+    assert "(2, 1280)" in out
     assert "similarity" in out
     assert "given 45 labelled molecules" in out
 
