@@ -158,7 +158,10 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
 
     def embed(self, images: NDArray[np.uint8] | Tensor, batch_size: int = 64) -> Tensor:
         """Embed drawings for use without finetuning: as `embed_drawings`, with length 1 where `normalize` says so."""
-        embeddings = embed_drawings(self, images, batch_size)
+        return self.placed(embed_drawings(self, images, batch_size))
+
+    def placed(self, embeddings: Tensor) -> Tensor:
+        """Put embeddings on the unit sphere, where `normalize` says so."""
         return F.normalize(embeddings, dim=-1) if self.normalize else embeddings
 
     def save(self, folder: str | Path, record: dict[str, Any] | None = None, half: bool = False) -> Path:

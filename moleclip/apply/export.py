@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from moleclip import encoder
 from moleclip.encoder import Encoder
@@ -18,8 +17,7 @@ class _Embed(nn.Module):
         self.encoder = image_encoder
 
     def forward(self, images: Tensor) -> Tensor:
-        embeddings: Tensor = self.encoder(images)
-        return F.normalize(embeddings, dim=-1) if self.encoder.normalize else embeddings
+        return self.encoder.placed(self.encoder(images))
 
 
 def export(source: str | Path, out: str | Path) -> Path:
