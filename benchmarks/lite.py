@@ -21,7 +21,6 @@ import pandas as pd
 import torch
 import yaml
 from numpy.typing import NDArray
-from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 from sklearn.preprocessing import FunctionTransformer
 
@@ -67,22 +66,13 @@ def retrieval(model: encoder.Encoder, smiles: list[str]) -> float:
     return float(np.mean(hits))
 
 
-def mirrored(smiles: str) -> str | None:
-    """SMILES of the mirror image; None where it is the same molecule."""
-    molecule = Chem.MolFromSmiles(smiles)
-    for atom in molecule.GetAtoms():
-        atom.InvertChirality()
-    other = Chem.MolToSmiles(molecule)
-    return None if Chem.CanonSmiles(other) == Chem.CanonSmiles(smiles) else other
-
-
 def handedness(model: encoder.Encoder, smiles: list[str]) -> dict[str, float]:
     """Share of drawings nearer to the same molecule than to its mirror image."""
-    pairs = [(text, other) for text in smiles if (other := mirrored(text))]
-    own, others = map(list, zip(*pairs, strict=True))
+    own = [text for text in smiles if molecules.chiral(text)]
+    others = [molecules.mirror(text) for text in own]
     query = embed(model, own, seed=1)
     nearer = (query * embed(model, own)).sum(1) > (query * embed(model, others)).sum(1)
-    return {"handedness": float(nearer.mean()), "mirrored": len(pairs)}
+    return {"handedness": float(nearer.mean()), "mirrored": len(own)}
 
 
 def scores(inputs: Any) -> dict[str, float]:

@@ -121,6 +121,7 @@ class Pretrain(Parameters):
     class_weight: Annotated[Float, Field(ge=0)] = 1.0
     slow_steps: Annotated[int, Field(ge=0)] = 0
     hold_out_groups: bool = False
+    enantiomers: bool = False
 
     @model_validator(mode="after")
     def _batches_are_whole(self) -> "Pretrain":

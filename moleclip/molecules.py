@@ -1,5 +1,6 @@
-"""SMILES -> molecule, within limits; fingerprints and descriptors."""
+"""SMILES -> molecule, within limits; mirror images; fingerprints and descriptors."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,6 +49,37 @@ def check_size(molecule: Chem.Mol) -> Chem.Mol:
     if not 0 < atoms <= MAX_ATOMS:
         raise ValueError(f"{atoms} atoms: at most {MAX_ATOMS} can be told apart" if atoms else "no atoms")
     return molecule
+
+
+def mirror(smiles: str) -> str:
+    """Mirror a molecule: every tetrahedral centre is inverted.
+
+    The order of the atoms stays, so that both are laid out alike: their drawings differ in wedges only.
+
+    Raises
+    ------
+    ValueError
+        It is its own mirror image, as far as its configuration is known.
+
+    Examples
+    --------
+    >>> mirror("C[C@H](N)C(=O)O")
+    'C[C@@H](N)C(=O)O'
+    """
+    # The marks of other shapes, such as @SP1, have a name; a hydrogen may follow too, but a number after it cannot.
+    other = re.sub(r"@@?(?!@|[A-Z]{2}\d)", lambda mark: "@" if mark[0] == "@@" else "@@", smiles)
+    if other == smiles or Chem.MolToSmiles(parse(other)) == Chem.MolToSmiles(parse(smiles)):
+        raise ValueError(f"{smiles}: is its own mirror image, or no stereocentre has a configuration")
+    return other
+
+
+def chiral(smiles: str) -> bool:
+    """Whether a molecule has a mirror image that is another one, by the configuration that is known of it."""
+    try:
+        mirror(smiles)
+    except ValueError:
+        return False
+    return True
 
 
 def morgan(smiles: Sequence[str]) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from moleclip import arithmetic, clustering, config, datasets, drawing, encoder, losses, views
+from moleclip import arithmetic, clustering, config, datasets, drawing, encoder, losses, molecules, views
 from moleclip.encoder import Encoder
 from moleclip.io import chunks, files, seeds
 from moleclip.io.files import sha256
@@ -57,6 +57,8 @@ class Corpus:
     classes : ndarray of int64, shape [N, number of K]
     train, held_out : ndarray of int64
         Rows.
+    of : ndarray of int64, shape [N]
+        Row of the molecule that each is the mirror image of, or its own.
     left_out : DataFrame
         smiles and reason of the molecules that cannot be drawn, indexed by row: they are in neither part.
     """
@@ -67,6 +69,7 @@ class Corpus:
     classes: NDArray[np.int64]
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
+    of: NDArray[np.int64]
     left_out: pd.DataFrame
 
     @property
@@ -85,13 +88,18 @@ def read_corpus(p: config.Pretrain) -> Corpus:
     """Read the labels, lay the molecules out, leave out what cannot be drawn, and set aside the held-out ones."""
     table = clustering.read_labels(p.labels, p.k, p.seed)
     table = table.iloc[seeds.sample(len(table), p.sample, p.seed)]
+    of = np.arange(len(table))
+    if p.enantiomers:
+        chiral = np.flatnonzero([molecules.chiral(text) for text in table["smiles"]])
+        mirrored = table.iloc[chiral].assign(smiles=lambda rows: rows["smiles"].map(molecules.mirror))
+        table, of = pd.concat([table, mirrored]), np.concatenate([of, chiral])
     columns = [f"k_{k}" for k in p.k]
     prepared = chunks.run(drawing.prepare_all, list(table["smiles"]), p.cache, p.workers)
     reasons = prepared["reason"].to_numpy()
     left_out = pd.DataFrame({"smiles": table["smiles"].to_numpy(), "reason": reasons})[reasons != ""]
     if len(left_out):
         log.warning("%d of %d molecules cannot be drawn and are left out", len(left_out), len(table))
-    drawable = np.flatnonzero(reasons == "")
+    drawable = np.flatnonzero((reasons == "") & (of == np.arange(len(of))))
     rng = seeds.generator(Stream.HELD_OUT, p.seed, 0)
     order = drawable[rng.permutation(len(drawable))]
     size = max(1, round(p.validation_fraction * len(order)))
@@ -106,8 +114,9 @@ def read_corpus(p: config.Pretrain) -> Corpus:
         molecules=prepared["molecule"],
         ks=list(p.k),
         classes=table[columns].to_numpy(np.int64, copy=True),
-        train=np.sort(order[size:]),
+        train=np.flatnonzero((reasons == "") & np.isin(of, order[size:])),
         held_out=np.sort(order[:size]),
+        of=of,
         left_out=left_out,
     )
 
@@ -222,7 +231,8 @@ class _Training:
         self.rates = [group["lr"] for group in adam.param_groups]
         size = self.encoder.preprocess.size
         self.views = views.Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size, redraw=p.redraw)
-        self.sampler = views.GroupedBatches(_finest(corpus), p.batch_size, p.group_size, p.seed, rank, world)
+        grouping = (p.batch_size, p.group_size, p.seed, rank, world)
+        self.sampler = views.GroupedBatches(_finest(corpus), *grouping, of=_originals(corpus))
         self.total = p.epochs * self.sampler.per_epoch
         if p.warmup_steps >= self.total:
             raise ValueError(f"warmup_steps {p.warmup_steps} leaves none of the run's {self.total} steps")
@@ -405,6 +415,11 @@ def _finest(corpus: Corpus) -> NDArray[np.int64]:
     return np.asarray(corpus.classes[corpus.train, finest])
 
 
+def _originals(corpus: Corpus) -> NDArray[np.int64]:
+    """Position among the training molecules of the one that each is the mirror image of, or its own."""
+    return np.searchsorted(corpus.train, corpus.of[corpus.train])
+
+
 @torch.no_grad()
 def evaluate(image_encoder: Encoder, heads: Objective, corpus: Corpus, seed: int) -> dict[str, float]:
     """Check the encoder on held-out molecules, without image augmentation.
@@ -495,7 +510,7 @@ def retrieval(plain: Sequence[Tensor], randomised: Sequence[Tensor]) -> dict[str
 
 def first_batch(corpus: Corpus, p: config.Pretrain, count: int) -> dict[str, Tensor]:
     """Draw the first `count` pairs of views of the first batch, to look at."""
-    order = grouped_order(_finest(corpus), p.batch_size, p.group_size, p.seed, epoch=0)
+    order = grouped_order(_finest(corpus), p.batch_size, p.group_size, p.seed, 0, _originals(corpus))
     views = Views(corpus.molecules, corpus.train, p.augmentation, p.seed)
     plain, randomised, _ = zip(*(views[0, int(position)] for position in order[0, :count]), strict=True)
     return {"plain": torch.stack(plain), "randomised": torch.stack(randomised)}

@@ -24,7 +24,12 @@ ONCE = 2**31  # takes an epoch's place where there is none
 
 
 def grouped_order(
-    classes: NDArray[np.int64], batch_size: int, group_size: int, seed: int, epoch: int
+    classes: NDArray[np.int64],
+    batch_size: int,
+    group_size: int,
+    seed: int,
+    epoch: int,
+    of: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Order of one epoch (paper, Methods: batches of 8 groups of 32 structural neighbours).
 
@@ -38,6 +43,8 @@ def grouped_order(
         The finest pseudo-labels.
     batch_size, group_size : int
         `batch_size` is a multiple of `group_size`.
+    of : ndarray of int64, shape [N], optional
+        Position of the molecule that each is the mirror image of, or its own: a mirror image comes right after it.
 
     Returns
     -------
@@ -48,7 +55,8 @@ def grouped_order(
         raise ValueError(f"{len(classes)} training molecules do not fill one batch of {batch_size}")
     rng = generator(Stream.ORDER, seed, epoch)
     shuffled = rng.permutation(len(classes))
-    by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
+    rank = np.argsort(shuffled)
+    by_class = np.lexsort((np.arange(len(rank)), rank if of is None else rank[of], classes))
     start = rng.integers(len(classes))
     by_class = np.roll(by_class, start)[: len(classes) // group_size * group_size]
     groups = rng.permutation(by_class.reshape(-1, group_size))
@@ -70,17 +78,19 @@ class GroupedBatches(Sampler[list[tuple[int, int]]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        of: NDArray[np.int64] | None = None,
     ) -> None:
         if batch_size % world_size:
             raise ValueError(f"batch_size {batch_size} cannot be shared by {world_size} processes evenly")
         self.classes, self.batch_size, self.group_size, self.seed = classes, batch_size, group_size, seed
+        self.of = of
         self.share = slice(rank, None, world_size)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Go on with batch `start` of this epoch."""
         self.epoch, self.start = epoch, start
-        self.order = grouped_order(self.classes, self.batch_size, self.group_size, self.seed, epoch)
+        self.order = grouped_order(self.classes, self.batch_size, self.group_size, self.seed, epoch, self.of)
 
     @property
     def per_epoch(self) -> int:

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
+from rdkit import Chem
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from moleclip import arithmetic, datasets, encoder, losses, pretrain, views
+from moleclip import arithmetic, datasets, drawing, encoder, losses, pretrain, views
 from moleclip.io import files
 from moleclip.losses import Objective, backward, optimizer
 from moleclip.views import Views
@@ -146,6 +147,32 @@ def test_switches_of_the_authors(pretrain_params, monkeypatch):
     assert len(held_out) == 20
     # Five runs of four neighbours have molecules of at most ten of the twelve classes, most of them several.
     assert np.mean(np.bincount(held_out, minlength=12)[np.unique(held_out)]) > 20 / len(np.unique(finest))
+
+
+def test_mirror_images_are_trained_on_beside_their_molecules(pretrain_params, tmp_path):
+    """Each chiral one of the training molecules, by RDKit's own names of its centres; nothing is held out anew."""
+    smiles = [*datasets.load("DHBDs").smiles[:40], *datasets.load("freesolv").smiles[:60]]
+    table = pd.DataFrame({"row": range(100), "smiles": smiles, "k_4": np.arange(100) % 4, "k_12": np.arange(100) % 12})
+    table.to_parquet(tmp_path / "labels.parquet")
+    given = {"labels": str(tmp_path / "labels.parquet"), "batch_size": 32, "group_size": 32}
+    plain = pretrain.read_corpus(pretrain_params(**given))
+    p = pretrain_params(enantiomers=True, **given)
+    corpus = pretrain.read_corpus(p)
+    assert np.array_equal(corpus.held_out, plain.held_out)
+    assert np.array_equal(corpus.train[: len(plain.train)], plain.train)
+    mirrored = corpus.train[len(plain.train) :]
+    assert len(mirrored) > 10
+    for row in mirrored:
+        assert corpus.of[row] in plain.train
+        assert np.array_equal(corpus.classes[row], corpus.classes[corpus.of[row]])
+        texts = corpus.smiles[row], corpus.smiles[corpus.of[row]]
+        names, others = (dict(Chem.FindMolChiralCenters(Chem.MolFromSmiles(text))) for text in texts)
+        assert names == {atom: {"R": "S", "S": "R"}[name] for atom, name in others.items()}
+        drawings = [drawing.draw(drawing.from_store(corpus.molecules[i].as_py())) for i in (row, corpus.of[row])]
+        assert 0 < np.any(drawings[0] != drawings[1], axis=-1).mean() < 0.05, "laid out alike: only wedges differ"
+    batches = [corpus.train[positions] for positions in pretrain._Training(p, {}, None).sampler.order]
+    together = [corpus.of[row] in rows for rows in batches for row in np.intersect1d(rows, mirrored)]
+    assert np.mean(together) > 0.9, "all but those that a cut between two runs parts"
 
 
 @pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])

@@ -14,6 +14,15 @@ CLASSES = np.random.default_rng(0).integers(0, 20, 1000)
 MOLECULES = drawing.prepare_all(datasets.load("chembl2321810").smiles[:24])["molecule"]
 
 
+def test_a_mirror_image_comes_right_after_its_molecule():
+    of = np.concatenate([np.arange(len(CLASSES)), np.arange(0, len(CLASSES), 10)])
+    order = views.grouped_order(CLASSES[of], 64, 64, seed=0, epoch=0, of=of)
+    mirrored = np.flatnonzero((order >= len(CLASSES)).ravel())
+    assert len(mirrored) > 0.5 * len(of) / 11
+    after = [at for at in mirrored if at % 64]  # the cut between two runs may part them
+    assert all(order.ravel()[at - 1] == of[order.ravel()[at]] for at in after)
+
+
 def test_groups_are_runs_of_neighbours():
     order = views.grouped_order(CLASSES, 64, 8, seed=0, epoch=0)
     assert order.shape == (15, 64)

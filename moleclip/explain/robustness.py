@@ -22,39 +22,6 @@ Predict = Callable[[Tensor], Tensor]  # of embeddings [B, D]: predictions [B], i
 TIE = 1e-6
 
 
-def mirror(smiles: str) -> Chem.Mol:
-    """Mirror a molecule: every tetrahedral centre is inverted.
-
-    Its layout stays, as the order of the atoms does; only wedges change.
-
-    Raises
-    ------
-    ValueError
-        It is its own mirror image, as far as its configuration is known.
-
-    Examples
-    --------
-    >>> Chem.MolToSmiles(mirror("C[C@H](N)C(=O)O"))
-    'C[C@@H](N)C(=O)O'
-    """
-    molecule = molecules.parse(smiles)
-    other = Chem.Mol(molecule)
-    for atom in other.GetAtoms():
-        atom.InvertChirality()
-    if Chem.MolToSmiles(other) == Chem.MolToSmiles(molecule):
-        raise ValueError(f"{smiles}: is its own mirror image, or no stereocentre has a configuration")
-    return other
-
-
-def chiral(smiles: str) -> bool:
-    """Whether a molecule has a mirror image that is another one, by the configuration that is known of it."""
-    try:
-        mirror(smiles)
-    except ValueError:
-        return False
-    return True
-
-
 def configured(smiles: Iterable[str], count: int, rng: np.random.Generator) -> list[str]:
     """Take chiral molecules, in their order; centres of unknown configuration get one at random.
 
@@ -81,7 +48,7 @@ def configured(smiles: Iterable[str], count: int, rng: np.random.Generator) -> l
             continue
         options = StereoEnumerationOptions(maxIsomers=1, rand=int(rng.integers(2**31)))
         isomer = Chem.MolToSmiles(next(iter(EnumerateStereoisomers(molecule, options))))
-        if chiral(isomer):
+        if molecules.chiral(isomer):
             found.append(isomer)
     return found
 
@@ -111,7 +78,7 @@ CHANGES: dict[str, Change] = {
     "drawn at twice the size": _resized(2),
     "drawn at half the size": _resized(0.5),
     "R-groups": _styled(r_groups=True),
-    ENANTIOMER: lambda smiles, size: drawing.draw(mirror(smiles), size=size),
+    ENANTIOMER: lambda smiles, size: drawing.draw(molecules.mirror(smiles), size=size),
 }
 
 
@@ -145,7 +112,7 @@ def moves(
     if len(set(smiles)) < 2:
         raise ValueError(f"{len(set(smiles))} molecules: distances between different ones need at least 2")
     encoder.eval()
-    handed = [text for text in smiles if chiral(text)] if handed is None else handed
+    handed = [text for text in smiles if molecules.chiral(text)] if handed is None else handed
     changes = {name: change for name, change in CHANGES.items() if name != ENANTIOMER}
     parts = _moved(encoder, smiles, changes, predict)
     if len(handed) > 1:
