@@ -172,7 +172,7 @@ def test_mirror_images_are_trained_on_beside_their_molecules(pretrain_params, tm
         assert 0 < np.any(drawings[0] != drawings[1], axis=-1).mean() < 0.05, "laid out alike: only wedges differ"
     batches = [corpus.train[positions] for positions in pretrain._Training(p, {}, None).sampler.order]
     together = [corpus.of[row] in rows for rows in batches for row in np.intersect1d(rows, mirrored)]
-    assert np.mean(together) > 0.9, "all but those that a cut between two runs parts"
+    assert np.mean(together) > 0.8, "all but those that a cut between two runs parts"
 
 
 @pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
