@@ -215,7 +215,10 @@ def _pairs(e: Evidence, datasets: Iterable[str], other: str, judge: Judge, model
         margin = 100 * design.margin / theirs.mean()
         row = _judged(compare.percent(mine, theirs, metric), judge, over, design.overlap, margin)
         row["by_printed_intervals"] = _printed(e.score(name, model), e.score(name, other), judge, margin)
-        ours = _our_pair(e.our_scores(name), OURS.get(model, ""), OURS.get(other, ""), design.overlap)
+        named = OURS.get(other, "")
+        ours = _our_pair(e.our_scores(name), OURS.get(model, ""), named, design.overlap)
+        if model == PRIMARY and (lite := _our_pair(e.our_scores(name), "lite", named, design.overlap)):
+            ours = ours or f"lite, not CLIP: {lite}"
         yield row | {"dataset": name, "printed": e.quote(name, model, other), "ours": ours, "evidence": evidence}
 
 

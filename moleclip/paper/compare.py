@@ -19,7 +19,8 @@ FOCUSED = "MoleCLIPbv"
 
 # What our tables call the models of the paper; and all models of ours that its figures show, by the name there.
 OURS = {PRIMARY: "pretrained", FOCUSED: "buried_volume", "ImageMol": "imagemol", workbook.BASELINE: "fingerprint_mlp"}
-SHOWN = {name: theirs for theirs, name in OURS.items()} | {name: style.MODEL_NAMES[name] for name in config.FORESTS}
+SHOWN = {name: theirs for theirs, name in OURS.items()}
+SHOWN |= {name: style.MODEL_NAMES[name] for name in ("lite", "lite_frozen_best", *config.FORESTS)}
 
 OTHER_SPLIT = "its own"  # of models whose scores the paper quotes from elsewhere
 
