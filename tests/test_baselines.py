@@ -63,12 +63,11 @@ def test_models_on_counts(name, task):
     model = baselines.BY_NAME[name](task=task)
     model = model.set_params(trees=20) if isinstance(model, baselines.Forest) else model
     found = model.fit(SOME[train], labels[train]).predict_values(SOME[test])
-    metric = "MAE" if task == "regression" else "ROC-AUC"
-    score, least = (
-        metrics.score(metric, labels[test], found),
-        metrics.score(metric, labels[test], found.mean() + 0 * found),
-    )
-    assert score < 0.85 * least if task == "regression" else score > 0.7
+    if task == "classification":
+        assert metrics.score("ROC-AUC", labels[test], found) > 0.7
+    else:
+        mean = np.full_like(found, labels[train].mean())
+        assert metrics.score("MAE", labels[test], found) < 0.85 * metrics.score("MAE", labels[test], mean)
 
 
 def test_tanimotos_kernel_is_rdkits_similarity():
