@@ -57,6 +57,9 @@ def weights(encoder: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach().float().cpu().clone() for name, weight in named.items()}
 
 
+DRIFT = ("norm", "correlation", "identical")
+
+
 def drift(start: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, float]:
     """How far weight matrices have moved from their start, all of them taken together.
 
@@ -76,7 +79,7 @@ def drift(start: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, f
     count, a, b, aa, bb, ab, same = sums.tolist()
     spread = math.sqrt(max(0.0, (aa - a * a / count) * (bb - b * b / count)))
     correlation = (ab - a * b / count) / spread if spread else math.nan
-    return {"norm": math.sqrt(bb / aa), "correlation": correlation, "identical": same / count}
+    return dict(zip(DRIFT, (math.sqrt(bb / aa), correlation, same / count), strict=True))
 
 
 def by_matrix(start: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> pd.DataFrame:

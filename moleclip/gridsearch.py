@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from moleclip import baselines, config, datasets, encoder, metrics, splits
+from moleclip import arithmetic, baselines, config, datasets, encoder, metrics, splits
 from moleclip.baselines import FingerprintMLP, FrozenEncoder
 from moleclip.datasets import Dataset
 from moleclip.estimator import MoleculeEstimator, Molecules
@@ -100,12 +100,15 @@ class Result:
     epoch : int
         Chosen on validation; 0 for a model that is not trained in epochs, or that diverged.
     train_loss, val_loss : ndarray of float64, shape [epochs]
+    drift : ndarray of float64, shape [3]
+        How far an encoder's weights are from their start: `arithmetic.DRIFT`; NaN for other models.
     """
 
     predictions: NDArray[np.float64]
     epoch: int = 0
     train_loss: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     val_loss: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    drift: NDArray[np.float64] = field(default_factory=lambda: np.full(3, np.nan))
 
 
 def problem(p: config.Finetune) -> Problem:
@@ -174,10 +177,9 @@ def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed:
     shared: dict[str, Any] = {"task": task, "seed": seed}
     drawn: dict[str, Any] = {"drawing": p.drawing, "image_size": p.image_size, "workers": p.workers}
     if training.model == p.name:
-        names = ["lr", "optimizer", "moments", "weight_decay", "batch_size", "precision", "arithmetic", "head_adam"]
-        names += ["scale_labels"]
+        settings = {name: getattr(p, name) for name in FinetunedEncoder("").get_params() if hasattr(p, name)}
         chosen = {name: getattr(training, name) for name in ("head_lr", "augmentation", "epochs")}
-        return FinetunedEncoder(p.encoder, **shared, **drawn, **chosen, **{name: getattr(p, name) for name in names})
+        return FinetunedEncoder(**{**settings, **chosen, **shared})
     if training.model in (f"{p.name}_frozen", f"{p.name}_frozen_best"):
         kind = "best" if training.model.endswith("best") else "linear"
         return FrozenEncoder(p.encoder, model=kind, **shared, **drawn)
@@ -235,7 +237,7 @@ class Job:
                 fitted.save(folder)
             files.write(file, lambda part: _write_npz(part, vars(result)))
         with np.load(file, allow_pickle=False) as found:
-            return Result(found["predictions"], int(found["epoch"]), found["train_loss"], found["val_loss"])
+            return Result(**{**found, "epoch": int(found["epoch"])})
 
     def _train(self, training: Training) -> tuple[MoleculeEstimator, Result]:
         problem, split = self.problem, self.problem.split
@@ -251,7 +253,8 @@ class Job:
         except FloatingPointError:
             log.warning("%s: diverged", training)
         curves = [getattr(model, name, np.empty(0)) for name in ("train_loss_", "val_loss_")]
-        return model, Result(predictions, getattr(model, "epoch_", 0), *curves)
+        drift = np.array([getattr(model, "drift_", {}).get(name, np.nan) for name in arithmetic.DRIFT])
+        return model, Result(predictions, getattr(model, "epoch_", 0), *curves, drift)
 
     def _may_count(self, training: Training) -> bool:
         """Whether a training may be one of those that make the score, and its model be kept."""
@@ -315,6 +318,7 @@ class Job:
             "metric": dataset.metric,
             "unit": dataset.unit,
             **self._scored(result),
+            **{f"start_{name}": value for name, value in zip(arithmetic.DRIFT, result.drift, strict=True)},
         }
 
     def predictions(self, training: Training, result: Result) -> Iterator[pd.DataFrame]:
