@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,10 @@ def kmeans(
         if time.monotonic() - saved > SECONDS:
             saved = time.monotonic()
             log.info("K = %d: pass %d, inertia %.6g, %.0f s", k, state["passes"], inertia, saved - started)
-            _save(file, state)
-    _save(file, state)
+            if file:
+                files.write_npz(file, state)
+    if file:
+        files.write_npz(file, state)
     labels, inertia, _ = _pass(distinct, counts, state["centres"])
     return labels[inverse], inertia
 
@@ -166,15 +168,6 @@ def _pass(
         labels[start : start + ROWS] = nearest.cpu().numpy()
     means = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp(min=1), c)  # an empty cluster stays in place
     return labels, inertia, means.cpu().numpy()
-
-
-def _save(file: Path | None, state: Mapping[str, Any]) -> None:
-    def save(part: Path) -> None:
-        with open(part, "wb") as target:
-            np.savez(target, **state)
-
-    if file:
-        files.write(file, save)
 
 
 def sweep(

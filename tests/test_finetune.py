@@ -106,7 +106,7 @@ def test_imagemols_own_recipe():
     torch.manual_seed(0)
     network = torch.nn.Sequential(encoder.load("small/random"), torch.nn.Linear(128, 1))
     sgd = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=1e-5)
-    images, labels = torch.from_numpy(SOME.drawings(224)), torch.from_numpy(ACTIVITY).float()
+    images, labels = torch.from_numpy(SOME.drawings(224).copy()), torch.from_numpy(ACTIVITY).float()
     (network(images[TRAIN]) - labels[TRAIN]).square().mean().backward()
     sgd.step()
     torch.testing.assert_close(
