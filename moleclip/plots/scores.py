@@ -148,10 +148,12 @@ def baseline(table: pd.DataFrame) -> Figure:
 def tested(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Parity plot of a regression's models, or ROC curves of a classification's."""
     means = tables.mean_predictions(predictions, scores)
-    models = list(dict.fromkeys(scores["encoder"]))
-    if scores["metric"].iloc[0] == "ROC-AUC":
-        return roc(means, models)
-    return parity(means, scores["unit"].iloc[0], models[:3])
+    return against_labels(means, *scores[["metric", "unit"]].iloc[0], list(dict.fromkeys(scores["encoder"])))
+
+
+def against_labels(means: pd.DataFrame, metric: str, unit: str, models: Sequence[str]) -> Figure:
+    """Parity plot of the first three models, or ROC curves of all; predictions as of `tables.mean_predictions`."""
+    return roc(means, models) if metric == "ROC-AUC" else parity(means, unit, models[:3])
 
 
 def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = None) -> Figure:
