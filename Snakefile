@@ -196,6 +196,7 @@ rule pretrain_domain:
         lambda wildcards: trained(FOCUSED[wildcards.variant].encoder),
     output:
         notebook=f"{OWN}/notebooks/{DOMAIN}/{{variant}}.ipynb",
+        tables=expand(f"{OWN}/encoders/{{{{variant}}}}/{{table}}.parquet", table=["curves", "predictions"]),
         record=f"{OWN}/encoders/{{variant}}/{DOMAIN}.json",
     wildcard_constraints:
         variant=only(FOCUSED),

@@ -240,7 +240,7 @@ def without_classifier(path: Path, classifier: str | Sequence[str] | None) -> di
 
 
 def fetch(config: Mapping[str, Any]) -> Path:
-    """Fetch weights by the notes of open_clip or timm: from huggingface_hub's cache, or as `downloads.fetch` finds them.
+    """Fetch weights by such notes: from huggingface_hub's cache, or as `downloads.fetch` finds them.
 
     Raises
     ------

@@ -20,6 +20,7 @@ from moleclip.encoder import Encoder
 from moleclip.io import errors, files
 
 CHECKPOINT = "checkpoint.pt"
+PREDICTIONS = "predictions.parquet"
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,11 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
     list of Path
         An encoder folder per number of epochs. `curves.parquet` (epoch, loss) and `predictions.parquet` (row, smiles,
         target, label, prediction: of the training molecules, at the end) are in `output`.
+
+    Raises
+    ------
+    ValueError
+        There is a run with other parameters or data in the folder, finished or not.
     """
     domain, output, last = read(p), Path(p.output), max(p.epochs)
     encoder.check_precision(p.precision)
@@ -130,6 +136,9 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
     images = drawing.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
     device = encoder.device()
     file, identity = output / CHECKPOINT, _identity(p, domain, model)
+    if (output / PREDICTIONS).is_file():  # a finished run's last file, which a workflow deletes to have another one
+        for epochs in p.epochs:
+            encoder.keep_finished(folder(p, epochs), identity)
     arithmetic.prepare(model, p.arithmetic)
     start = arithmetic.weights(model)
     model.to(device)
@@ -153,7 +162,7 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
             moved = arithmetic.check_start(p.encoder, start, arithmetic.weights(model))
             if p.keep_moments:
                 encoder.save_moments(folder(p, epoch), model, steps)
-            model.save(folder(p, epoch), {**(record or {}), "drift": moved})
+            model.save(folder(p, epoch), {**(record or {}), "identity": identity, "drift": moved})
         if epoch % p.checkpoint_every == 0 or epoch == last:
             log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])
             states = {"encoder": model.state_dict(), "head": head.state_dict(), "steps": steps.state_dict()}
@@ -190,4 +199,4 @@ def _write_tables(output: Path, domain: Domain, losses: list[float], predictions
         domain.molecules[["row", "smiles"]].assign(target=name, label=domain.labels[:, i], prediction=predictions[:, i])
         for i, name in enumerate(domain.names)
     ]
-    files.write_parquet(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
+    files.write_parquet(output / PREDICTIONS, pd.concat(tables, ignore_index=True))

@@ -457,6 +457,13 @@ def provenance(source: str | Path) -> dict[str, Any]:
     return known
 
 
+def keep_finished(folder: str | Path, identity: dict[str, Any]) -> None:
+    """Refuse to overwrite an encoder of a run with other settings: its card names those under `identity`."""
+    if (card := Path(folder) / CARD).is_file():
+        now = json.loads(json.dumps(identity))  # as a card has it
+        files.refuse_another(card, provenance(folder).get("identity", {}), now, finished=True)
+
+
 def _load_file(
     file: Path, known: Tower | None = None, preprocess: Preprocess | None = None, expected: str | None = None
 ) -> Encoder:
