@@ -71,8 +71,12 @@ def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     ValueError
         Names what differs and says what to do.
     """
-    pairs = {name: (before.get(name), now.get(name)) for name in {**before, **now}}  # what has its default is left out
-    changes = [f"{name} was {old!r}, is {new!r}" for name, (old, new) in pairs.items() if old != new]
+
+    def said(settings: Mapping[str, Any], name: str) -> str:
+        return repr(settings[name]) if name in settings else "the default"
+
+    differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    changes = [f"{name} was {said(before, name)}, is {said(now, name)}" for name in differ]
     if changes:
         which = ", ".join(changes) if before else "not known"
         if finished:
