@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 from moleclip import config, metrics
 from moleclip.io import files
 from moleclip.paper import claims, compare, workbook
-from moleclip.paper.claims import NOISE, REPRODUCED, UNSUPPORTED, UNTESTABLE
+from moleclip.paper.claims import INCONCLUSIVE, REPRODUCED, UNSUPPORTED, UNTESTABLE
 from moleclip.workflow import params
 
 NOTHING = compare.Ours(
@@ -53,10 +53,10 @@ def verdict(ledger, claim, dataset):
     ("low", "high", "better", "comparable"),
     [
         (1, 9, REPRODUCED, REPRODUCED),
-        (-1, 9, NOISE, REPRODUCED),
+        (-1, 9, INCONCLUSIVE, REPRODUCED),
         (-9, -1, UNSUPPORTED, REPRODUCED),
-        (-11, 9, NOISE, NOISE),
-        (-11, -1, UNSUPPORTED, NOISE),
+        (-11, 9, INCONCLUSIVE, INCONCLUSIVE),
+        (-11, -1, UNSUPPORTED, INCONCLUSIVE),
         (-19, -11, UNSUPPORTED, UNSUPPORTED),
         (np.nan, np.nan, UNTESTABLE, UNTESTABLE),
     ],
@@ -68,7 +68,7 @@ def test_rules_on_differences(low, high, better, comparable):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"), [(0.7, 0.9, REPRODUCED), (0.9, 1.1, NOISE), (1.1, 2, UNSUPPORTED)]
+    ("low", "high", "expected"), [(0.7, 0.9, REPRODUCED), (0.9, 1.1, INCONCLUSIVE), (1.1, 2, UNSUPPORTED)]
 )
 def test_rule_on_a_limit(low, high, expected):
     assert claims.below(metrics.Interval((low + high) / 2, low, high), 1.0) == expected

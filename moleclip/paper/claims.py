@@ -3,10 +3,10 @@
 Verdicts are given by rule, from 95 % intervals over the units of replication:
 
 - a model is *better*: reproduced if the whole interval of the difference is on its side, not supported if the whole is
-  on the other side, else within noise
+  on the other side, else inconclusive
 - a model is *comparable* or better: reproduced if the whole interval says that it is less than `MARGIN` worse, not
-  supported if the whole says that it is more, else within noise
-- a score is *below* a limit: reproduced if the whole interval is, not supported if none of it is, else within noise
+  supported if the whole says that it is more, else inconclusive
+- a score is *below* a limit: reproduced if the whole interval is, not supported if none of it is, else inconclusive
 - what no released run tests is not testable yet
 
 A difference is in percent of the other's mean score, above zero where the first model is better; pairs are splits.
@@ -30,10 +30,10 @@ from moleclip.paper.workbook import CATALYSIS, MOLECULENET, SETTING, area, lines
 MARGIN = 10.0  # percent of the other's score: how much worse is still comparable
 
 REPRODUCED = "reproduced"
-NOISE = "within noise"
+INCONCLUSIVE = "inconclusive"
 UNSUPPORTED = "not supported by the released runs"
 UNTESTABLE = "not testable yet"
-VERDICTS = (REPRODUCED, NOISE, UNSUPPORTED, UNTESTABLE)
+VERDICTS = (REPRODUCED, INCONCLUSIVE, UNSUPPORTED, UNTESTABLE)
 
 # Molecules and epochs of pretraining, as the caption of Fig. 3 has them.
 PRETRAINING = {PRIMARY: (1_870_421, 4), "ImageMol": (10_000_000, 12), "GEM": (20_000_000, 20)}
@@ -74,7 +74,7 @@ def better(interval: metrics.Interval) -> str:
     """Verdict on "better", from the interval of a difference that is above zero where it is so.
 
     >>> better(metrics.Interval(5.0, 1.0, 9.0)), better(metrics.Interval(5.0, -1.0, 11.0))
-    ('reproduced', 'within noise')
+    ('reproduced', 'inconclusive')
     """
     return _verdict(interval, 0.0)
 
@@ -83,7 +83,7 @@ def comparable(interval: metrics.Interval) -> str:
     """Verdict on "comparable or better".
 
     >>> comparable(metrics.Interval(-5.0, -9.0, -1.0)), comparable(metrics.Interval(-5.0, -12.0, 2.0))
-    ('reproduced', 'within noise')
+    ('reproduced', 'inconclusive')
     """
     return _verdict(interval, -MARGIN)
 
@@ -92,7 +92,7 @@ def below(interval: metrics.Interval, limit: float) -> str:
     """Verdict on "below a limit", from the interval of a score.
 
     >>> below(metrics.Interval(0.95, 0.81, 1.08), 1.0)
-    'within noise'
+    'inconclusive'
     """
     return _verdict(metrics.Interval(-interval.mean, -interval.high, -interval.low), -limit)
 
@@ -113,7 +113,7 @@ def _verdict(interval: metrics.Interval, limit: float) -> str:
         return UNTESTABLE
     if interval.low > limit:
         return REPRODUCED
-    return UNSUPPORTED if interval.high < limit else NOISE
+    return UNSUPPORTED if interval.high < limit else INCONCLUSIVE
 
 
 def pretraining() -> pd.DataFrame:
@@ -283,7 +283,7 @@ def _improvement(e: Evidence, name: str) -> Row:
         "printed": after.difference,
         "recomputed": f"{found:.1f} % of the mean",
         "over": f"{after.runs} runs",
-        "rule": "within the printed +-",
+        "rule": "within the printed \u00b1",
         "verdict": REPRODUCED if abs(found - gap) <= error else UNSUPPORTED,
         "evidence": f"{after.sheet}!{after.cell} {after.run_cells} {before.run_cells}",
     }
