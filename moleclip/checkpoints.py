@@ -227,7 +227,7 @@ def _known_to_timm(model: str, tag: str) -> dict[str, Any]:
     tags = {full.partition(".")[2]: full for full in timm.list_pretrained(f"{model}.*")}
     if tag not in tags:
         raise ValueError(f"{TIMM}{model} has no weights {tag!r}{nearest(tag, list(tags))}")
-    notes = timm.get_pretrained_cfg(tags[tag])
+    notes: Any = timm.get_pretrained_cfg(tags[tag])
     hub = f"{notes.hf_hub_id}/{notes.hf_hub_filename or 'model.safetensors'}" if notes.hf_hub_id else ""
     return {"mean": notes.mean, "std": notes.std, "hf_hub": hub, "classifier": notes.classifier}
 

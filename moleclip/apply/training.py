@@ -237,7 +237,7 @@ class _Job:
 
     def _rows(self, name: str, test: Indices, values: Labels) -> list[pd.DataFrame]:
         """Predictions of one part, a table per label."""
-        place = {"dataset": self.dataset.name, "encoder": name, "part": "test", "runs": 1, "row": test}
+        place: dict[str, Any] = {"dataset": self.dataset.name, "encoder": name, "part": "test", "runs": 1, "row": test}
         molecules = pd.DataFrame({"smiles": list(self.molecules[test])}).assign(**place)
         each = zip(self.dataset.label_names, self.labels[test].T, values.T, strict=True)
         return [molecules.assign(target=name, label=known, prediction=found) for name, known, found in each]

@@ -86,7 +86,9 @@ def _title(table: pd.DataFrame) -> str:
     counts = []
     for _, part in table.groupby("who", sort=False):
         least, most = part["runs"].min(), part["runs"].max()
-        counts.append(f"{_whose(part).removesuffix(' runs')} {least}{f' to {most}' if most > least else ''}")
+        counts.append(
+            f"{_whose(part).removesuffix(' runs').removeprefix('our ')} {least}{f' to {most}' if most > least else ''}"
+        )
     named = f"{splits} {kind} splits" if splits > 1 else f"{kind} split"
     return f"{table['dataset'].iloc[0]}, {named}\nruns: {', '.join(counts)}"
 
@@ -211,9 +213,12 @@ def splits_table(scores: pd.DataFrame, ours: pd.DataFrame | None = None) -> pd.D
 def ablations_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Write out the ablations as text: each score as printed, and the median over the settings of its grid."""
     rows: dict[str, dict[str, str]] = {}
+    digits = scores.groupby("dataset")["median"].agg(style.decimals)
     for line in lines(scores):
-        row = rows.setdefault(_short(line.model), {})
-        row |= {f"{line.dataset}, printed": line.text, f"{line.dataset}, median": f"{line.median:.3g}"}
+        median = f"{line.median:.{digits[line.dataset]}f}"
+        rows.setdefault(_short(line.model), {}).update(
+            {f"{line.dataset}, printed": line.text, f"{line.dataset}, median": median}
+        )
     table = pd.DataFrame(rows).T.rename_axis("pretraining").reset_index()
     return table.assign(of="scaffold split, 3 runs a cell")
 

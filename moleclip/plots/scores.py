@@ -162,7 +162,8 @@ def baseline(table: pd.DataFrame) -> Figure:
 def tested(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Parity plot of a regression's models, or ROC curves of a classification's."""
     means = tables.mean_predictions(predictions, scores)
-    return against_labels(means, *scores[["metric", "unit"]].iloc[0], list(dict.fromkeys(scores["encoder"])))
+    metric, unit = scores[["metric", "unit"]].iloc[0]
+    return against_labels(means, metric, unit, list(dict.fromkeys(scores["encoder"])))
 
 
 def against_labels(means: pd.DataFrame, metric: str, unit: str, models: Sequence[str]) -> Figure:

@@ -136,7 +136,7 @@ def letters(axes: Iterable[Axes]) -> None:
     panels = list(axes)
     look: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "weight": "bold", "size": 9}
     for letter, ax in zip("abcdefghijklmnopqrstuvwxyz", panels if len(panels) > 1 else (), strict=False):
-        ax.annotate(letter, (0, 1), (-5, 4), ha="right", va="bottom", annotation_clip=False, **look)
+        ax.annotate(letter, (0, 1), (-14, 5), ha="right", va="bottom", annotation_clip=False, **look)
 
 
 def panels(lines: Sequence[int], margin: float, line: float, **shared: Any) -> tuple[Figure, list[Axes]]:
