@@ -21,7 +21,6 @@ import pandas as pd
 import torch
 import yaml
 from numpy.typing import NDArray
-from rdkit.Chem import rdFingerprintGenerator
 from sklearn.preprocessing import FunctionTransformer
 
 from moleclip import baselines, datasets, drawing, encoder, metrics, molecules, pretrain, splits
@@ -107,12 +106,6 @@ def judge(model: encoder.Encoder) -> dict[str, Any]:
     return found | handedness(model, pools["mixed"]) | scores(inputs)
 
 
-def counts(smiles: list[str]) -> NDArray[np.float64]:
-    """Count Morgan fingerprints, radius 2."""
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-    return np.stack([generator.GetCountFingerprintAsNumPy(molecules.parse(text)) for text in smiles]).astype(float)
-
-
 def bakeoff(name: str, values: dict[str, Any], sample: int = 8712) -> encoder.Encoder:
     """Pretrain on few molecules (512 of them held out), with parameters of the profile but for `values`."""
     few = {"sample": sample, "validation_fraction": 512 / sample, "warmup_steps": 5, "cache": None, "workers": 0}
@@ -148,7 +141,13 @@ def main() -> None:
         record("lite.csv", {"name": a.name, **judge(encoder.load(a.encoder, size=a.size).eval())})
     elif a.command == "fingerprints":
         baselines._scaler = lambda _: FunctionTransformer()  # counts are on one scale
-        record("lite.csv", {"name": "count Morgan fingerprints", **scores(counts)})
+        record(
+            "lite.csv",
+            {
+                "name": "count Morgan fingerprints",
+                **scores(lambda smiles: molecules.morgan(smiles, counts=True).astype(float)),
+            },
+        )
     else:
         model = bakeoff(a.name, yaml.safe_load(a.changes)).eval()
         row = {"name": a.name, "changed": a.changes, "seconds": time.monotonic() - started}

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,13 +21,14 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.cross_decomposition import PLSRegression
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Kernel, WhiteKernel
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, mean_absolute_error
 from sklearn.model_selection import GridSearchCV, ParameterGrid
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, SVR
 
@@ -54,26 +56,32 @@ class Mean(MoleculeEstimator):
 
 
 class Forest(MoleculeEstimator):
-    """An untuned forest on fingerprints or descriptors, one per label.
+    """Decision trees on fingerprints or descriptors, one ensemble per label.
 
     Parameters
     ----------
-    features : {"ecfp4", "descriptors"}
-    kind : {"forest", "extra_trees"}
-        Breiman's random forest, or extremely randomised trees.
+    features : {"ecfp4", "counts", "descriptors"}
+        Morgan fingerprints of 0 and 1, or of counts; or RDKit's descriptors.
+    kind : {"forest", "extra_trees", "gradient_boosting"}
+        Breiman's random forest, extremely randomised trees, or trees that each correct those before it.
+    tuned : bool
+        Choose the features that a split looks at and the size of the leaves (for gradient boosting the learning rate
+        and the depth) by cross-validation on five parts of the training molecules.
     trees : int
     """
 
     def __init__(
         self,
-        features: Literal["ecfp4", "descriptors"] = "ecfp4",
-        kind: Literal["forest", "extra_trees"] = "forest",
+        features: Literal["ecfp4", "counts", "descriptors"] = "ecfp4",
+        kind: Literal["forest", "extra_trees", "gradient_boosting"] = "forest",
         *,
+        tuned: bool = False,
         trees: int = 500,
         task: Task = "regression",
         seed: int = 0,
     ) -> None:
-        self.features, self.kind, self.trees, self.task, self.seed = features, kind, trees, task, seed
+        self.features, self.kind, self.tuned, self.trees = features, kind, tuned, trees
+        self.task, self.seed = task, seed
 
     def _fit(self, given: Molecules, labels: Labels, *_: Any) -> None:
         classes = {
@@ -81,21 +89,78 @@ class Forest(MoleculeEstimator):
             ("forest", "classification"): ensemble.RandomForestClassifier,
             ("extra_trees", "regression"): ensemble.ExtraTreesRegressor,
             ("extra_trees", "classification"): ensemble.ExtraTreesClassifier,
+            ("gradient_boosting", "regression"): ensemble.GradientBoostingRegressor,
+            ("gradient_boosting", "classification"): ensemble.GradientBoostingClassifier,
         }
         # A third of the features a split, as Breiman has it for regression; scikit-learn's default is all of them.
-        features = 1 / 3 if self.task == "regression" else "sqrt"
-
-        def make() -> Any:
-            forest = classes[self.kind, self.task](self.trees, max_features=features, random_state=self.seed)
-            return make_pipeline(SimpleImputer(strategy="median"), forest)
-
-        self.models_ = by_label(make, self._inputs(given), labels)
+        usual: dict[str, Any] = {"max_features": 1 / 3 if self.task == "regression" else "sqrt"}
+        usual |= {"n_estimators": self.trees}
+        choices: dict[str, list[Any]] = {"max_features": ["sqrt", 0.1, 1 / 3, 1.0], "min_samples_leaf": [1, 3]}
+        if self.kind == "gradient_boosting":
+            usual = {"n_estimators": self.trees, "max_features": "sqrt", "subsample": 0.7}
+            choices = {"learning_rate": [0.02, 0.05, 0.1], "max_depth": [3, 6]}
+        trees = classes[self.kind, self.task](random_state=self.seed, **usual)
+        pipeline = Pipeline([("impute", SimpleImputer(strategy="median")), ("trees", trees)])
+        if self.tuned:
+            settings = {f"trees__{name}": values for name, values in choices.items()}
+            self.models_ = _search(pipeline, settings, self._inputs(given), labels, self.task)
+        else:
+            self.models_ = by_label(partial(clone, pipeline), self._inputs(given), labels)
 
     def _values(self, given: Molecules) -> Labels:
         return values_of(self.models_, self._inputs(given), self.task)
 
     def _inputs(self, given: Molecules) -> NDArray[np.float32]:
-        return given.morgan() if self.features == "ecfp4" else given.descriptors()
+        return given.descriptors() if self.features == "descriptors" else given.morgan(self.features == "counts")
+
+
+class Tanimoto(Kernel):  # type: ignore[misc]
+    """Tanimoto's similarity of counts as a kernel (Ralaivola et al., Neural Networks 2005, 18, 1093).
+
+    Examples
+    --------
+    >>> Tanimoto()(np.array([[1.0, 1, 0], [0, 1, 1], [2, 0, 0]])).round(2).tolist()
+    [[1.0, 0.33, 0.5], [0.33, 1.0, 0.0], [0.5, 0.0, 1.0]]
+    """
+
+    def __init__(self) -> None:
+        """Without parameters: scikit-learn looks for them here."""
+
+    def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Any:  # noqa: N803
+        """Similarities [N, M], and their gradient by no parameters."""
+        other = X if Y is None else Y
+        common = X @ other.T
+        similarity = common / np.maximum((X**2).sum(1)[:, None] + (other**2).sum(1) - common, 1e-9)
+        return (similarity, np.empty((*similarity.shape, 0))) if eval_gradient else similarity
+
+    def diag(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Similarity of each to itself."""
+        return np.ones(len(X))
+
+    def is_stationary(self) -> bool:
+        """Whether it depends on differences only."""
+        return False
+
+
+class TanimotoGP(MoleculeEstimator):
+    """A Gaussian process on counts of Morgan fingerprints, with Tanimoto's kernel; scale and noise by likelihood."""
+
+    def __init__(self, *, task: Task = "regression", seed: int = 0) -> None:
+        self.task, self.seed = task, seed
+
+    def _fit(self, given: Molecules, labels: Labels, *_: Any) -> None:
+        kernel = ConstantKernel(1.0, (1e-2, 1e3)) * Tanimoto()
+        if self.task == "classification":
+            make = partial(GaussianProcessClassifier, kernel, random_state=self.seed)
+        else:
+            noisy = kernel + WhiteKernel(0.1, (1e-4, 10.0))
+            make = partial(GaussianProcessRegressor, noisy, normalize_y=True, random_state=self.seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of scale or noise at an end of its range
+            self.models_ = by_label(make, given.morgan(counts=True).astype(np.float64), labels)
+
+    def _values(self, given: Molecules) -> Labels:
+        return values_of(self.models_, given.morgan(counts=True).astype(np.float64), self.task)
 
 
 class FingerprintMLP(NetworkEstimator):
@@ -182,10 +247,7 @@ class FrozenEncoder(MoleculeEstimator):
         inputs, settings = self._embeddings(given), self._settings(len(given))
         pipeline = Pipeline([("scale", _scaler(inputs)), ("model", settings[0]["model"][0])])
         if validation is None:
-            rows = [np.flatnonzero(~np.isnan(known)) for known in labels.T]
-            self.models_ = [
-                self._search(pipeline, settings, inputs[r], known[r]) for r, known in zip(rows, labels.T, strict=True)
-            ]
+            self.models_ = _search(pipeline, settings, inputs, labels, self.task)
             return
         val_inputs, found = self._embeddings(validation[0]), []
         for setting in ParameterGrid(settings):
@@ -203,14 +265,6 @@ class FrozenEncoder(MoleculeEstimator):
             raise ValueError(f"model={self.model!r}: expected best, or for {self.task} one of {', '.join(known)}")
         return [known[self.model]] if self.model in known else list(known.values())
 
-    def _search(
-        self, pipeline: Pipeline, settings: list[dict[str, Any]], inputs: NDArray[np.float64], known: NDArray[Any]
-    ) -> Any:
-        loss, folds = "neg_mean_absolute_error", 5
-        if self.task == "classification":
-            loss, folds = "neg_log_loss", min(5, *np.unique(known, return_counts=True)[1].tolist())
-        return GridSearchCV(pipeline, settings, scoring=loss, cv=folds).fit(inputs, known)
-
     def _embeddings(self, given: Molecules) -> NDArray[np.float64]:
         def embed(everything: Molecules) -> NDArray[np.float64]:
             image_encoder = encoders.load(self.encoder, self.seed, self.image_size).to(encoders.device()).eval()
@@ -220,6 +274,18 @@ class FrozenEncoder(MoleculeEstimator):
             return found
 
         return given.made(("embeddings", str(self.encoder), self.seed, self.image_size, self.drawing), embed)
+
+
+def _search(pipeline: Pipeline, settings: Any, inputs: NDArray[Any], labels: Labels, task: Task) -> list[Any]:
+    """Choose a setting for each label by cross-validation on five parts, fewer where a class has fewer molecules."""
+    found = []
+    for column in labels.T:
+        known = ~np.isnan(column)
+        loss, folds = "neg_mean_absolute_error", 5
+        if task == "classification":
+            loss, folds = "neg_log_loss", min(5, *np.unique(column[known], return_counts=True)[1].tolist())
+        found.append(GridSearchCV(pipeline, settings, scoring=loss, cv=folds).fit(inputs[known], column[known]))
+    return found
 
 
 def _models(task: Task, seed: int, size: int) -> dict[str, dict[str, Any]]:
@@ -333,12 +399,16 @@ def _run(command: list[str], what: str, folder: Path) -> None:
         raise RuntimeError(f"chemprop {what} failed:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
-# Estimators without settings to choose from, by the names that they have in parameters and tables.
+# Estimators that choose their settings themselves or have none, by the names that they have in parameters and tables.
 BY_NAME: dict[str, Callable[..., MoleculeEstimator]] = {
     "ecfp4_forest": partial(Forest, "ecfp4", "forest"),
     "ecfp4_extra_trees": partial(Forest, "ecfp4", "extra_trees"),
     "descriptor_forest": partial(Forest, "descriptors", "forest"),
     "descriptor_extra_trees": partial(Forest, "descriptors", "extra_trees"),
+    "count_forest": partial(Forest, "counts", "forest"),
+    "tuned_forest": partial(Forest, "counts", "forest", tuned=True, trees=200),
+    "gradient_boosting": partial(Forest, "counts", "gradient_boosting", tuned=True, trees=200),
+    "tanimoto_gp": TanimotoGP,
     "chemprop": Chemprop,
     "mean": Mean,
 }

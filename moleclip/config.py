@@ -153,6 +153,10 @@ Baseline = Literal[
     "ecfp4_extra_trees",
     "descriptor_forest",
     "descriptor_extra_trees",
+    "count_forest",
+    "tuned_forest",
+    "gradient_boosting",
+    "tanimoto_gp",
     "chemprop",
     "mean",
 ]

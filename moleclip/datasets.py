@@ -65,6 +65,9 @@ class Dataset:
         The split that its published scores are for.
     holdout : float
         Fraction of the molecules in the validation set, and again in the test set.
+    margin : float
+        Difference of test scores, in their unit, below which two models serve equally well: our judgement, to be able
+        to call models equivalent. NaN where none is stated.
     reference : str
         First publication of the data.
     """
@@ -78,6 +81,7 @@ class Dataset:
     unit: str = ""
     split: str = "random"
     holdout: float = 0.1
+    margin: float = np.nan
     reference: str = ""
 
     def __post_init__(self) -> None:
@@ -104,8 +108,8 @@ def registry() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        set, molecules (how many, readable or not), task, metric, unit, split, holdout, reference, labels, and of its
-        file: columns, licence, url, sha256, bytes.
+        set, molecules (how many, readable or not), task, metric, unit, split, holdout, margin, reference, labels, and
+        of its file: columns, licence, url, sha256, bytes.
     """
     defaults = {entry.name: entry.default for entry in dataclasses.fields(Dataset)}
     defaults |= {"reference": f"rdkit {rdBase.rdkitVersion}", "url": "inside rdkit", "sha256": "", "size": None}
@@ -115,7 +119,7 @@ def registry() -> pd.DataFrame:
         known = {**defaults, **(dataclasses.asdict(file) if file else {}), **downloads.table()[name]}
         known |= {"set": name, "labels": ", ".join(known["label_names"]), "bytes": known["size"]}
         rows.append({**known, "sha256": known["sha256"] or ""})
-    columns = ["set", "molecules", "task", "metric", "unit", "split", "holdout", "reference", "labels"]
+    columns = ["set", "molecules", "task", "metric", "unit", "split", "holdout", "margin", "reference", "labels"]
     return pd.DataFrame(rows)[[*columns, "columns", "licence", "url", "sha256", "bytes"]].convert_dtypes()
 
 

@@ -84,9 +84,9 @@ class Molecules(Sequence[str]):
             ("drawings", size, drawing), lambda all_: drawings.draw_all(list(all_), size, drawing, workers)
         )
 
-    def morgan(self) -> NDArray[np.float32]:
+    def morgan(self, counts: bool = False) -> NDArray[np.float32]:
         """Morgan fingerprints, float32 [N, 2048]; see `molecules.morgan`."""
-        return self.made("morgan", molecules.morgan)
+        return self.made(("morgan", counts), lambda all_: molecules.morgan(all_, counts))
 
     def descriptors(self) -> NDArray[np.float32]:
         """RDKit's descriptors, float32 [N, D]; see `molecules.descriptors`."""

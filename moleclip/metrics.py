@@ -1,4 +1,10 @@
-"""Scores, intervals and paired tests. The unit of replication is the split: its spread belongs in the interval."""
+"""Scores, intervals and paired tests. The unit of replication is the split: its spread belongs in the interval.
+
+Random splits of one set share most of their molecules, so that their scores agree more than those of new molecules
+would: the variance of a mean over J of them is not s^2 / J but about s^2 (1 / J + tested / given) (Nadeau and
+Bengio, Machine Learning 2003, 52, 239). Functions take this ratio, `overlap`; 0 is the test without correction. With
+many splits, a corrected interval does not shrink to nothing.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,9 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 from sklearn import metrics
 from sklearn.neighbors import NearestNeighbors
+
+LEVEL = 0.05  # p below which a difference is called sure
+POWER = 0.8  # in this share of cases a difference that could have been shown would be
 
 METRICS = {
     "MAE": metrics.mean_absolute_error,
@@ -45,13 +54,42 @@ class Interval(NamedTuple):
     high: float
 
 
-class Paired(NamedTuple):
-    """Mean difference a - b, the ends of its 95 % confidence interval, and the two-sided p of a paired t-test."""
+class Difference(NamedTuple):
+    """Mean difference a - b, the ends of its 95 % confidence interval, the two-sided p of a t-test, and `detectable`.
+
+    The last is the smallest true difference that such a test would call sure in 80 % of cases, if scores spread as they
+    did here: what a difference that is not sure may be, and still not show.
+    """
 
     difference: float
     low: float
     high: float
     p: float
+    detectable: float = np.nan
+
+    def times(self, factor: float) -> "Difference":
+        """In another unit, such as percent."""
+        return self._replace(
+            **{name: factor * getattr(self, name) for name in ("difference", "low", "high", "detectable")}
+        )
+
+    @classmethod
+    def of(cls, mean: float, error: float, freedom: float) -> "Difference":
+        """Make it from a mean, its standard error and the degrees of freedom of t."""
+        edge = stats.t.ppf(1 - LEVEL / 2, freedom)
+        p = 2 * stats.t.sf(abs(mean) / error, freedom) if error else float(mean == 0)
+        shift = special.nctdtrinc(freedom, 1 - POWER, edge)  # in standard errors; the other tail is far away
+        half = edge * error
+        return cls(float(mean), float(mean - half), float(mean + half), float(p), float(error * shift))
+
+
+def overlap(holdout: float) -> float:
+    """Molecules tested for each one given, be it to train on or to choose with.
+
+    >>> overlap(0.2)
+    0.25
+    """
+    return holdout / (1 - holdout)
 
 
 def score(metric: str, labels: ArrayLike, predictions: ArrayLike) -> float:
@@ -84,7 +122,7 @@ def score(metric: str, labels: ArrayLike, predictions: ArrayLike) -> float:
     return float(np.mean(values))
 
 
-def mean_ci(values_by_split: Sequence[float]) -> Interval:
+def mean_ci(values_by_split: ArrayLike, overlap: float = 0.0) -> Interval:
     """Mean over splits with its 95 % t-interval; NaN ends for a single split.
 
     Examples
@@ -93,10 +131,7 @@ def mean_ci(values_by_split: Sequence[float]) -> Interval:
     [2.0, -0.484, 4.484]
     """
     values = np.asarray(values_by_split, float)
-    if len(values) < 2:
-        return Interval(float(values.mean()), np.nan, np.nan)
-    mean, half = values.mean(), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return Interval(float(mean), float(mean - half), float(mean + half))
+    return Interval(*paired(values, np.zeros(len(values)), overlap)[:3])
 
 
 def paper_ci(runs_by_split: Sequence[Sequence[float]]) -> Interval:
@@ -112,12 +147,7 @@ def paper_ci(runs_by_split: Sequence[Sequence[float]]) -> Interval:
     return Interval(float(mean), float(mean - half), float(mean + half))
 
 
-def in_percent(found: Interval | Paired, whole: float) -> dict[str, float]:
-    """Difference and the ends of its interval, in percent of the score that it is a share of."""
-    return dict(zip(("percent", "low", "high"), 100 * np.array(found[:3]) / whole, strict=True))
-
-
-def welch(a: "pd.Series[Any]", b: "pd.Series[Any]", sign: int) -> Paired:
+def welch(a: "pd.Series[Any]", b: "pd.Series[Any]", sign: int) -> Difference:
     """Difference of the repeats of two models on one split, which are no pairs: by Welch's t-test.
 
     SciPy gives its p of means and spreads, but not its interval.
@@ -125,28 +155,71 @@ def welch(a: "pd.Series[Any]", b: "pd.Series[Any]", sign: int) -> Paired:
     (test_a, sd_a, n_a), (test_b, sd_b, n_b) = (x[["test", "sd", "runs"]] for x in (a, b))
     difference = sign * (test_a - test_b)
     if min(n_a, n_b) < 2:
-        return Paired(float(difference), np.nan, np.nan, np.nan)
+        return Difference(float(difference), np.nan, np.nan, np.nan)
     parts = np.array([sd_a**2 / n_a, sd_b**2 / n_b])
-    error = np.sqrt(parts.sum())
     freedom = parts.sum() ** 2 / (parts**2 / [n_a - 1, n_b - 1]).sum()
-    half = stats.t.ppf(0.975, freedom) * error
-    p = 2 * stats.t.sf(abs(difference) / error, freedom)
-    return Paired(float(difference), float(difference - half), float(difference + half), float(p))
+    return Difference.of(difference, np.sqrt(parts.sum()), freedom)
 
 
-def paired(a_by_split: Sequence[float], b_by_split: Sequence[float]) -> Paired:
-    """Compare two models on the same splits by a paired t-test.
+def paired(a_by_split: ArrayLike, b_by_split: ArrayLike, overlap: float = 0.0) -> Difference:
+    """Compare two models on the same splits by a paired t-test, corrected for what the splits share.
+
+    Where two ridge regressions are equally good by construction (sets of 30, 60 and 120 molecules, a quarter tested),
+    the corrected test calls a difference sure in 5 to 8 % of sets, with 3, 5 or 10 splits; without the correction it is
+    10 to 12, 18 to 21, and 32 to 38 %.
+
+    Parameters
+    ----------
+    overlap : float
+        Molecules tested for each one given; 0 where units are independent.
 
     Raises
     ------
     ValueError
         The two have different numbers of splits.
+
+    Examples
+    --------
+    >>> [round(x, 3) for x in paired([1.0, 2.0, 4.0], [0.5, 1.0, 2.0], overlap=1 / 3)]
+    [1.167, -1.517, 3.85, 0.202, 3.526]
     """
-    if len(a_by_split) != len(b_by_split):
-        raise ValueError(f"{len(a_by_split)} and {len(b_by_split)} splits: pairs need the same splits")
-    differences = np.subtract(a_by_split, b_by_split)
-    p = stats.ttest_rel(a_by_split, b_by_split).pvalue if len(differences) > 1 else np.nan
-    return Paired(*mean_ci(list(differences)), float(p))
+    a, b = np.asarray(a_by_split, float), np.asarray(b_by_split, float)
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} splits: pairs need the same splits")
+    differences = a - b
+    if len(a) < 2:
+        return Difference(float(differences.mean()), np.nan, np.nan, np.nan)
+    error = np.sqrt((1 / len(a) + overlap) * np.var(differences, ddof=1))
+    return Difference.of(differences.mean(), error, len(a) - 1)
+
+
+def verdict(found: Interval | Difference, margin: float = np.nan) -> str:
+    """Say what an interval of a difference says, which is above zero where the first model is better.
+
+    Parameters
+    ----------
+    margin : float
+        Difference that would matter, as the data set states it (region of practical equivalence; Kruschke, Adv. Meth.
+        Pract. Psychol. Sci. 2018, 1, 270).
+
+    Returns
+    -------
+    str
+        "equivalent" if the whole interval is within the margin; else "better" or "worse" if it leaves out zero; else
+        "inconclusive", and "" without an interval.
+
+    Examples
+    --------
+    >>> [verdict(Interval(mean, mean - 2, mean + 2), margin=3.0) for mean in (0.5, 5.0, -2.5, 1.5)]
+    ['equivalent', 'better', 'worse', 'inconclusive']
+    """
+    if np.isnan(found.low) or np.isnan(found.high):
+        return ""
+    if -margin < found.low and found.high < margin:
+        return "equivalent"
+    if found.low > 0 or found.high < 0:
+        return "better" if found.low > 0 else "worse"
+    return "inconclusive"
 
 
 def nearest(embeddings: NDArray[Any], count: int, queries: NDArray[Any] | None = None) -> NDArray[np.int64]:

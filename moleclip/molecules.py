@@ -82,11 +82,14 @@ def chiral(smiles: str) -> bool:
     return True
 
 
-def morgan(smiles: Sequence[str]) -> NDArray[np.float32]:
-    """Morgan fingerprints of 0 and 1, float32 [N, 2048]: the paper's baseline; ECFP4, as the radius is 2."""
+def morgan(smiles: Sequence[str], counts: bool = False) -> NDArray[np.float32]:
+    """Morgan fingerprints, float32 [N, 2048]: of 0 and 1 as the paper's baseline has them, or counts of environments.
+
+    They are ECFP4, as the radius is 2.
+    """
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-    found = [generator.GetFingerprintAsNumPy(parse(text)) for text in smiles]
-    return np.stack(found).astype(np.float32)
+    make = generator.GetCountFingerprintAsNumPy if counts else generator.GetFingerprintAsNumPy
+    return np.stack([make(parse(text)) for text in smiles]).astype(np.float32)
 
 
 def descriptors(smiles: Sequence[str]) -> NDArray[np.float32]:

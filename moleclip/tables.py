@@ -2,18 +2,51 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from moleclip.metrics import higher_is_better, in_percent, mean_ci, paired, welch
+from moleclip import datasets, metrics
+from moleclip.metrics import higher_is_better, paired, welch
 
 SETTING = ("head_lr", "augmentation")  # what a grid varies
 
 
 # Columns that name a model of a job in tables of scores; "set" only in those of several jobs.
 JOB = ["set", "dataset", "drawing", "split", "encoder", "seed"]
+
+
+class Design(NamedTuple):
+    """What a comparison of models on a set needs to know of it.
+
+    Attributes
+    ----------
+    overlap : float
+        Of its random splits, see `metrics`.
+    margin : float
+        Difference of test scores that would matter; NaN where the set states none.
+    """
+
+    overlap: float
+    margin: float
+
+
+def design(dataset: str, holdout: float | None = None) -> Design:
+    """Look up the design of a data set by name, for another fraction held out if there is one.
+
+    >>> design("Phosphines_selectivity")
+    Design(overlap=0.25, margin=0.15)
+    """
+    known = datasets.registry().set_index("set")[["holdout", "margin"]].astype(float).to_dict("index")
+    stated = known.get(dataset, {"holdout": 0.1, "margin": np.nan})
+    return Design(metrics.overlap(holdout or stated["holdout"]), stated["margin"])
+
+
+def overlap(table: pd.DataFrame) -> float:
+    """Overlap of the random splits of one set, from rows of `by_split`."""
+    held_out = [*table["holdout"].dropna()] if "holdout" in table else []  # older tables do not say
+    return design(table["dataset"].iloc[0], held_out[0] if held_out else None).overlap
 
 
 def by_split(scores: pd.DataFrame) -> pd.DataFrame:
@@ -27,8 +60,8 @@ def by_split(scores: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        dataset, drawing, split, encoder, seed, metric, unit, head_lr, augmentation, val, test, sd (over repeats),
-        runs, optimism: how much better the test score of the grid would look if its cell were chosen by it.
+        dataset, drawing, split, encoder, seed, holdout, metric, unit, head_lr, augmentation, val, test, sd (over
+        repeats), runs, optimism: how much better the test score of the grid would look if its cell were chosen by it.
     """
     rows = []
     names = [name for name in JOB if name in scores]
@@ -38,7 +71,7 @@ def by_split(scores: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 **dict(zip(names, key, strict=True)),
-                **{name: first[name] for name in ("metric", "unit", *SETTING)},
+                **{name: first[name] for name in ("holdout", "metric", "unit", *SETTING)},
                 # A run without a score makes a mean without one, rather than a mean of fewer runs.
                 "val": chosen["val"].mean(skipna=False),
                 "test": chosen["test"].mean(skipna=False),
@@ -105,8 +138,10 @@ def contrasts(table: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.Dat
     -------
     DataFrame
         set, metric, split, contrast, model, other, percent (above zero: the model is better), low, high (95 %
-        t-interval of the differences, paired by split), p (paired t-test), n and over: how many of what, "splits". On
-        one split, "repeats": of these the smaller number, by Welch's test; its interval says nothing of other splits.
+        t-interval of the differences, paired by split and corrected for what splits share: `metrics.paired`), p,
+        detectable (the smallest difference that would show), margin (the one that would matter), verdict
+        (`metrics.verdict`), n and over: how many of what, "splits". On one split, "repeats": of these the smaller
+        number, by Welch's test; its interval says nothing of other splits.
     """
     rows = []
     for name, part in table.groupby("set", sort=False):
@@ -118,15 +153,19 @@ def contrasts(table: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.Dat
             a, b = by_model[model].align(by_model[other], join="inner", axis=0)
             if a.empty:
                 continue
+            margin = design(part["dataset"].iloc[0]).margin
             if len(a) > 1:
-                found = paired(list(sign * a["test"]), list(sign * b["test"]))
+                found = paired(sign * a["test"], sign * b["test"], overlap(part))
                 counted = {"n": len(a), "over": "splits"}
             else:
                 found = welch(a.iloc[0], b.iloc[0], sign)
                 counted = {"n": min(a["runs"].iloc[0], b["runs"].iloc[0]), "over": "repeats"}
             place = {"set": name, "metric": part["metric"].iloc[0], "split": part["split"].iloc[0]}
-            interval = in_percent(found, b["test"].mean()) | {"p": found.p}
-            rows.append({**place, "contrast": contrast, "model": model, "other": other, **interval, **counted})
+            percent = 100 / b["test"].mean()
+            interval = found.times(percent)._asdict()
+            result = {"percent": interval.pop("difference"), **interval, "margin": margin * percent}
+            result |= {"verdict": metrics.verdict(found, margin), **counted}
+            rows.append({**place, "contrast": contrast, "model": model, "other": other, **result})
     return pd.DataFrame(rows)
 
 
@@ -163,7 +202,7 @@ def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
     -------
     DataFrame
         dataset (further R-group drawings than "r_groups" are named with it), quantity, percent, low, high (95 %
-        t-interval over splits), splits. Splits that lack a job are left
+        t-interval over splits, corrected for what they share), splits. Splits that lack a job are left
         out of the quantities that need it, and so show in the number of splits.
     """
     rows = []
@@ -184,12 +223,12 @@ def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
             both = wide[[a, b]].dropna()
             if len(both):
                 # Of the mean error, as the paper's are; see `contrasts`.
-                interval = in_percent(mean_ci(list(both[a] - both[b])), both[b].mean())
+                found = paired(both[a], both[b], overlap(part)).times(100 / both[b].mean())
                 rows.append(
                     {
                         "dataset": f"{dataset}{variant and ','}{variant}",
                         "quantity": quantity,
-                        **interval,
+                        **dict(zip(("percent", "low", "high"), found, strict=False)),
                         "splits": len(both),
                     }
                 )

@@ -53,6 +53,36 @@ def test_forests_beat_the_mean_and_are_seeded(name):
     assert not np.array_equal(runs[0], runs[2])
 
 
+@pytest.mark.parametrize("name", ["count_forest", "tanimoto_gp", "gradient_boosting", "tuned_forest"])
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_models_on_counts(name, task):
+    """Better than the mean on a series; the forests that are tuned, with few trees here."""
+    rows = np.random.default_rng(0).permutation(len(SERIES))[:150]
+    train, test = np.split(rows, [120])
+    labels = SERIES.labels if task == "regression" else (SERIES.labels > np.median(SERIES.labels)).astype(float)
+    model = baselines.BY_NAME[name](task=task)
+    model = model.set_params(trees=20) if isinstance(model, baselines.Forest) else model
+    found = model.fit(SOME[train], labels[train]).predict_values(SOME[test])
+    if task == "classification":
+        assert metrics.score("ROC-AUC", labels[test], found) > 0.7
+    else:
+        mean = np.full_like(found, labels[train].mean())
+        assert metrics.score("MAE", labels[test], found) < 0.85 * metrics.score("MAE", labels[test], mean)
+
+
+def test_tanimotos_kernel_is_rdkits_similarity():
+    """Of bits, as RDKit has it for bits; of counts, a kernel: no eigenvalue is below zero."""
+    bits, counts = molecules.morgan(SERIES.smiles[:30]), molecules.morgan(SERIES.smiles[:30], counts=True)
+    fingerprints = [AllChem.GetMorganFingerprintAsBitVect(Chem.MolFromSmiles(s), 2, 2048) for s in SERIES.smiles[:30]]
+    expected = [DataStructs.BulkTanimotoSimilarity(one, fingerprints) for one in fingerprints]
+    assert np.allclose(baselines.Tanimoto()(bits.astype(float)), expected)
+    assert counts.max() > 1
+    assert np.array_equal(counts > 0, bits > 0)
+    similarity = baselines.Tanimoto()(counts.astype(float))
+    assert np.linalg.eigvalsh(similarity).min() > -1e-9
+    assert np.allclose(np.diag(similarity), baselines.Tanimoto().diag(counts))
+
+
 def embeddings(size):
     return np.random.default_rng(0).normal(size=(size, 20))
 

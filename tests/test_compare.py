@@ -10,6 +10,7 @@ from moleclip.paper import compare, workbook
 
 LINE = {
     "set": "esol",
+    "dataset": "esol",
     "encoder": "mean",
     "seed": 1,
     "split": "scaffold",
@@ -57,7 +58,8 @@ def test_nothing_is_empty_tables(tmp_path):
 
 
 def test_scores_are_in_printed_units():
-    line = {**LINE, "set": "Phosphines_yield", "split": "random", "metric": "MAE", "val": 0.05, "sd": 0.01, "runs": 10}
+    line = {**LINE, **dict.fromkeys(("set", "dataset"), "Phosphines_yield"), "split": "random", "metric": "MAE"}
+    line |= {"val": 0.05, "sd": 0.01, "runs": 10}
     scores = pd.DataFrame([line | {"seed": seed, "test": 0.1, "optimism": 0.02, "file": "a.csv"} for seed in (1, 2)])
     ours = compare.Ours(scores.assign(encoder="fingerprint_mlp"), pd.DataFrame(), pd.DataFrame(), [])
     assert ours.on("Phosphines-yield", "random")["test"].tolist() == pytest.approx([10.0, 10.0])

@@ -8,7 +8,7 @@ from moleclip import metrics, tables
 from moleclip.plots import molecules, style, training
 from moleclip.plots import scores as plots
 
-PLACE = {"dataset": "made", "drawing": "plain", "split": "random", "metric": "MAE", "unit": "eV"}
+PLACE = {"dataset": "made", "drawing": "plain", "split": "random", "holdout": 0.1, "metric": "MAE", "unit": "eV"}
 SETTING = {"stage": "grid", "repeat": 1, "head_lr": 1e-3, "augmentation": "none", "epoch": 2, "chosen": True}
 SCORES = pd.DataFrame(
     [
@@ -33,7 +33,7 @@ def test_scores_show_means_and_intervals():
     shown = [container.lines[0].get_xdata()[0] for container in ax.containers]
     assert shown == pytest.approx([0.5, 0.9])
     ends = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
-    assert ends.tolist() == pytest.approx(metrics.mean_ci([0.5, 0.6, 0.4])[1:])
+    assert ends.tolist() == pytest.approx(metrics.mean_ci([0.5, 0.6, 0.4], 1 / 9)[1:])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["pretrained encoder", "training mean"]
     assert ax.get_title(loc="right") == "made, random split\nmean and 95 % interval of 3 splits"
 
@@ -219,7 +219,7 @@ def test_r_groups_show_gaps_and_losses_with_their_intervals():
     (loss,) = [container for container in right.containers if container.get_label() == "a"]
     assert loss.lines[0].get_xdata() == pytest.approx([50])
     ends = loss.lines[2][0].get_segments()[0][:, 0]
-    assert ends.tolist() == pytest.approx([100 * end for end in metrics.mean_ci([0.0, 1.0])[1:]])
+    assert ends.tolist() == pytest.approx([100 * end for end in metrics.mean_ci([0.0, 1.0], 1 / 9)[1:]])
     assert [label.get_text() for label in left.get_yticklabels()] == ["made (2 splits)"]
 
 

@@ -2,14 +2,12 @@
 
 import dataclasses
 import itertools
-import math
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import same_color
-from scipy import stats as scipy_stats
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error
 
@@ -137,47 +135,6 @@ def test_logistic_regression_tells_classes_apart_even_if_one_is_rare(monkeypatch
     assert ((found >= 0) & (found <= 1)).all()
     rest = np.setdiff1d(np.arange(40), given)
     assert found[rest][classes[rest] == 1].min() > found[rest][classes[rest] == 0].max()
-
-
-def test_the_corrected_test_by_hand():
-    a, b = [1.0, 2.0, 4.0, 3.0, 2.5], [0.5, 1.9, 3.0, 3.1, 2.0]
-    differences = np.array([0.5, 0.1, 1.0, -0.1, 0.5])
-    error = math.sqrt((1 / 5 + 15 / 45) * differences.var(ddof=1))
-    found = learning_curves.corrected(a, b, 15 / 45)
-    half = 2.776445 * error  # the quantile of Student's t with 4 degrees of freedom
-    assert found[:3] == pytest.approx((0.4, 0.4 - half, 0.4 + half), rel=1e-6)
-    # 1 - p of Student's t with 4 degrees of freedom has a closed form.
-    x = 0.4 / error
-    inner = x / math.sqrt(4 + x * x)
-    assert found.p == pytest.approx(1 - (1.5 * inner - 0.5 * inner**3), rel=1e-6)
-
-
-def test_without_correction_it_is_the_paired_t_test():
-    a, b = np.random.default_rng(0).normal(size=(2, 7))
-    naive = learning_curves.corrected(a, b, 0.0)
-    assert naive == pytest.approx(metrics.paired(a, b))
-    assert naive.p == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
-    assert learning_curves.corrected(a, b, 1 / 3).p > naive.p
-    assert learning_curves.corrected([1.0, 2.0], [1.0, 2.0], 0.3) == (0, 0, 0, 1)
-
-
-def test_of_methods_that_are_as_good_the_corrected_test_is_seldom_sure():
-    """Two regressions, each on its own half of the inputs, equally good by construction: 60 molecules, 10 splits."""
-    rng, sure, sets = np.random.default_rng(0), np.zeros(2), 300
-
-    def error(inputs, labels, train, test):
-        normal = inputs[train].T @ inputs[train] + 3 * np.eye(inputs.shape[1])
-        found = inputs[test] @ np.linalg.solve(normal, inputs[train].T @ labels[train])
-        return np.abs(found - labels[test]).mean()
-
-    for _ in range(sets):
-        halves, slopes = rng.normal(size=(2, 60, 8)), rng.normal(size=8)
-        labels = halves.sum(axis=0) @ slopes + rng.normal(size=60)
-        orders = [rng.permutation(60) for _ in range(10)]
-        scores = [[error(half, labels, order[15:], order[:15]) for order in orders] for half in halves]
-        sure += [learning_curves.corrected(*scores, ratio).p < 0.05 for ratio in (0.0, 15 / 45)]
-    assert sure[0] / sets > 0.2
-    assert sure[1] / sets < 0.1
 
 
 def test_what_fingerprints_explain_the_forest_is_advised_for(few_trees):
@@ -311,8 +268,8 @@ def test_advice(scores, method, start, metric):
 
 def test_a_clear_advice_word_for_word():
     table = made({"mean": MEAN, "ecfp4_forest": [0.9, 1.02, 0.79, 0.9], "finetuned": BETTER})
-    found = learning_curves.corrected([0.9, 1.02, 0.79, 0.9], BETTER, 10 / 40)
-    trend = learning_curves.corrected(BETTER, np.add(BETTER, [0.1, 0.12, 0.08, 0.1]), 10 / 20)
+    found = metrics.paired([0.9, 1.02, 0.79, 0.9], BETTER, 10 / 40)
+    trend = metrics.paired(BETTER, np.add(BETTER, [0.1, 0.12, 0.08, 0.1]), 10 / 20)
     assert learning_curves.advise(table).sentence == (
         "Use finetuning: given 40 labelled molecules (4 random splits, 10 others tested in each), its MAE of 0.500 eV "
         f"is {found.difference:.3f} (95 % {found.low:.3f} to {found.high:.3f}; corrected p < 0.001) lower than that of "

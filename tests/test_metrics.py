@@ -35,10 +35,62 @@ def test_equal_splits_have_an_interval_without_width():
 def test_paired_is_the_interval_of_the_differences():
     a, b = [1.0, 2.0, 4.0], [0.5, 1.9, 3.0]
     found = metrics.paired(a, b)
-    assert found[:3] == metrics.mean_ci([0.5, 0.1, 1.0])
+    assert found[:3] == pytest.approx(metrics.mean_ci([0.5, 0.1, 1.0]))
     # p at t = 0.5333 / (sd / sqrt 3) with 2 degrees of freedom: 1 - t / sqrt(2 + t^2).
     t = np.mean([0.5, 0.1, 1.0]) / (np.std([0.5, 0.1, 1.0], ddof=1) / math.sqrt(3))
     assert found.p == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-6)
+
+
+def test_the_corrected_test_by_hand():
+    a, b = [1.0, 2.0, 4.0, 3.0, 2.5], [0.5, 1.9, 3.0, 3.1, 2.0]
+    differences = np.array([0.5, 0.1, 1.0, -0.1, 0.5])
+    error = math.sqrt((1 / 5 + 15 / 45) * differences.var(ddof=1))
+    found = metrics.paired(a, b, 15 / 45)
+    half = 2.776445 * error  # the quantile of Student's t with 4 degrees of freedom
+    assert found[:3] == pytest.approx((0.4, 0.4 - half, 0.4 + half), rel=1e-6)
+    # 1 - p of Student's t with 4 degrees of freedom has a closed form.
+    x = 0.4 / error
+    inner = x / math.sqrt(4 + x * x)
+    assert found.p == pytest.approx(1 - (1.5 * inner - 0.5 * inner**3), rel=1e-6)
+
+
+def test_without_correction_it_is_the_paired_t_test():
+    a, b = np.random.default_rng(0).normal(size=(2, 7))
+    naive = metrics.paired(a, b, 0.0)
+    assert naive == metrics.paired(a, b)
+    assert naive.p == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
+    assert metrics.paired(a, b, 1 / 3).p > naive.p
+    assert metrics.paired([1.0, 2.0], [1.0, 2.0], 0.3) == (0, 0, 0, 1, 0)
+
+
+def test_of_methods_that_are_as_good_the_corrected_test_is_seldom_sure():
+    """Two regressions, each on its own half of the inputs, equally good by construction: 60 molecules, 10 splits."""
+    rng, sure, sets = np.random.default_rng(0), np.zeros(2), 300
+
+    def error(inputs, labels, train, test):
+        normal = inputs[train].T @ inputs[train] + 3 * np.eye(inputs.shape[1])
+        found = inputs[test] @ np.linalg.solve(normal, inputs[train].T @ labels[train])
+        return np.abs(found - labels[test]).mean()
+
+    for _ in range(sets):
+        halves, slopes = rng.normal(size=(2, 60, 8)), rng.normal(size=8)
+        labels = halves.sum(axis=0) @ slopes + rng.normal(size=60)
+        orders = [rng.permutation(60) for _ in range(10)]
+        scores = [[error(half, labels, order[15:], order[:15]) for order in orders] for half in halves]
+        sure += [metrics.paired(*scores, ratio).p < 0.05 for ratio in (0.0, 15 / 45)]
+    assert sure[0] / sets > 0.2
+    assert sure[1] / sets < 0.1
+
+
+@pytest.mark.parametrize(("n", "delta"), [(2, 11.5499), (5, 1.6820), (10, 0.9960), (31, 0.5200)])
+def test_what_could_have_been_seen(n, delta):
+    """As R's power.t.test(n=, sd=1, power=.8, type="paired") has it; and SciPy's simulated power agrees."""
+    values = np.linspace(-1, 1, n)
+    found = metrics.paired(values / values.std(ddof=1), np.zeros(n))
+    assert found.detectable == pytest.approx(delta, abs=2e-4)
+    assert found.times(100).detectable == pytest.approx(100 * delta, abs=2e-2)
+    seen = scipy_stats.ttest_1samp(np.random.default_rng(n).normal(delta, 1, (4000, n)), 0, axis=1).pvalue < 0.05
+    assert seen.mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_robustness_by_hand():
@@ -65,7 +117,9 @@ def test_robustness_by_hand():
     }
     for quantity, (differences, mean) in expected.items():
         shares = [100 * value / mean for value in differences]
-        assert found.loc[quantity, ["percent", "low", "high"]].tolist() == pytest.approx(list(metrics.mean_ci(shares)))
+        assert found.loc[quantity, ["percent", "low", "high"]].tolist() == pytest.approx(
+            list(metrics.mean_ci(shares, 1 / 9))
+        )
     laid_out = table.replace({"drawing": {"r_groups": "r_groups_new_layout"}})
     both = tables.robustness(pd.concat([table, laid_out]).drop_duplicates(), "a", "b")
     assert both["dataset"].tolist() == ["made"] * 4 + ["made, new layout"] * 4
@@ -92,7 +146,7 @@ def test_repeats_on_one_split_are_compared_as_scipy_does(values):
         {"encoder": name, "seed": 1, "test": np.mean(x), "sd": np.std(x, ddof=1), "runs": len(x)}
         for name, x in (("a", a), ("b", b))
     ]
-    table = pd.DataFrame(rows).assign(set="made", metric="MAE", split="scaffold")
+    table = pd.DataFrame(rows).assign(set="made", dataset="made", metric="MAE", split="scaffold")
     found = tables.contrasts(table, {"a over b": ["a", "b"]}).iloc[0]
     expected = scipy_stats.ttest_ind(b, a, equal_var=False)
     interval = expected.confidence_interval()
@@ -111,7 +165,7 @@ def test_contrasts_by_hand():
         ("alone", "MAE", "a"): {(1, 1): 1.0},
     }
     place = {"dataset": "made", "drawing": "plain", "split": "random", "unit": "", "stage": "final", "chosen": True}
-    place |= {"val": 0.0, "head_lr": 1e-3, "augmentation": "none"}
+    place |= {"holdout": 0.1, "val": 0.0, "head_lr": 1e-3, "augmentation": "none"}
     table = pd.DataFrame(
         [
             {"set": name, "metric": metric, "encoder": model, "seed": seed, "repeat": repeat, "test": value, **place}
@@ -125,8 +179,8 @@ def test_contrasts_by_hand():
     assert list(found.index) == ["random_split", "one_split"]
     splits, repeats = found.loc["random_split"], found.loc["one_split"]
     assert (splits["n"], splits["over"]) == (3, "splits")
-    assert splits[["percent", "low", "high"]].tolist() == pytest.approx(list(metrics.mean_ci([50.0, 25.0, 0.0])))
-    assert splits["p"] == pytest.approx(scipy_stats.ttest_1samp([50.0, 25.0, 0.0], 0).pvalue)
+    assert splits[["percent", "low", "high"]].tolist() == pytest.approx(list(metrics.mean_ci([50.0, 25.0, 0.0], 1 / 9)))
+    assert splits["p"] == pytest.approx(metrics.paired([50.0, 25.0, 0.0], np.zeros(3), 1 / 9).p)
     assert (repeats["n"], repeats["over"]) == (2, "repeats")
     assert repeats["percent"] == pytest.approx(6.25)
 

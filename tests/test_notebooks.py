@@ -134,7 +134,8 @@ def test_domain_pretraining_by_itself(tmp_path):
 
 def test_r_groups_from_the_jobs_of_a_study(tmp_path):
     """Two models, two drawings, two splits: the figure and the table; without any jobs, only a word."""
-    place = {"dataset": "made", "split": "random", "metric": "MAE", "unit": "eV", "stage": "grid", "repeat": 1}
+    place = {"dataset": "made", "split": "random", "holdout": 0.1, "metric": "MAE", "unit": "eV"}
+    place |= {"stage": "grid", "repeat": 1}
     cell = {"head_lr": 1e-3, "augmentation": "none", "chosen": True, "val": 1.0}
     for encoder, drawing, seed in itertools.product(("pretrained", "random"), ("plain", "r_groups"), (1, 2)):
         job = tmp_path / f"finetune/made_{drawing}/{encoder}/split_{seed}"

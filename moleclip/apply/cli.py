@@ -40,7 +40,7 @@ _INPUT = (
     "one molecule each, or - for standard input. The output keeps its columns, as text"
 )
 _ENCODERS = [
-    ("lite", "ships with this package: small, trained on 96 x 96 pixels"),
+    ("lite", "ships with this package: small, trained on 128 x 128 pixels"),
     ("ViT-B-16-quickgelu/openai", "CLIP's, where the paper starts; downloaded once"),
     ("moleclip/primary", "by the paper's authors; downloaded once"),
     ("imagemol/pretrained", "ImageMol's ResNet-18; manual download"),

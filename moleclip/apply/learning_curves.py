@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from numpy.typing import NDArray
 from sklearn.base import clone
 
 from moleclip import datasets, metrics
@@ -42,7 +41,6 @@ LEAST, MOST = 30, 200  # molecules
 LEAST_GIVEN = 10  # labelled molecules: eight to train on and two to choose the epoch
 TEST = 0.25  # share of the molecules
 DRAWS = 1000  # of a random order, until all of its parts can be used
-LEVEL = 0.05  # p below which a difference is called sure
 
 
 def curves(
@@ -255,33 +253,6 @@ def _lack(labels: NDArray[np.float64], task: Task, values: int, of_each_class: i
     return ""
 
 
-def corrected(a_by_split: ArrayLike, b_by_split: ArrayLike, ratio: float) -> metrics.Paired:
-    """Compare two models on random splits of one set by Nadeau and Bengio's corrected resampled t-test.
-
-    Such splits share most of their molecules, so that their scores agree more than those of new molecules would: the
-    variance of the mean difference is not s^2 / J but about s^2 (1 / J + tested / given) (Machine Learning 2003, 52,
-    239). Also with many splits, this interval does not shrink to nothing. Where two ridge regressions are equally good
-    by construction (sets of 30, 60 and 120 molecules, a quarter tested), it calls a difference sure in 5 to 8 % of
-    sets, with 3, 5 or 10 splits; without the correction it is 10 to 12, 18 to 21, and 32 to 38 %.
-
-    Parameters
-    ----------
-    ratio : float
-        Molecules tested for each one given; 0 is the paired t-test without correction.
-
-    Examples
-    --------
-    >>> [round(x, 3) for x in corrected([1.0, 2.0, 4.0], [0.5, 1.0, 2.0], ratio=1 / 3)]
-    [1.167, -1.517, 3.85, 0.202]
-    """
-    differences = np.asarray(a_by_split, float) - np.asarray(b_by_split, float)
-    count, mean = len(differences), float(np.mean(differences))
-    error = float(np.sqrt((1 / count + ratio) * np.var(differences, ddof=1)))
-    half = float(student.ppf(1 - LEVEL / 2, count - 1)) * error
-    p = float(2 * student.sf(abs(mean) / error, count - 1)) if error else float(mean == 0)
-    return metrics.Paired(mean, mean - half, mean + half, p)
-
-
 class Advice(NamedTuple):
     """What learning curves say.
 
@@ -293,7 +264,7 @@ class Advice(NamedTuple):
     table : DataFrame
         A row per method at the largest size, the best first: method, score (mean over splits), sd, and how much worse
         than the best (behind) and better than the mean (gain) it is, each with the ends of its 95 % interval and its
-        p (behind_low, behind_high, behind_p, gain_low, ...) by `corrected`.
+        p (behind_low, behind_high, behind_p, gain_low, ...) by `metrics.paired`.
     """
 
     sentence: str
@@ -305,9 +276,9 @@ def advise(curves: pd.DataFrame) -> Advice:
     """Say which method to use, and how sure that is.
 
     The method with the best mean score at the largest size is compared with each other one, and all with the mean, by
-    `corrected`, at p < 0.05. What is not surely better than the mean is not advised; of those that are, the simplest
-    that is not surely worse than the best. The p are of single comparisons; of methods that are as good as each other,
-    the best of a few splits is more often called better than they say.
+    `metrics.paired`, at p < 0.05. What is not surely better than the mean is not advised; of those that are, the
+    simplest that is not surely worse than the best. The p are of single comparisons; of methods that are as good as
+    each other, the best of a few splits is more often called better than they say.
 
     Parameters
     ----------
@@ -322,8 +293,8 @@ def advise(curves: pd.DataFrame) -> Advice:
         raise ValueError("nothing to compare: curves of the mean, of another method, and two repeats are needed")
     size, tested, metric = last[["size", "tested", "metric"]].iloc[0]
     table, say = _compare(wide, metrics.higher_is_better(metric), tested / size), Words.of(last)
-    sure = table.index[(table["gain"] > 0) & (table["gain_p"] < LEVEL)]
-    tied = table.index[(table["behind_p"] >= LEVEL) | (table.index == table.index[0])]
+    sure = table.index[(table["gain"] > 0) & (table["gain_p"] < metrics.LEVEL)]
+    tied = table.index[(table["behind_p"] >= metrics.LEVEL) | (table.index == table.index[0])]
     # Where any method is sure, one that is tied is: what is surely worse than the best makes the best sure too, as the
     # SD of a sum of differences is at most the sum of their SDs.
     chosen = next((name for name in METHODS if name in sure.intersection(tied)), "mean")
@@ -339,7 +310,7 @@ def _compare(wide: pd.DataFrame, higher: bool, ratio: float) -> pd.DataFrame:
     better = wide if higher else -wide
     table = pd.DataFrame({"score": wide.mean(), "sd": wide.std()}).loc[better.mean().sort_values()[::-1].index]
     for key, (a, b) in {"behind": (table.index[0], None), "gain": (None, "mean")}.items():
-        found = [corrected(better[a or name], better[b or name], ratio) for name in table.index]
+        found = [metrics.paired(better[a or name], better[b or name], ratio)[:4] for name in table.index]
         table[[f"{key}{end}" for end in ("", "_low", "_high", "_p")]] = found
     return table.rename_axis("method")
 
@@ -371,7 +342,7 @@ class Words(NamedTuple):
         """Say the score of a method, with its unit."""
         return f"{self.metric} of {float(table['score'][method]):.{self.decimals}f} {self.unit}".strip()
 
-    def interval(self, found: metrics.Paired) -> str:
+    def interval(self, found: metrics.Difference) -> str:
         """Say a difference with its interval and p."""
         mean, low, high = (f"{value:.{self.decimals}f}" for value in found[:3])
         return f"{mean} (95 % {low} to {high}; corrected p {f'= {found.p:.2g}' if found.p >= 0.001 else '< 0.001'})"
@@ -380,7 +351,7 @@ class Words(NamedTuple):
         """Say what to use, where something is surely better than the mean."""
         best = table.index[0]
         rival = chosen if chosen != best else next((name for name in tied if name != best), table.index[1])
-        own, by = self.score(table, best), self.interval(metrics.Paired(*table.loc[rival, "behind":"behind_p"]))
+        own, by = self.score(table, best), self.interval(metrics.Difference(*table.loc[rival, "behind":"behind_p"]))
         if chosen != best:
             return (
                 f"Use {self.name(chosen)}: {given}, the {own} of {self.name(best)} is the best, but it is not sure "
@@ -394,9 +365,9 @@ class Words(NamedTuple):
 
     def none(self, table: pd.DataFrame, best: str, given: str) -> str:
         """Say that nothing is surely better than the mean."""
-        found, direction = metrics.Paired(*table.loc[best, "gain":"gain_p"]), self.better
+        found, direction = metrics.Difference(*table.loc[best, "gain":"gain_p"]), self.better
         if found.difference < 0:
-            found = metrics.Paired(-found.difference, -found.high, -found.low, found.p)
+            found = metrics.Difference(-found.difference, -found.high, -found.low, found.p)
             direction = "lower" if self.better == "higher" else "higher"
         return (
             f"None is surely better than {self.name('mean')}: {given}, the best other method is {self.name(best)}, "
@@ -410,8 +381,10 @@ class Words(NamedTuple):
         less, more = scores.columns[[-2, -1]] if scores.shape[1] > 1 else (0, 0)
         if not less or scores[[less, more]].isna().any(axis=None):
             return ""
-        found = corrected(scores[more], scores[less], curves["tested"].iloc[0] / less)  # of the two ratios the larger
-        helps = found.p < LEVEL and (found.difference > 0) == (self.better == "higher")
+        found = metrics.paired(
+            scores[more], scores[less], curves["tested"].iloc[0] / less
+        )  # of the two ratios the larger
+        helps = found.p < metrics.LEVEL and (found.difference > 0) == (self.better == "higher")
         verb = "rises" if self.better == "higher" else "falls"
         sure = f"the curve still {verb}, so more labels should help"
         change = f"the {self.metric} of {self.name(method)} changes by {self.interval(found)}"

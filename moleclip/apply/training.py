@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from moleclip import baselines, config, datasets, gridsearch, metrics
 from moleclip import encoder as encoders
 from moleclip.apply import learning_curves
-from moleclip.apply.learning_curves import LEVEL, Words
+from moleclip.apply.learning_curves import Words
 from moleclip.baselines import FrozenEncoder
 from moleclip.datasets import Dataset, Task
 from moleclip.encoder import LITE
@@ -289,7 +289,7 @@ class _Job:
 
 
 def _table(scores: pd.DataFrame, job: _Job) -> pd.DataFrame:
-    """Compare with the mean of the labels in the same parts, by `learning_curves.corrected`; the best method first."""
+    """Compare with the mean of the labels in the same parts, by `metrics.paired`; the best method first."""
     by_method = {name: found.set_index("split")["score"] for name, found in scores.groupby("method", sort=False)}
     train, test = job.splits()[0]
     sign, rows = 1 if metrics.higher_is_better(job.dataset.metric) else -1, {}
@@ -298,7 +298,7 @@ def _table(scores: pd.DataFrame, job: _Job) -> pd.DataFrame:
             log.warning("%s diverged in one of the parts, and is not compared", name)
             continue
         mean = by_method["mean"][found.index]
-        gain = learning_curves.corrected(sign * found, sign * mean, len(test) / len(train))
+        gain = metrics.paired(sign * found, sign * mean, len(test) / len(train))[:4]
         rows[name] = (found.mean(), found.std(), len(found), *gain)
     columns = ["score", "sd", "parts", "gain", "gain_low", "gain_high", "gain_p"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
@@ -312,7 +312,7 @@ def _sentence(table: pd.DataFrame, chosen: str, job: _Job) -> tuple[str, str]:
     tested = f"cross-validation of {len(job.labels)} molecules ({parts} test parts)"
     others = len(table) - 1 - ("mean" in table.index and chosen != "mean")
     place = f", the best of {others + 1} methods" if others and chosen == table.index[0] else ""
-    found = metrics.Paired(*table.loc[chosen, "gain":"gain_p"])
+    found = metrics.Difference(*table.loc[chosen, "gain":"gain_p"])
     sentence = f"{say.name(chosen)[:1].upper()}{say.name(chosen)[1:]}{place}: {say.score(table, chosen)} in {tested}"
     if chosen == "mean":
         return f"{sentence}.", "the mean of all labels, whatever the molecule"
@@ -320,7 +320,7 @@ def _sentence(table: pd.DataFrame, chosen: str, job: _Job) -> tuple[str, str]:
         note = f"no better than {say.name('mean')}"
         return f"{sentence}. This is {note} ({say.score(table, 'mean')}).", note
     sentence += f", {say.interval(found)} {say.better} than {say.than('mean')}."
-    if found.p < LEVEL:
+    if found.p < metrics.LEVEL:
         return sentence, ""
     note = f"not surely better than {say.name('mean')}"
     return f"{sentence} It is {note}: label more, before you rely on it.", note

@@ -4,12 +4,17 @@ Verdicts are given by rule, from 95 % intervals over the units of replication:
 
 - a model is *better*: reproduced if the whole interval of the difference is on its side, not supported if the whole is
   on the other side, else inconclusive
-- a model is *comparable* or better: reproduced if the whole interval says that it is less than `MARGIN` worse, not
-  supported if the whole says that it is more, else inconclusive
+- a model is *comparable* or better: reproduced if the whole interval says that it is not worse by more than the margin
+  of the set (a difference that would matter, in `data.yaml`), not supported if the whole says that it is, else
+  inconclusive
 - a score is *below* a limit: reproduced if the whole interval is, not supported if none of it is, else inconclusive
 - what no released run tests is not testable yet
 
 A difference is in percent of the other's mean score, above zero where the first model is better; pairs are splits.
+Random splits of one set share most of their molecules: intervals over them are corrected for it (`metrics`). Beside the
+verdict stand those of the *plain* paired test, without the correction, and of the *printed* intervals, taken at their
+word: the difference of two scores, with the root of the sum of the squares of what is printed after +-.
+*Detectable* is the smallest difference that the design would show in 80 % of cases.
 On the one scaffold split, printed scores are those of the setting with the best test score. Two grids are compared over
 the settings that both have, so that nothing is selected: such an interval says nothing of other splits. A printed
 number or a forest is compared with the best and with the median setting: which one validation would select, is not
@@ -27,8 +32,6 @@ from moleclip.paper import compare, workbook
 from moleclip.paper.compare import FOCUSED, OURS, PRIMARY
 from moleclip.paper.workbook import CATALYSIS, MOLECULENET, SETTING, area, lines
 
-MARGIN = 10.0  # percent of the other's score: how much worse is still comparable
-
 REPRODUCED = "reproduced"
 INCONCLUSIVE = "inconclusive"
 UNSUPPORTED = "not supported by the released runs"
@@ -38,9 +41,11 @@ VERDICTS = (REPRODUCED, INCONCLUSIVE, UNSUPPORTED, UNTESTABLE)
 # Molecules and epochs of pretraining, as the caption of Fig. 3 has them.
 PRETRAINING = {PRIMARY: (1_870_421, 4), "ImageMol": (10_000_000, 12), "GEM": (20_000_000, 20)}
 
-COLUMNS = ["claim", "place", "dataset", "printed", "recomputed", "over", "rule", "verdict", "ours", "evidence"]
+COLUMNS = ["claim", "place", "dataset", "printed", "recomputed", "over", "detectable", "rule", "verdict"]
+OTHER_RULES = ("by_plain_test", "by_printed_intervals")
+COLUMNS += [*OTHER_RULES, "ours", "evidence"]
 
-Judge = Callable[[metrics.Interval], str]
+Judge = Callable[[metrics.Interval | metrics.Difference, float], str]
 Row = dict[str, str]
 
 
@@ -70,8 +75,8 @@ class Evidence(NamedTuple):
         return self.ours.on(dataset, "scaffold" if dataset in MOLECULENET else "random")
 
 
-def better(interval: metrics.Interval) -> str:
-    """Verdict on "better", from the interval of a difference that is above zero where it is so.
+def better(interval: metrics.Interval | metrics.Difference, margin: float = 0.0) -> str:
+    """Verdict on "better", from the interval of a difference that is above zero where it is so, by however little.
 
     >>> better(metrics.Interval(5.0, 1.0, 9.0)), better(metrics.Interval(5.0, -1.0, 11.0))
     ('reproduced', 'inconclusive')
@@ -79,13 +84,13 @@ def better(interval: metrics.Interval) -> str:
     return _verdict(interval, 0.0)
 
 
-def comparable(interval: metrics.Interval) -> str:
+def comparable(interval: metrics.Interval | metrics.Difference, margin: float) -> str:
     """Verdict on "comparable or better".
 
-    >>> comparable(metrics.Interval(-5.0, -9.0, -1.0)), comparable(metrics.Interval(-5.0, -12.0, 2.0))
+    >>> comparable(metrics.Interval(-5.0, -9.0, -1.0), 10), comparable(metrics.Interval(-5.0, -12.0, 2.0), 10)
     ('reproduced', 'inconclusive')
     """
-    return _verdict(interval, -MARGIN)
+    return _verdict(interval, -margin)
 
 
 def below(interval: metrics.Interval, limit: float) -> str:
@@ -108,7 +113,7 @@ def best_and_median(percents: "pd.Series[float]") -> str:
     return UNTESTABLE if percents.max() > 0 else UNSUPPORTED
 
 
-def _verdict(interval: metrics.Interval, limit: float) -> str:
+def _verdict(interval: metrics.Interval | metrics.Difference, limit: float) -> str:
     if np.isnan(interval.low) or np.isnan(interval.high):
         return UNTESTABLE
     if interval.low > limit:
@@ -142,7 +147,9 @@ def ledger(runs: pd.DataFrame, scores: pd.DataFrame, ours: compare.Ours) -> pd.D
         - dataset
         - printed
         - recomputed, over : what follows from the released runs, and over what the interval is
+        - detectable : the smallest difference that this could have shown
         - rule, verdict
+        - by_plain_test, by_printed_intervals : what the verdict would be; "" where that makes no sense
         - ours : what follows from our own runs, if there are any
         - evidence : cells of the authors' workbook, and files
     """
@@ -201,31 +208,47 @@ def _pairs(e: Evidence, datasets: Iterable[str], other: str, judge: Judge, model
             mine, theirs = (grid.groupby(setting)["value"].mean() for grid in grids)
             over, evidence = "cells of a grid", " ".join(map(area, grids))
         else:
-            found = [e.score(name, which) for which in (model, other)]
-            mine, theirs = (pd.Series(score.by_split) for score in found)
-            over, evidence = "splits", " ".join(score.run_cells for score in found)
+            mine, theirs = (pd.Series(e.score(name, which).by_split) for which in (model, other))
+            over, evidence = "splits", " ".join(e.score(name, which).run_cells for which in (model, other))
         mine, theirs = mine.align(theirs, join="inner")
-        row = _judged(compare.percent(mine, theirs, e.score(name, model).metric), judge, over)
-        ours = _our_pair(e.our_scores(name), OURS.get(model, ""), OURS.get(other, ""))
+        metric, design = e.score(name, model).metric, workbook.design(name)
+        margin = 100 * design.margin / theirs.mean()
+        row = _judged(compare.percent(mine, theirs, metric), judge, over, design.overlap, margin)
+        row["by_printed_intervals"] = _printed(e.score(name, model), e.score(name, other), judge, margin)
+        named = OURS.get(other, "")
+        ours = _our_pair(e.our_scores(name), OURS.get(model, ""), named, design.overlap)
+        if model == PRIMARY and (lite := _our_pair(e.our_scores(name), "lite", named, design.overlap)):
+            ours = ours or f"lite, not CLIP: {lite}"
         yield row | {"dataset": name, "printed": e.quote(name, model, other), "ours": ours, "evidence": evidence}
 
 
-def _judged(percents: "pd.Series[float]", judge: Judge, over: str) -> Row:
-    """Give the verdict on differences, and say what they are."""
-    found = metrics.paired(list(percents), [0.0] * len(percents))
-    interval = metrics.Interval(found.difference, found.low, found.high)
-    text = f"{_percents(interval)}, {(percents > 0).sum()} of {len(percents)} better, p = {found.p:.2g}"
-    verdict = {"rule": getattr(judge, "__name__", ""), "verdict": judge(interval)}
-    return {"recomputed": text, "over": f"{len(percents)} {over}", **verdict}
+def _judged(percents: "pd.Series[float]", judge: Judge, over: str, overlap: float, margin: float = np.nan) -> Row:
+    """Give the verdict on differences, and say what they are; only splits overlap."""
+    none = np.zeros(len(percents))
+    found, plain = (metrics.paired(percents, none, shared) for shared in (overlap * (over == "splits"), 0.0))
+    text = f"{_percents(found)}, {(percents > 0).sum()} of {len(percents)} better, p = {found.p:.2g}"
+    if found.p != plain.p:
+        text += f" (plain test: {plain.p:.2g})"
+    rule = getattr(judge, "__name__", "") + (f", margin {margin:.1f} %" if judge is comparable else "")
+    row = {"recomputed": text, "over": f"{len(percents)} {over}", "detectable": f"{found.detectable:.1f} %"}
+    return row | {"rule": rule, "verdict": judge(found, margin), "by_plain_test": judge(plain, margin)}
 
 
-def _our_pair(table: pd.DataFrame, model: str, other: str) -> str:
+def _printed(mine: Any, theirs: Any, judge: Judge, margin: float) -> str:
+    """Give the verdict by what is printed after +-; "" where nothing is."""
+    sign = 1 if metrics.higher_is_better(mine.metric) else -1
+    difference, half = sign * (mine.value - theirs.value), np.hypot(mine.error, theirs.error)
+    ends = 100 / theirs.value * np.array([difference, difference - half, difference + half])
+    return "" if np.isnan(half) else judge(metrics.Interval(*ends.tolist()), margin)
+
+
+def _our_pair(table: pd.DataFrame, model: str, other: str, overlap: float) -> str:
     """Make the same comparison of our own runs, where both models are there."""
     if not {model, other} <= set(table["encoder"]):
         return ""
     wide = table.pivot_table(index="seed", columns="encoder", values="test")[[model, other]].dropna()
     percents = compare.percent(wide[model], wide[other], table["metric"].iloc[0])
-    return f"{_percents(metrics.mean_ci(list(percents)))}, {len(wide)} splits"
+    return f"{_percents(metrics.mean_ci(percents, overlap))}, {len(wide)} splits"
 
 
 def _state_of_the_art(e: Evidence) -> Iterator[Row]:
@@ -267,7 +290,8 @@ def _forests(e: Evidence, datasets: Iterable[str], candidates: Sequence[str]) ->
         else:
             theirs = chosen["test"].rename(lambda seed: f"seed-{seed}")
             mine, theirs = pd.Series(score.by_split).align(theirs, join="inner")
-            row |= _judged(compare.percent(mine, theirs, score.metric), better, "splits")
+            overlap = workbook.design(name).overlap
+            row |= _judged(compare.percent(mine, theirs, score.metric), better, "splits", overlap)
             row["evidence"] = score.run_cells
         row["ours"] = f"{', '.join(sorted(set(chosen['encoder'])))}: {chosen['test'].mean():.3g}"
         row["evidence"] += f" {', '.join(sorted(set(chosen['file'])))}"
@@ -307,7 +331,7 @@ def _r_groups(e: Evidence) -> Iterator[Row]:
     for name, table in e.scores[e.scores["sheet"] == "R-replacement"].groupby("dataset", sort=False):
         gaps = table[table["difference"] != ""].set_index("variant")["difference"]
         mine, theirs = (compare.growth(table, model) for model in (PRIMARY, "ImageMol"))
-        row = _judged(theirs - mine, better, "splits")
+        row = _judged(theirs - mine, better, "splits", workbook.design(str(name)).overlap)
         row["recomputed"] = f"loses {mine.mean():.1f} %, ImageMol {theirs.mean():.1f} %: {row['recomputed']}"
         row["printed"] = f"gap to ImageMol {gaps['original']} plain, {gaps['R-replaced']} with R-groups"
         yield row | {"dataset": str(name), "evidence": " ".join(table["run_cells"])}
@@ -351,8 +375,8 @@ def _foundation(e: Evidence) -> Row:
     return row | {"evidence": first["file"].iloc[0]}
 
 
-def _percents(interval: metrics.Interval) -> str:
-    return f"{interval.mean:+.1f} % ({interval.low:+.1f} to {interval.high:+.1f})"
+def _percents(interval: metrics.Interval | metrics.Difference) -> str:
+    return f"{interval[0]:+.1f} % ({interval.low:+.1f} to {interval.high:+.1f})"
 
 
 def _short(model: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moleclip import config, metrics
+from moleclip import config, metrics, tables
 from moleclip.io.files import relative
 from moleclip.paper import workbook
 from moleclip.paper.workbook import lines
@@ -19,7 +19,8 @@ FOCUSED = "MoleCLIPbv"
 
 # What our tables call the models of the paper; and all models of ours that its figures show, by the name there.
 OURS = {PRIMARY: "pretrained", FOCUSED: "buried_volume", "ImageMol": "imagemol", workbook.BASELINE: "fingerprint_mlp"}
-SHOWN = {name: theirs for theirs, name in OURS.items()} | {name: style.MODEL_NAMES[name] for name in config.FORESTS}
+SHOWN = {name: theirs for theirs, name in OURS.items()}
+SHOWN |= {name: style.MODEL_NAMES[name] for name in ("lite", "lite_frozen_best", *config.FORESTS)}
 
 OTHER_SPLIT = "its own"  # of models whose scores the paper quotes from elsewhere
 
@@ -88,7 +89,7 @@ class Ours:
             for model, part in self.on(dataset, split).groupby("encoder", sort=False):
                 if model not in models:
                     continue
-                value, low, high = metrics.mean_ci(list(part["test"]))
+                value, low, high = metrics.mean_ci(part["test"], tables.overlap(part))
                 if alone := len(part) == 1:
                     sd = part["sd"].fillna(0.0).iloc[0]
                     low, high = value - sd, value + sd
@@ -159,7 +160,7 @@ def gaps(scores: pd.DataFrame) -> pd.DataFrame:
         mine = pd.Series(scores.loc[same & (scores["model"] == PRIMARY), "by_split"].item())
         percent = 100 * (pd.Series(line.by_split) - mine) / mine.mean()
         gap, error = workbook.difference(line.difference)
-        found = metrics.mean_ci(list(percent))
+        found = metrics.mean_ci(percent, workbook.design(line.dataset).overlap)
         place = {"dataset": line.dataset, "model": "plain" if line.variant == "original" else "R-groups"}
         place |= {"metric": "gap, (ImageMol - MoleCLIP) / MoleCLIP", "unit": "%", "split": "random"}
         place |= {"splits": line.splits, "runs": line.runs}

@@ -17,7 +17,7 @@ import openpyxl
 import pandas as pd
 from openpyxl.utils.cell import coordinate_to_tuple, get_column_letter, rows_from_range
 
-from moleclip import metrics
+from moleclip import metrics, tables
 from moleclip.io import downloads
 
 Cells = dict[tuple[int, int], Any]
@@ -153,6 +153,16 @@ def quantity(sheet: str, dataset: str) -> Quantity:
         return Quantity("MAE", "%", 100)
     metric = "RMSE" if sheet.startswith("MoleculeNet") else "MAE"
     return Quantity(metric, {"ESOL": "log mol/L", "DHBDs": "eV", "NHCs": "e"}.get(dataset, "kcal/mol"))
+
+
+def design(dataset: str) -> tables.Design:
+    """Look up the design of a data set by the paper's name; its margin in printed units.
+
+    >>> design("Phosphines-selectivity")
+    Design(overlap=0.25, margin=0.15)
+    """
+    found = tables.design(next(ours for ours, name in NAMES.items() if name == dataset))
+    return found._replace(margin=found.margin * quantity("", dataset).factor)
 
 
 def runs(path: str | Path | None = None, corrected: bool = True) -> pd.DataFrame:
@@ -447,7 +457,7 @@ def recompute(runs: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         - mean
         - spread : what the paper prints after +-; on scaffold splits the standard deviation of the runs, else
           1.96 x (pooled deviation within splits) / sqrt(runs)
-        - low, high : 95 % t-interval over splits; NaN for one split
+        - low, high : 95 % t-interval over splits, corrected for what they share; NaN for one split
         - by_split : mean on each split, by its name
         - median, least, most : over the settings of the grid, of their means; NaN where there are final runs
         - searched : number of runs of all settings
@@ -466,10 +476,10 @@ def recompute(runs: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 def _from_runs(part: pd.DataFrame, factor: int) -> dict[str, Any]:
     made_of = score_runs(part)
+    first = made_of.iloc[0]
     by_split = {str(split): factor * group for split, group in made_of.groupby("split")["value"]}
     means = {split: float(values.mean()) for split, values in by_split.items()}
-    found = metrics.mean_ci(list(means.values()))
-    first = made_of.iloc[0]
+    found = metrics.mean_ci([*means.values()], design(first["dataset"]).overlap)
     row = {"splits": len(means), "runs": len(made_of), "searched": len(part), "by_split": means, **found._asdict()}
     if len(means) == 1:
         row["spread"] = made_of["value"].std() * factor

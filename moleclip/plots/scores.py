@@ -40,7 +40,7 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
     shown = in_order(table["encoder"])
     for y, name in enumerate(shown):
         rows = table[table["encoder"] == name].sort_values("seed")
-        mean, _, high = metrics.mean_ci(list(rows["test"]))
+        mean, _, high = metrics.mean_ci(rows["test"], tables.overlap(table))
         half = high - mean if splits > 1 else rows["sd"].fillna(0.0).iloc[0]
         if splits > 1:
             ax.plot(rows["test"], np.full(len(rows), y), "o", markersize=3, color="0.6", zorder=2)
@@ -87,7 +87,8 @@ def contrasts(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        From `tables.contrasts`. Open symbols: repeats on one split, whose bars say nothing of other splits.
+        From `tables.contrasts`. Open symbols: repeats on one split, whose bars say nothing of other splits. Grey bands:
+        differences too small to matter on the set.
     """
     names, sets = list(dict.fromkeys(table["contrast"])), list(dict.fromkeys(table["set"]))
     figure, axes = panels([len(sets)] * len(names), 0.9, 0.22, sharex=True, sharey=True)
@@ -95,6 +96,9 @@ def contrasts(table: pd.DataFrame) -> Figure:
     labels = [f"{name} ({counted.loc[name, 'n']} {counted.loc[name, 'over']})" for name in sets]
     for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
         ax.axvline(0, color="0.6", linewidth=0.8)
+        band = table[table["contrast"] == name].dropna(subset="margin")
+        places = [sets.index(line) for line in band["set"]]
+        ax.barh(places, 2 * band["margin"], left=-band["margin"], height=0.8, color="0.92", zorder=0)
         for over, rows in table[table["contrast"] == name].groupby("over"):
             face = f"C{number}" if over == "splits" else "white"
             style = {"color": f"C{number}", "markerfacecolor": face}

@@ -51,6 +51,10 @@ _OTHERS = {
     "ecfp4_extra_trees": "ECFP4 + extra trees",
     "descriptor_forest": "descriptors + random forest",
     "descriptor_extra_trees": "descriptors + extra trees",
+    "count_forest": "Morgan counts + random forest",
+    "tuned_forest": "Morgan counts + tuned forest",
+    "gradient_boosting": "Morgan counts + gradient boosting",
+    "tanimoto_gp": "Morgan counts + Gaussian process",
     "chemprop": "chemprop's D-MPNN",
     "mean": "training mean",
 }
