@@ -124,8 +124,8 @@ profile: ## copy a profile under a name of your own (NAME=mine FROM=demo)
 	@echo "params/$(NAME): edit it, then: make run PROFILE=$(NAME)"
 
 lock: .venv/installed ## renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes \
-		--no-annotate --no-header --upgrade --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra notebooks --extra dev --extra docs --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --upgrade --output-file requirements.lock
 
 clean: ## remove all runs (not the environment, not the figures)
 	rm -rf docs/_build docs/api docs/notebooks runs .snakemake params/smoke_test_*

@@ -24,6 +24,7 @@ except params.ParameterError as error:
 
 QUICKSTART, DEPICT, CLUSTER = "00_quickstart", "01_depict_molecules", "02_cluster_structures"
 PRETRAIN, FINETUNE, DOMAIN, EXPLORE = "03_pretrain", params.FINETUNE, "05_pretrain_domain", "07_explore_encoder"
+TRAIN = "08_train_model"
 PAGE = FAN_OUT.page
 RUNS = params.runs_folder(PROFILE)
 OWN = params.runs_folder(PROFILE, STUDY)  # of this fan-out
@@ -195,6 +196,7 @@ rule pretrain_domain:
         lambda wildcards: trained(FOCUSED[wildcards.variant].encoder),
     output:
         notebook=f"{OWN}/notebooks/{DOMAIN}/{{variant}}.ipynb",
+        tables=expand(f"{OWN}/encoders/{{{{variant}}}}/{{table}}.parquet", table=["curves", "predictions"]),
         record=f"{OWN}/encoders/{{variant}}/{DOMAIN}.json",
     wildcard_constraints:
         variant=only(FOCUSED),
@@ -295,6 +297,24 @@ rule explore:
         RUN
 
 
+rule train:
+    input:
+        data(PARAMETERS[TRAIN].table, *as_list(PARAMETERS[TRAIN].molecules)),
+        trained(PARAMETERS[TRAIN].encoder),
+    output:
+        notebook=f"{RUNS}/notebooks/{TRAIN}.ipynb",
+        card=f"{PARAMETERS[TRAIN].output}/model/config.json",
+        predictions=f"{PARAMETERS[TRAIN].output}/predictions.csv",
+        record=f"{PARAMETERS[TRAIN].output}/{TRAIN}.json",
+    params:
+        **changes(TRAIN, PARAMETERS[TRAIN]),
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    shell:
+        RUN
+
+
 rule all:
     default_target: True
     # Every output, not only the last: one that a failure took away must be made again even where the figures remain.
@@ -303,4 +323,4 @@ rule all:
         [record for folder, record in ENCODERS.items() if STUDY is None or folder.startswith(f"{OWN}/")],
         FINETUNED.values(),
         rules.draw.output,
-        [] if STUDY else [*rules.quickstart.output, *rules.explore.output],
+        [] if STUDY else [*rules.quickstart.output, *rules.explore.output, *rules.train.output],

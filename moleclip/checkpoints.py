@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import open_clip
+import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from moleclip.io import downloads
 from moleclip.io.downloads import File
-from moleclip.io.errors import DataError
+from moleclip.io.errors import DataError, nearest
 
+TIMM = "timm-"  # begins the name of a tower of timm
 _AUTHORS = "model_image."  # the prefix of the authors' tensors
 # ImageMol's backbone is the sequence of a ResNet-18's children; these have tensors. The file also holds the heads of
 # its pretraining tasks: a normalisation that is never called, the jigsaw, and three sizes of structural clusters.
@@ -199,13 +201,15 @@ def architecture(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def known(name: str, tag: str) -> dict[str, Any]:
-    """Look up open_clip's notes on weights (mean, std, address and more) without fetching them.
+    """Look up open_clip's or timm's notes on weights (mean, std, address and more) without fetching them.
 
     Raises
     ------
     ValueError
         There is no such tag, or the weights were trained with another activation than the tower's.
     """
+    if name.startswith(TIMM):
+        return _known_to_timm(name.removeprefix(TIMM), tag)
     config = get_pretrained_cfg(name, tag)
     if not config:
         tags = ", ".join(list_pretrained_tags_by_model(name))
@@ -219,8 +223,24 @@ def known(name: str, tag: str) -> dict[str, Any]:
     return dict(config)
 
 
+def _known_to_timm(model: str, tag: str) -> dict[str, Any]:
+    tags = {full.partition(".")[2]: full for full in timm.list_pretrained(f"{model}.*")}
+    if tag not in tags:
+        raise ValueError(f"{TIMM}{model} has no weights {tag!r}{nearest(tag, list(tags))}")
+    notes: Any = timm.get_pretrained_cfg(tags[tag])
+    hub = f"{notes.hf_hub_id}/{notes.hf_hub_filename or 'model.safetensors'}" if notes.hf_hub_id else ""
+    return {"mean": notes.mean, "std": notes.std, "hf_hub": hub, "classifier": notes.classifier}
+
+
+def without_classifier(path: Path, classifier: str | Sequence[str] | None) -> dict[str, Tensor]:
+    """Read a file of timm, without the layers of that name or names."""
+    layers = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
+    found = next(_states(_open(path)[0]), {})
+    return {name: tensor for name, tensor in found.items() if name.rpartition(".")[0] not in layers}
+
+
 def fetch(config: Mapping[str, Any]) -> Path:
-    """Fetch weights by open_clip's notes on them: from huggingface_hub's cache, or as `downloads.fetch` finds them.
+    """Fetch weights by such notes: from huggingface_hub's cache, or as `downloads.fetch` finds them.
 
     Raises
     ------
@@ -236,7 +256,7 @@ def fetch(config: Mapping[str, Any]) -> Path:
     if url := config.get("url"):  # OpenAI's addresses hold the checksum
         *_, digest, name = url.split("/")
         return downloads.fetch(File(f"weights/openai/{name}", url, digest if len(digest) == 64 else None))
-    problem = DataError("open_clip has no address for these weights")
+    problem = DataError("there is no address for these weights")
     for name in names:
         try:
             url = f"https://huggingface.co/{repository}/resolve/main/{name}"

@@ -19,6 +19,7 @@ from moleclip.encoder import Encoder
 from moleclip.io import errors, files
 
 CHECKPOINT = "checkpoint.pt"
+PREDICTIONS = "predictions.parquet"
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,11 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
     list of Path
         An encoder folder per number of epochs. `curves.parquet` (epoch, loss) and `predictions.parquet` (row, smiles,
         target, label, prediction: of the training molecules, at the end) are in `output`.
+
+    Raises
+    ------
+    ValueError
+        There is a run with other parameters or data in the folder, finished or not.
     """
     domain, output, last = read(p), Path(p.output), max(p.epochs)
     encoder.check_precision(p.precision)
@@ -129,6 +135,9 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
         network = finetune.with_head(model, len(domain.names), p.arithmetic)
     images = drawing.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
     file, head, start = output / CHECKPOINT, network[1], arithmetic.weights(model)
+    if (output / PREDICTIONS).is_file():  # a finished run's last file, which a workflow deletes to have another one
+        for epochs in p.epochs:
+            encoder.keep_finished(folder(p, epochs), identity)
     steps = finetune.make_optimizer(model, head, p.lr, p.head_lr, p.weight_decay, arithmetic=p.arithmetic)
     if p.moments:
         encoder.load_moments(p.encoder, model, steps)
@@ -147,7 +156,7 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
             moved = arithmetic.check_start(p.encoder, start, arithmetic.weights(model))
             if p.keep_moments:
                 encoder.save_moments(folder(p, epoch), model, steps)
-            model.save(folder(p, epoch), {**(record or {}), "drift": moved})
+            model.save(folder(p, epoch), {**(record or {}), "identity": identity, "drift": moved})
         if epoch % p.checkpoint_every == 0 or epoch == last:
             log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])
             states = {"encoder": model.state_dict(), "head": head.state_dict(), "steps": steps.state_dict()}
@@ -184,4 +193,4 @@ def _write_tables(output: Path, domain: Domain, losses: list[float], predictions
         domain.molecules[["row", "smiles"]].assign(target=name, label=domain.labels[:, i], prediction=predictions[:, i])
         for i, name in enumerate(domain.names)
     ]
-    files.write_parquet(output / "predictions.parquet", pd.concat(tables, ignore_index=True))
+    files.write_parquet(output / PREDICTIONS, pd.concat(tables, ignore_index=True))

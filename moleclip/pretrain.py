@@ -153,7 +153,7 @@ def run(
     Raises
     ------
     ValueError
-        There is an unfinished run with other parameters or data in the folder, or the tower cannot be trained so.
+        There is a run with other parameters or data in the folder, finished or not, or the tower cannot be trained so.
     FloatingPointError
         The loss is not finite.
     RuntimeError
@@ -213,6 +213,7 @@ class _Training:
         if len(set(gather_object([corpus.sha256]))) > 1:
             raise RuntimeError("the processes have different molecules or labels; give them a common `cache`")
         self.identity = _identity(p, corpus)
+        encoder.keep_finished(self.output, self.identity)
         torch.manual_seed(p.seed)  # of the heads
         self.encoder = encoder.load(p.encoder, p.seed, p.image_size)
         self.encoder.normalize = p.contrastive
@@ -254,7 +255,7 @@ class _Training:
             if self.p.keep_moments:
                 encoder.save_moments(self.output, self.encoder, self.adam)
             moved = arithmetic.drift(self.start, arithmetic.weights(self.encoder))
-            self.encoder.save(self.output, {**self.record, "drift": moved})
+            self.encoder.save(self.output, {**self.record, "identity": self.identity, "drift": moved})
             if not keep_checkpoint:
                 (self.output / CHECKPOINT).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def problems(pyproject: str, lock: str, environment: str) -> list[str]:
     """What does not fit together; empty if all does."""
     project = tomllib.loads(pyproject)["project"]
-    wanted = [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    installed = [project["optional-dependencies"].get(extra, []) for extra in ("notebooks", "docs", "dev")]
+    wanted = [Requirement(text) for part in (project["dependencies"], *installed) for text in part]
     pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock, re.MULTILINE)
     found: dict[str, list[str]] = {}
     for name, version in pins:

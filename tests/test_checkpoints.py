@@ -171,6 +171,7 @@ def test_the_wrong_activation_is_refused_with_the_right_name():
         ("ViT-B-16/laion2b_s34b_b88k", "weights/laion/CLIP-ViT-B-16-laion2B-s34B-b88K/open_clip_pytorch_model.bin"),
         ("moleclip/primary", "weights/moleclip_primary.pth"),
         ("imagemol/pretrained", "weights/ImageMol.pth.tar"),
+        ("timm-test_resnet/r160_in1k", "weights/timm/test_resnet.r160_in1k/model.safetensors"),
     ],
 )
 def test_without_network_the_error_says_where_to_put_the_file(tmp_path, monkeypatch, source, file):
@@ -182,6 +183,24 @@ def test_without_network_the_error_says_where_to_put_the_file(tmp_path, monkeypa
     monkeypatch.delenv("MOLECLIP_DATA_DIR", raising=False)
     with pytest.raises(errors.DataError, match=f"put the file .*(?s:.)*{tmp_path}/cache/{file}"):
         encoder.load(source)
+
+
+def test_timms_weights_embed_as_timm_does(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet").eval()
+    file = tmp_path / "weights/timm/test_resnet.r160_in1k/model.safetensors"
+    file.parent.mkdir(parents=True)
+    save_file(model.state_dict(), file)
+    monkeypatch.setenv("MOLECLIP_DATA_DIR", str(tmp_path))
+    found = encoder.load("timm-test_resnet/r160_in1k").eval()
+    images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
+    notes = model.pretrained_cfg
+    planes = (torch.from_numpy(images / 255) - torch.tensor(notes["mean"])) / torch.tensor(notes["std"])
+    with torch.no_grad():
+        expected = model.forward_features(planes.permute(0, 3, 1, 2).float()).mean(dim=(2, 3))
+    torch.testing.assert_close(found.embed(images), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="timm-test_resnet has no weights 'r160'; did you mean 'r160_in1k'"):
+        encoder.load("timm-test_resnet/r160")
 
 
 def test_openais_weights_are_pinned_and_found_in_a_mirror(clip, expected, tmp_path, monkeypatch):

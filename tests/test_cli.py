@@ -3,11 +3,13 @@
 import functools
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import numpy as np
 import pandas as pd
@@ -221,7 +223,18 @@ def test_the_package_works_outside_the_checkout(table, tmp_path):
     shown = run(help_ + "from moleclip.apply import cli; cli.main(['--help'])")
     assert shown.startswith("usage: moleclip")
     assert shown.endswith("False False\n")
-    arguments = ["embed", str(table), "--encoder", "lite", "--out", "out.parquet"]
-    program = f"import moleclip; from moleclip.apply import cli; assert cli.main({arguments!r}) == 0"
-    assert "unpacked" in run(f"{program}; print(moleclip.MoleCLIPFeaturizer, moleclip.__file__)")
-    assert len(pd.read_parquet(empty / "out.parquet")) == 12
+    # Nothing of the extra `notebooks` is needed to train, embed, predict and choose a method.
+    extras = tomllib.loads((files.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    blocked = [re.match(r"[\w-]+", text)[0].replace("ipython", "IPython") for text in extras["notebooks"]]
+    blocked.remove("threadpoolctl")  # which scikit-learn needs
+    labelled = pd.read_csv(table).assign(y=range(12))
+    labelled.to_csv(empty / "my.csv", index=False)
+    commands = [
+        ["train", "my.csv", "--target", "y", "--method", "frozen_linear", "--keep", "--out", "model"],
+        ["embed", str(table), "--encoder", "lite", "--out", "out.parquet"],
+        ["predict", str(table), "--model", "model", "--views", "1", "--out", "predictions.csv"],
+    ]
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))\nimport moleclip\n"
+    program += f"from moleclip.apply import cli, learning_curves\nassert not any(map(cli.main, {commands!r}))\n"
+    assert "unpacked" in run(f"{program}print(moleclip.MoleCLIPFeaturizer, moleclip.__file__)")
+    assert len(pd.read_parquet(empty / "out.parquet")) == len(pd.read_csv(empty / "predictions.csv")) == 12

@@ -91,6 +91,16 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(domain_params, tmp_path,
     assert not (tmp_path / "domain" / domain.CHECKPOINT).exists()
 
 
+def test_a_finished_encoder_is_not_overwritten_by_another(domain_params):
+    folder = domain.run(domain_params(epochs=[1]))[0]
+    before = weights(folder)
+    with pytest.raises(ValueError, match=r"of a finished run with other settings \(lr was .*Choose another folder"):
+        domain.run(domain_params(epochs=[1], lr=1e-3))
+    assert same(weights(folder), before)
+    (folder.parent / "predictions.parquet").unlink()  # as the workflow does before it runs a notebook again
+    assert not same(weights(domain.run(domain_params(epochs=[1], lr=1e-3))[0]), before)
+
+
 def test_it_goes_on_from_moments_and_keeps_them(domain_params, tmp_path):
     first = domain.run(domain_params(epochs=[1], keep_moments=True))[0]
     second = domain.run(

@@ -41,7 +41,7 @@ def test_scores_show_means_and_intervals():
 def test_each_data_set_has_its_own_panel():
     other = SCORES.assign(dataset="other", metric="ROC-AUC", unit="")
     figure = plots.scores(tables.by_split(pd.concat([SCORES, other])))
-    assert [ax.get_xlabel() for ax in figure.axes] == ["test MAE (eV)", "test ROC-AUC"]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["test MAE (eV), \u2190 better", "test ROC-AUC, better \u2192"]
 
 
 def test_a_frozen_encoder_is_hollow_in_its_encoders_colour_and_baselines_are_grey():
@@ -91,7 +91,7 @@ def test_the_heat_map_marks_the_chosen_setting():
         for n, (lr, level) in enumerate(settings)
     ]
     axes = training.heat_map(pd.DataFrame(rows), "a").axes
-    assert [text.get_text() for text in axes[0].texts] == ["0", "1", "2", "3"]
+    assert [text.get_text() for text in axes[0].texts] == ["0.00", "1.00", "2.00", "3.00", "a"]
     assert [ax.patches[0].get_xy() for ax in axes[:2]] == [(1, 0), (1, 0)]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["0.0001", "0.001"]
 
@@ -105,7 +105,7 @@ def test_the_heat_map_leaves_out_what_diverged():
     ]
     table = pd.DataFrame(rows).assign(chosen=lambda table: table["augmentation"] == "none")
     left = training.heat_map(table, "a").axes[0]
-    assert [text.get_text() for text in left.texts] == ["2"]
+    assert [text.get_text() for text in left.texts] == ["2.00", "a"]
     assert [label.get_text() for label in left.get_xticklabels()] == ["none", "default", "intense"]
 
 
@@ -118,9 +118,9 @@ def test_a_tick_shows_what_choosing_by_test_would_print():
     (ax,) = plots.scores(tables.by_split(pd.DataFrame(rows))).axes
     ticks = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "|"]
     assert [1.0] in ticks
-    assert ax.get_xlabel() == "test MAE (eV); tick: if test chose"
+    assert ax.get_xlabel() == "test MAE (eV), \u2190 better; tick: if test chose"
     (ax,) = plots.scores(tables.by_split(SCORES)).axes
-    assert ax.get_xlabel() == "test MAE (eV)"
+    assert ax.get_xlabel() == "test MAE (eV), \u2190 better"
 
 
 def test_roc_shows_the_area():
@@ -134,10 +134,28 @@ def test_roc_shows_the_area():
     assert second.lines[0].get_label() == "a: 1.00"
 
 
-def test_numbers_keep_three_digits():
-    table = pd.DataFrame({"test": [0.0138, 12.25, 1017.0, np.nan], "seed": [1, 2, 3, 4]}, index=list("abcd"))
-    html = style.in_digits(table).to_html()
-    assert [text in html for text in (">0.0138<", ">12.2<", ">1017<", "nan", ">4<")] == [True, True, True, False, True]
+def test_numbers_of_a_column_have_the_same_digits_within_a_set():
+    columns = {"test": [0.0138, 0.01, 12.25, 9.5, np.nan], "head_lr": [1e-3, 1e-4, 1e-3, 1e-4, 1e-3]}
+    table = pd.DataFrame({"set": list("aabbb"), **columns, "seed": range(5)}, index=list("vwxyz"))
+    shown = style.in_digits(table).data
+    assert list(shown["test"]) == ["0.0138", "0.0100", "12.2", "9.5", ""]
+    assert list(shown["head_lr"]) == ["0.001", "0.0001", "0.001", "0.0001", "0.001"]
+    assert ">4<" in style.in_digits(table).to_html()
+
+
+def test_no_bar_reaches_where_no_score_can_be():
+    rows = {"dataset": "a", "drawing": "plain", "split": "random", "encoder": "mean", "metric": "MAE", "unit": "eV"}
+    table = pd.DataFrame({**rows, "seed": [1, 2], "test": [0.1, 0.9], "sd": 0.0, "runs": 1, "optimism": 0.0})
+    for metric, edge in (("MAE", 0.0), ("ROC-AUC", 1.0)):
+        ax = plots.scores(table.assign(metric=metric)).axes[0]
+        (bar,) = ax.collections[0].get_segments()
+        assert edge in bar[:, 0]
+        assert "better" in ax.get_xlabel()
+
+
+def test_panels_have_letters_if_there_are_several():
+    assert [text.get_text() for ax in style.panels([1, 2, 1], 0.5, 0.2)[1] for text in ax.texts] == ["a", "b", "c"]
+    assert not style.panels([1], 0.5, 0.2)[1][0].texts
 
 
 def test_gallery_has_every_variant():

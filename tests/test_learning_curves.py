@@ -315,7 +315,7 @@ def test_nothing_to_compare(query):
 def test_figure_shows_every_split_and_the_mean(style):
     table = made({"mean": MEAN, "finetuned": BETTER})
     ax = learning_curves.figure(table).axes[0]
-    assert ax.get_ylabel() == "test MAE (eV)\nlower is better"
+    assert ax.get_ylabel() == "test MAE (eV), \u2193 better"
     lines = {line.get_label(): line for line in ax.get_lines()}
     assert lines["finetuning"].get_ydata() == pytest.approx([0.6, 0.5])
     assert same_color(lines["the training mean"].get_color(), "0.5")

@@ -52,7 +52,9 @@ def outputs(path: Path, kind: str) -> list:
     return [out["data"][kind] for cell in cells for out in cell.outputs if kind in out.get("data", {})]
 
 
-@pytest.mark.parametrize(("number", "pictures"), [("00", 3), ("01", 2), ("02", 2), ("03", 2), ("07", 4), ("09", 5)])
+@pytest.mark.parametrize(
+    ("number", "pictures"), [("00", 3), ("01", 2), ("02", 2), ("03", 2), ("07", 4), ("08", 2), ("09", 5)]
+)
 def test_executed_notebooks_show_pictures_and_tables(small, number, pictures):
     (path,) = (small.folder / "runs/demo/notebooks").glob(f"{number}_*.ipynb")
     assert len(outputs(path, "image/png")) >= pictures

@@ -100,7 +100,7 @@ def test_optimism_is_given_with_our_scores(catalysis, ours):
 def test_catalysis_panel_shows_both_intervals_and_ours(tables):
     table, figure = tables["fig_3b"], draw(tables, "fig_3b")
     assert [ax.get_title().partition(",")[0] for ax in figure.axes] == list(workbook.CATALYSIS)
-    assert figure.axes[1].get_title() == "NHCs, 5 random splits\nruns: released 50, ours 50"
+    assert figure.axes[1].get_title() == "NHCs, 5 random splits\nruns: released 50, baselines 50"
     rows = table[table["dataset"] == "NHCs"].set_index(["model", "who"])
     mine = rows.loc[("ECFP4 + extra trees", "ours")]
     assert (mine["value"], mine["low"]) == pytest.approx(metrics.mean_ci(TESTS, 1 / 9)[:2])

@@ -475,6 +475,19 @@ def test_a_diverging_run_says_so(pretrain_params):
         pretrain.run(pretrain_params(lr=1e30, head_lr=1e30))
 
 
+def test_a_finished_encoder_is_not_overwritten_by_another(pretrain_params):
+    def made(**options):
+        folder = pretrain.run(pretrain_params(epochs=1, workers=0, **options))
+        return folder, files.sha256(folder / encoder.WEIGHTS)
+
+    folder, before = made(slow_steps=1)
+    with pytest.raises(ValueError, match=r"of a finished run with other settings \(slow_steps was 1, is the default\)"):
+        made()
+    assert made(slow_steps=1) == (folder, before)  # the same run again
+    (folder / encoder.CARD).unlink()  # as the workflow does before it runs a notebook again
+    assert made()[1] != before
+
+
 @pytest.mark.parametrize("ablation", [{"k": []}, {"contrastive": False}])
 def test_one_task_alone(pretrain_params, ablation):
     assert (pretrain.run(pretrain_params(epochs=1, **ablation)) / encoder.CARD).is_file()

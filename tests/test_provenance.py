@@ -171,6 +171,13 @@ def test_the_command_prints_what_a_figure_was_made_from(tmp_path, figure, record
     _, pdf, _ = provenance.save_figure(figure, "line", tmp_path, record)
     monkeypatch.setattr("sys.argv", ["provenance", str(pdf)])
     assert provenance.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["notebook", "data", "parameters", "versions", "the rest"]
+    assert record["notebook"] in lines[0]
+    assert lines[1].startswith(f"data: {len(record['inputs'])} file")
+    assert max(map(len, lines)) <= 110
+    monkeypatch.setattr("sys.argv", ["provenance", str(pdf), "--all"])
+    assert provenance.main() == 0
     assert json.loads(capsys.readouterr().out) == record
     monkeypatch.setattr("sys.argv", ["provenance", str(tmp_path / "missing.png")])
     assert provenance.main() == 1

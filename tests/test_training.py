@@ -39,9 +39,13 @@ def sheet(tmp_path):
 def test_scores_are_those_of_a_plain_cross_validation(sheet, tmp_path):
     found = moleclip.train(sheet, "size (nm)", out=tmp_path / "model", method="ecfp4_forest")
     folds = list(RepeatedKFold(n_splits=5, n_repeats=2, random_state=0).split(SIZES))
-    errors = []
-    for train, test in folds:
+    errors, predicted = [], found.predictions[found.predictions["encoder"] == "mean"]
+    assert predicted.groupby("split_seed")["row"].apply(sorted).tolist() == [list(range(40))] * 2
+    np.testing.assert_allclose(predicted["label"], SIZES[predicted["row"]])
+    for number, (train, test) in enumerate(folds):
         model = DummyRegressor().fit(train[:, None], SIZES[train])
+        rows = predicted[(predicted["split_seed"] == 1 + number // 5) & predicted["row"].isin(test)]
+        assert rows["prediction"].to_numpy() == pytest.approx(SIZES[train].mean())
         errors.append(np.abs(model.predict(test[:, None]) - SIZES[test]).mean())
     table = found.table.set_index("method")
     assert table.loc["mean", "score"] == pytest.approx(np.mean(errors))

@@ -18,7 +18,7 @@ FAN_OUTS = [
 ]
 
 
-EVERYTHING = ["cluster", "depict", "draw", "explore", "finetune", "finetune", "finetune", "pretrain", "quickstart"]
+EVERYTHING = ["cluster", "depict", "draw", "explore", *["finetune"] * 3, "pretrain", "quickstart", "train"]
 
 
 @pytest.fixture
@@ -65,6 +65,7 @@ def test_a_second_run_does_nothing(small):
         ("finetune", {"epochs": 2}, ["draw", "explore", "finetune", "finetune", "quickstart"]),
         ("draw_figures", {"seed": 1}, ["draw"]),
         ("explore_encoder", {"clusters": 3}, ["explore"]),
+        ("train_model", {"seed": 1}, ["train"]),
         ("profile", {"models.random.seed": 3}, ["draw", "finetune"]),
         (
             "profile",
@@ -96,7 +97,7 @@ def test_a_raised_number_reruns_everything(project):
     ("library", "rerun"),
     [
         ("rdkit", EVERYTHING),
-        ("matplotlib", ["draw", "explore"]),
+        ("matplotlib", ["draw", "explore", "train"]),
     ],
 )
 def test_another_version_of_a_library_reruns_what_depends_on_it(project, library, rerun):

@@ -19,7 +19,7 @@ from moleclip.estimator import Labels, MoleculeEstimator, Molecules
 from moleclip.finetune import FinetunedEncoder
 from moleclip.io import seeds
 from moleclip.io.seeds import Stream
-from moleclip.plots.style import COLUMN, with_unit
+from moleclip.plots.style import COLUMN, decimals, to_better, with_unit
 from moleclip.splits import Indices
 
 log = logging.getLogger(__name__)
@@ -327,9 +327,8 @@ class Words(NamedTuple):
     def of(cls, scores: pd.DataFrame) -> "Words":
         """Take as many decimals as give a typical score three digits."""
         metric, unit = scores[["metric", "unit"]].iloc[0]
-        typical = scores["score"].abs().median() or 1.0
         better = "higher" if metrics.higher_is_better(metric) else "lower"
-        return cls(metric, unit, better, max(0, 2 - int(np.floor(np.log10(typical)))))
+        return cls(metric, unit, better, decimals(scores["score"]))
 
     def name(self, method: str) -> str:
         """Name a method."""
@@ -413,7 +412,7 @@ def figure(curves: pd.DataFrame) -> Figure:
     ax.set(
         xticks=sorted(set(curves["size"])),
         xlabel="labelled molecules given",
-        ylabel=f"{with_unit(f'test {metric}', unit)}\n{say.better} is better",
+        ylabel=to_better(with_unit(f"test {metric}", unit), say.better == "higher", vertical=True),
         title=f"{curves['repeat'].nunique()} random splits, {tested} molecules tested in each",
     )
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

@@ -150,7 +150,8 @@ class MoleCLIPPredictor:
             Pictures have neither similarity nor domain.
         """
         items = readers.items(X)
-        return pd.concat(self.tables(items, len(items)), ignore_index=True)
+        tables = list(self.tables(items, len(items)))  # here, so that warnings name the caller's line
+        return pd.concat(tables, ignore_index=True)
 
     def tables(self, items: Iterable[Item], total: int | None = None) -> Iterator[pd.DataFrame]:
         """Predict for any number of molecules, block by block, into tables as of `predict`."""
@@ -174,7 +175,7 @@ class MoleCLIPPredictor:
                 f"{outside} of {count} molecules are unlike all those that the model was trained on (similarity below "
                 f"{self.threshold:.2f}, in_domain is false): their predictions are guesses",
                 DomainWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
 
     def _from_structures(self, items: Iterable[Item], total: int | None) -> Iterator[Block]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +38,7 @@ REPEATED = 200  # molecules up to which the cross-validation is done twice
 MODELS = 2  # finetunings that are kept: other heads, other orders
 
 MOLECULES, COMPARISON, WEIGHTS = "molecules.parquet", "comparison", "encoder"
+PARTS = "parts"  # what each method predicted in each part, for a call that goes on
 
 
 def methods(task: Task) -> list[str]:
@@ -59,12 +60,16 @@ class Trained(NamedTuple):
     sentence : str
     folder : Path
         For `MoleCLIPPredictor` and `moleclip predict`.
+    predictions : DataFrame
+        Each molecule, label and repeat (split_seed) as a method that had not seen it predicts it, in the form of
+        `tables.mean_predictions`, where the method is in the column encoder.
     """
 
     method: str
     table: pd.DataFrame
     sentence: str
     folder: Path
+    predictions: pd.DataFrame
 
 
 def train(
@@ -76,6 +81,7 @@ def train(
     encoder: str | Path = ENCODER,
     method: str | None = None,
     keep: bool = False,
+    sample: int | None = None,
     seed: int = 0,
     verbose: bool = False,
 ) -> Trained:
@@ -101,6 +107,8 @@ def train(
         One of `methods`, to be kept whatever the others do; then only the mean is compared with it.
     keep : bool
         Keep a model that does not beat the mean of the labels. Its predictions say so.
+    sample : int, optional
+        Use so many molecules, drawn at random.
     seed : int
         Of folds and models.
     verbose : bool
@@ -118,14 +126,14 @@ def train(
     """
     targets = [target] if isinstance(target, str) else target
     dataset = source if isinstance(source, Dataset) else datasets.load(str(source), smiles=smiles, labels=targets)
-    molecules = learning_curves.labelled(dataset, None, seed, LEAST)
+    molecules = learning_curves.labelled(dataset, sample, seed, LEAST)
     names, folder = methods(dataset.task), Path(out)
     if method is not None and method not in names:
         raise ValueError(f"unknown method {method!r}{errors.nearest(method, names)}")
     compared = names if method is None else list(dict.fromkeys(["mean", method]))
     job = _Job(dataset, molecules, str(encoder), seed, folder)
     job.refuse_another(method, keep)
-    scores = pd.DataFrame(job.scores(compared, verbose), columns=["method", "split", "score", "epoch"])
+    scores, predictions = job.compare(compared, verbose)
     table = _table(scores, job)
     ranked = [name for name in table.index if name != "mean"] or ["mean"]
     chosen = method or ranked[0]
@@ -134,7 +142,7 @@ def train(
     if not gain > 0 and not keep and chosen != "mean":
         raise ValueError(f"{sentence} Nothing is kept; ask for it to be kept all the same (keep=True, --keep)")
     job.keep(chosen, scores, {"score": score, "gain_p": p, "note": note}, method, keep)
-    return Trained(chosen, table.reset_index(), sentence, folder)
+    return Trained(chosen, table.reset_index(), sentence, folder, predictions)
 
 
 def shown(table: pd.DataFrame) -> str:
@@ -197,29 +205,42 @@ class _Job:
         folds = RepeatedStratifiedKFold(n_splits=min(FOLDS, rarer), n_repeats=repeats, random_state=self.seed)
         return list(folds.split(self.labels, classes))
 
-    def scores(self, names: Sequence[str], verbose: bool) -> Iterator[tuple[str, int, float, int]]:
-        """Score each method in each split (NaN: diverged), with the epoch that was chosen."""
+    def compare(self, names: Sequence[str], verbose: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Score each method in each split (NaN: diverged), with the epoch that was chosen; and its predictions."""
+        scores, predictions = [], []
         for name in names:
             splits = self.splits()[: FOLDS if name == "finetuned" else None]
             for number, (train, test) in enumerate(tqdm(splits, desc=name, disable=not verbose)):
                 digest = hashlib.sha256(json.dumps([self.identity, name, number]).encode()).hexdigest()[:20]
-                file = self.folder / COMPARISON / f"{digest}.json"
+                file = self.folder / PARTS / f"{digest}.json"
                 if not file.is_file():
                     files.write_json(file, self._tested(name, number, train, test))
-                found = json.loads(file.read_text())
-                yield name, number, np.nan if found["score"] is None else found["score"], found["epoch"]
+                kept, score = json.loads(file.read_text()), np.nan
+                if kept["values"]:
+                    values = np.array(kept["values"])
+                    score = metrics.score(self.dataset.metric, self.labels[test], values)
+                    predictions += self._rows(name, test, values)
+                scores.append((name, number, score, kept["epoch"]))
+        found = pd.concat(predictions, ignore_index=True)
+        found["split_seed"] = 1 + found.groupby(["encoder", "row", "target"]).cumcount()
+        return pd.DataFrame(scores, columns=["method", "split", "score", "epoch"]), found
 
     def _tested(self, name: str, number: int, train: Indices, test: Indices) -> dict[str, Any]:
         # A frozen encoder with random weights must be the same in all splits, to be embedded with once.
         seed = self.seed if name.startswith("frozen") else self._seed(number)
         model = estimator(name, self.dataset.task, self.source, seed)
         try:
-            fit(model, self.molecules[train], self.labels[train])
-            found = model.predict_values(self.molecules[test])
-            score = metrics.score(self.dataset.metric, self.labels[test], found)
+            found = fit(model, self.molecules[train], self.labels[train]).predict_values(self.molecules[test])
         except FloatingPointError:
-            return {"score": None, "epoch": 0}
-        return {"score": score, "epoch": int(getattr(model, "epoch_", 0))}
+            return {"values": None, "epoch": 0}
+        return {"values": found.tolist(), "epoch": int(getattr(model, "epoch_", 0))}
+
+    def _rows(self, name: str, test: Indices, values: Labels) -> list[pd.DataFrame]:
+        """Predictions of one part, a table per label."""
+        place: dict[str, Any] = {"dataset": self.dataset.name, "encoder": name, "part": "test", "runs": 1, "row": test}
+        molecules = pd.DataFrame({"smiles": list(self.molecules[test])}).assign(**place)
+        each = zip(self.dataset.label_names, self.labels[test].T, values.T, strict=True)
+        return [molecules.assign(target=name, label=known, prediction=found) for name, known, found in each]
 
     def _seed(self, number: int) -> int:
         return int(seeds.generator(Stream.REPEAT, self.seed, number).integers(2**31))

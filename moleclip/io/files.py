@@ -74,19 +74,30 @@ def write(path: str | Path, make: Callable[[Path], object]) -> Path:
     return path
 
 
-def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to resume from the file of a run with other settings.
+def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any], finished: bool = False) -> None:
+    """Refuse to resume from the file of a run with other settings, or to overwrite what such a run has finished.
 
     Raises
     ------
     ValueError
         Names what differs and says what to do.
     """
-    changes = [f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
+
+    def said(settings: Mapping[str, Any], name: str) -> str:
+        return repr(settings[name]) if name in settings else "the default"
+
+    differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    changes = [f"{name} was {said(before, name)}, is {said(now, name)}" for name in differ]
     if changes:
+        which = ", ".join(changes) if before else "not known"
+        if finished:
+            raise ValueError(
+                f"{file}: of a finished run with other settings ({which}), which is not overwritten. Choose another "
+                f"folder, or delete {file.parent}"
+            )
         raise ValueError(
-            f"{file}: of an unfinished run with other settings ({', '.join(changes)}). Delete it to start afresh, "
-            "or set them back to go on with it"
+            f"{file}: of an unfinished run with other settings ({which}). Delete it to start afresh, or set them back "
+            "to go on with it"
         )
 
 

@@ -307,7 +307,7 @@ def _improvement(e: Evidence, name: str) -> Row:
         "printed": after.difference,
         "recomputed": f"{found:.1f} % of the mean",
         "over": f"{after.runs} runs",
-        "rule": "within the printed +-",
+        "rule": "within the printed \u00b1",
         "verdict": REPRODUCED if abs(found - gap) <= error else UNSUPPORTED,
         "evidence": f"{after.sheet}!{after.cell} {after.run_cells} {before.run_cells}",
     }

@@ -164,7 +164,7 @@ def gaps(scores: pd.DataFrame) -> pd.DataFrame:
         place = {"dataset": line.dataset, "model": "plain" if line.variant == "original" else "R-groups"}
         place |= {"metric": "gap, (ImageMol - MoleCLIP) / MoleCLIP", "unit": "%", "split": "random"}
         place |= {"splits": line.splits, "runs": line.runs}
-        printed = {"who": "printed", "value": gap, "low": gap - error, "high": gap + error, "bar": "+- as printed"}
+        printed = {"who": "printed", "value": gap, "low": gap - error, "high": gap + error, "bar": "\u00b1 as printed"}
         released = {"who": "released runs", "value": found.mean, "low": found.low, "high": found.high, "bar": _SPLITS}
         rows += [place | printed, place | released | {"by_split": tuple(percent)}]
     return _points(pd.DataFrame(rows))
@@ -172,6 +172,10 @@ def gaps(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _points(table: pd.DataFrame) -> pd.DataFrame:
     units = [style.with_unit(line["metric"], line["unit"]) for line in table.to_dict("records")]
+    for low, high in (("low", "high"), ("narrow_low", "narrow_high")):
+        if low in table:
+            ends = zip(table["metric"], table[low], table[high], strict=True)
+            table[[low, high]] = [metrics.possible(*end) for end in ends]
     found = table.assign(unit=units).reindex(columns=[*POINTS, "by_split", "file"]).reset_index(drop=True)
     found["by_split"] = [means if isinstance(means, tuple) else () for means in found["by_split"]]
     numbers = ["value", "low", "high", "narrow_low", "narrow_high", "optimism"]

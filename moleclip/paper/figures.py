@@ -13,6 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from moleclip import config, metrics
 from moleclip.paper import claims, workbook
 from moleclip.paper.compare import OTHER_SPLIT
 from moleclip.paper.workbook import CATALYSIS, MOLECULENET, lines
@@ -22,6 +23,8 @@ from moleclip.plots import style
 WHO = {"printed": ("s", False, "0.45", -0.2), "released runs": ("o", False, "C0", 0.0), "ours": ("D", True, "C1", 0.2)}
 _LOOKS = (("o", True, "C2"), ("o", False, "0.45"), ("X", True, "C3"), ("|", True, "0.6"))
 VERDICTS = dict(zip(claims.VERDICTS, _LOOKS, strict=True))
+
+_BASELINES = {workbook.BASELINE, *(style.MODEL_NAMES[name] for name in config.FORESTS)}
 
 _SHORT = {
     workbook.BASELINE: "Morgan + MLP",
@@ -50,7 +53,7 @@ def panels(points: pd.DataFrame) -> Figure:
         marker, filled, colour, _ = WHO[str(who)]
         face = colour if filled else "white"
         keys += axes[0].plot([], [], marker=marker, color=colour, markerfacecolor=face, linewidth=0.8, markersize=4)
-        texts.append(f"{who}: {' or '.join(dict.fromkeys(part['bar']))}")
+        texts.append(f"{_whose(part)}: {' or '.join(dict.fromkeys(part['bar']))}")
     figure.legend(keys, texts, loc="outside lower center", frameon=False)
     return figure
 
@@ -67,7 +70,12 @@ def _panel(ax: Axes, table: pd.DataFrame, models: Sequence[str]) -> None:
     elsewhere = set(table.loc[table["split"] == OTHER_SPLIT, "model"])
     labels = [_short(model) + f" (split: {OTHER_SPLIT})" * (model in elsewhere) for model in models]
     ax.set(yticks=range(len(models)), yticklabels=labels, ylim=(len(models) - 0.5, -0.5))
-    ax.set(xlabel=table["unit"].iloc[0], title=_title(table[table["split"] != OTHER_SPLIT]))
+    unit = table["unit"].iloc[0]
+    known = unit.partition(" ")[0] in metrics.METRICS  # and not a difference
+    ax.set_xlabel(style.to_better(unit, metrics.higher_is_better(unit)) if known else unit)
+    if not known:
+        ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+    ax.set_title(_title(table[table["split"] != OTHER_SPLIT]))
     ax.grid(axis="y", color="0.93", linewidth=0.6)
     ax.set_axisbelow(True)
 
@@ -76,11 +84,21 @@ def _title(table: pd.DataFrame) -> str:
     """Name the split and the numbers of runs that the scores of a panel are made of."""
     kind, splits = table["split"].iloc[0], table["splits"].max()
     counts = []
-    for who, runs in table.groupby("who", sort=False)["runs"]:
-        upto = f" to {runs.max()}" if runs.max() > runs.min() else ""
-        counts.append(f"{str(who).split()[0]} {runs.min()}{upto}")
+    for _, part in table.groupby("who", sort=False):
+        least, most = part["runs"].min(), part["runs"].max()
+        counts.append(
+            f"{_whose(part).removesuffix(' runs').removeprefix('our ')} {least}{f' to {most}' if most > least else ''}"
+        )
     named = f"{splits} {kind} splits" if splits > 1 else f"{kind} split"
     return f"{table['dataset'].iloc[0]}, {named}\nruns: {', '.join(counts)}"
+
+
+def _whose(part: pd.DataFrame) -> str:
+    """Say whose the numbers are; of ours, whether they are those of baselines alone."""
+    who = str(part["who"].iloc[0])
+    if who != "ours":
+        return who
+    return "our baselines" if set(part["model"]) <= _BASELINES else "our runs"
 
 
 def samples(table: pd.DataFrame) -> Figure:
@@ -118,7 +136,7 @@ def knees(table: pd.DataFrame) -> Figure:
     for number, (corpus, curve) in enumerate(table.groupby("corpus", sort=False), 1):
         relative, at = curve["inertia"] / curve["inertia"].max(), curve["knee"].astype(bool)
         look: dict[str, Any] = {"color": f"C{number}", "marker": "Dsv^"[number % 4], "markersize": 3}
-        ax.plot(curve["k"], relative, label=f"ours: {corpus}", **look)
+        ax.plot(curve["k"], relative, label=f"our sweep: {corpus}", **look)
         ax.plot(curve.loc[at, "k"], relative[at], "o", color=look["color"], markersize=9, markerfacecolor="none")
     ax.axvline(300, color="0.45", linestyle="--", linewidth=1, label="paper's knee, ChEMBL-25: 300")
     ax.set(xscale="log", xlabel="number of clusters K", ylabel="inertia (1 at the smallest K)")
@@ -152,10 +170,10 @@ def verdicts(ledger: pd.DataFrame) -> Figure:
 
 def points_table(points: pd.DataFrame) -> pd.DataFrame:
     """Write out the numbers of a figure as text, one line a number."""
-    rows = []
+    rows, digits = [], points.groupby("dataset")["value"].agg(style.decimals)
     for point in lines(points):
-        bar = "" if np.isnan(point.low) else f" ({point.low:.3g} to {point.high:.3g})"
-        score = (f"{point.value:.3g}{bar}", point.bar, _known(point.optimism))
+        value, low, high = (f"{number:.{digits[point.dataset]}f}" for number in (point.value, point.low, point.high))
+        score = (f"{value}{'' if np.isnan(point.low) else f' ({low} to {high})'}", point.bar, _known(point.optimism))
         of = f"{point.split} split" + f", {point.runs} runs" * (point.runs > 0)
         rows.append((point.dataset, point.unit, _short(point.model), point.who, *score, of))
     return _by_set(pd.DataFrame(rows, columns=["set", "metric", "model", "whose", "score", "bar", "optimism", "of"]))
@@ -171,16 +189,21 @@ def splits_table(scores: pd.DataFrame, ours: pd.DataFrame | None = None) -> pd.D
     ours : DataFrame, optional
         From `compare.Ours.points`.
     """
-    rows = []
+    rows, digits = [], scores.groupby("dataset")["mean"].agg(style.decimals)
+
+    def over(dataset: str, *interval: float) -> str:
+        mean, low, high = (f"{number:.{digits[dataset]}f}" for number in interval)
+        return f"{mean} ({low} to {high})"
+
     for line in lines(scores):
         name = line.dataset + ", R-groups" * (line.variant == "R-replaced") + f" ({line.unit})"
-        printed = (line.text, f"{line.mean:.3g} \u00b1 {line.spread:.2g}")
-        over_splits = f"{line.mean:.3g} ({line.low:.3g} to {line.high:.3g})"
+        printed = (line.text, f"{line.mean:.{digits[line.dataset]}f} \u00b1 {line.spread:.{digits[line.dataset]}f}")
+        over_splits = over(line.dataset, line.mean, *metrics.possible(line.metric, line.low, line.high))
         of = f"{line.splits} random splits, {line.runs} runs"
         rows.append((name, _short(line.model), "paper", *printed, over_splits, "", of))
     for point in lines(pd.DataFrame() if ours is None else ours):
         name = f"{point.dataset} {point.unit.removeprefix('MAE ')}"
-        over_splits = f"{point.value:.3g} ({point.low:.3g} to {point.high:.3g})"
+        over_splits = over(point.dataset, point.value, point.low, point.high)
         of = f"{point.splits} {point.split} splits, {point.runs} runs"
         rows.append((name, _short(point.model), "ours", "", "", over_splits, _known(point.optimism), of))
     columns = ["set (unit of the MAE)", "model", "whose", "printed", "paper's interval"]
@@ -190,9 +213,12 @@ def splits_table(scores: pd.DataFrame, ours: pd.DataFrame | None = None) -> pd.D
 def ablations_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Write out the ablations as text: each score as printed, and the median over the settings of its grid."""
     rows: dict[str, dict[str, str]] = {}
+    digits = scores.groupby("dataset")["median"].agg(style.decimals)
     for line in lines(scores):
-        row = rows.setdefault(_short(line.model), {})
-        row |= {f"{line.dataset}, printed": line.text, f"{line.dataset}, median": f"{line.median:.3g}"}
+        median = f"{line.median:.{digits[line.dataset]}f}"
+        rows.setdefault(_short(line.model), {}).update(
+            {f"{line.dataset}, printed": line.text, f"{line.dataset}, median": median}
+        )
     table = pd.DataFrame(rows).T.rename_axis("pretraining").reset_index()
     return table.assign(of="scaffold split, 3 runs a cell")
 

@@ -24,7 +24,7 @@ from scipy.spatial import KDTree
 from scipy.stats import spearmanr
 
 from moleclip import drawing, metrics, molecules
-from moleclip.plots.style import COLUMN, PAGE
+from moleclip.plots.style import COLUMN, PAGE, letters
 
 SHOWN = 8  # classes that stand out
 MARKERS = "osD^v<>P"
@@ -182,6 +182,7 @@ def moved(moves: Mapping[str, pd.DataFrame], panels: Mapping[str, tuple[str, flo
         ax.set(xlabel=text, ylabel="", xlim=(0, None))
         ax.grid(axis="y", color="0.93")
         ax.get_legend().remove()
+    letters(axes)
     for ax in axes[:2]:
         ax.xaxis.set_major_formatter("{x:.0%}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
@@ -215,6 +216,7 @@ def saliency_tests(tests: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
     figure.legend(*marks, loc="outside upper right", title="encoder", **legend)
     for ax in axes:
         ax.get_legend().remove()
+    letters(axes)
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, ScalarFormatter
 from moleclip import augmentation
 from moleclip.drawing import PLAIN, Style, draw, prepare, random_style
 from moleclip.plots.explanations import classes
-from moleclip.plots.style import COLUMN, PAGE
+from moleclip.plots.style import COLUMN, PAGE, letters
 
 
 def gallery(molecules: Sequence[str], seed: int) -> Figure:
@@ -78,6 +78,7 @@ def maps(table: pd.DataFrame) -> Figure:
         agreement, chance = rows[["purity", "chance"]].iloc[0]
         ax.set(xticks=[], yticks=[], xlabel="t-SNE (no unit)", box_aspect=1)
         ax.set_title(f"{name}\n{100 * agreement:.0f} % (chance {100 * chance:.0f} %)")
+    letters(axes[0])
     handles = axes[0][0].get_legend_handles_labels()
     title = "in %: how many of a molecule's 10 nearest neighbours are of its class"
     style = {"ncols": 5, "frameon": False, "handletextpad": 0.1, "title_fontsize": 7}

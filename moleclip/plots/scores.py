@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from moleclip import metrics, tables
-from moleclip.plots.style import COLUMN, MODEL_NAMES, PAGE, in_order, look, panels, with_unit
+from moleclip.plots.style import COLUMN, MODEL_NAMES, PAGE, in_order, letters, look, panels, to_better, with_unit
 
 
 def scores(table: pd.DataFrame) -> Figure:
@@ -36,7 +36,7 @@ def scores(table: pd.DataFrame) -> Figure:
 def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str]) -> None:
     metric, unit, kind, drawing = table[["metric", "unit", "split", "drawing"]].iloc[0]
     splits = table.groupby("encoder")["seed"].nunique().min()
-    sign, ticks = 1 if metrics.higher_is_better(metric) else -1, False
+    higher, ticks = metrics.higher_is_better(metric), False
     shown = in_order(table["encoder"])
     for y, name in enumerate(shown):
         rows = table[table["encoder"] == name].sort_values("seed")
@@ -44,15 +44,27 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
         half = high - mean if splits > 1 else rows["sd"].fillna(0.0).iloc[0]
         if splits > 1:
             ax.plot(rows["test"], np.full(len(rows), y), "o", markersize=3, color="0.6", zorder=2)
-        ax.errorbar([mean], [y], xerr=[half], fmt="D", markersize=4, capsize=3, zorder=3, **look(name, order))
+        low, high = metrics.possible(metric, mean - half, mean + half)
+        ax.errorbar(
+            [mean],
+            [y],
+            xerr=[[mean - low], [high - mean]],
+            fmt="D",
+            markersize=4,
+            capsize=3,
+            zorder=3,
+            **look(name, order),
+        )
         if (optimism := rows["optimism"].mean()) > 0:  # NaN of a single setting: nothing was chosen
-            ax.plot([mean + sign * optimism], [y], "|", markersize=9, markeredgewidth=1.5, color="0.2")
+            ax.plot(
+                [mean + (optimism if higher else -optimism)], [y], "|", markersize=9, markeredgewidth=1.5, color="0.2"
+            )
             ticks = True
     least, most = table["runs"].min(), table["runs"].max()
     runs = f"mean and SD of {most if least == most else f'{least} to {most}'} runs" if most > 1 else "one run"
     spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: {runs}"
     _lines(ax, [MODEL_NAMES.get(name, name) for name in shown])
-    ax.set_xlabel(with_unit(f"test {metric}", unit) + "; tick: if test chose" * ticks)
+    ax.set_xlabel(to_better(with_unit(f"test {metric}", unit), higher) + "; tick: if test chose" * ticks)
     how = "" if drawing == "plain" else ", R-groups" + drawing.removeprefix("r_groups").replace("_", " ")
     # From the right: the names of the models leave room on the other side.
     ax.set_title(f"{title}{how}, {kind} split\n{spread}", loc="right")
@@ -94,7 +106,7 @@ def contrasts(table: pd.DataFrame) -> Figure:
         _lines(ax, labels)
         ax.set_title(name)
     for ax in axes[(len(axes) - 1) // 2 * 2 :]:
-        ax.set_xlabel("better by (% of the other's score)")
+        ax.set_xlabel("better by (% of the other's score) \u2192")
     return figure
 
 
@@ -121,6 +133,7 @@ def r_groups(gaps: pd.DataFrame, model: str, competitor: str) -> Figure:
         _lines(ax, [f"{name} ({gaps.loc[gaps['dataset'] == name, 'splits'].min()} splits)" for name in sets])
         ax.set_xlabel(label)
         ax.legend(frameon=False)
+    letters((left, right))
     return figure
 
 
@@ -136,15 +149,16 @@ def baseline(table: pd.DataFrame) -> Figure:
     figure, axes = panels([len(part) for _, part in sets], 0.75, 0.14)
     for ax, (name, part) in zip(axes, sets, strict=True):
         y = np.arange(len(part))
-        for who, marker, colour, face, shift in (
-            ("theirs", "o", "0.5", "white", -0.12),
-            ("ours", "D", "C0", "C0", 0.12),
+        for who, label, marker, colour, face, shift in (
+            ("theirs", "released runs", "o", "0.5", "white", -0.12),
+            ("ours", "our runs of the baseline", "D", "C0", "C0", 0.12),
         ):
-            style: dict[str, Any] = {"color": colour, "markerfacecolor": face, "label": who}
+            style: dict[str, Any] = {"color": colour, "markerfacecolor": face, "label": label}
             ax.errorbar(part[who], y + shift, xerr=part[f"{who}_sd"], fmt=marker, markersize=4, capsize=2, **style)
         metric, unit, batch_size, head_lr = part[["metric", "unit", "batch_size", "head_lr"]].iloc[0]
         _lines(ax, [f"seed {seed}" for seed in part["seed"]] if len(part) > 1 else ["one split"])
-        ax.set(xlabel=with_unit(f"test {metric}", unit), title=f"{name}, lr {head_lr:g}, batch {batch_size}")
+        xlabel = to_better(with_unit(f"test {metric}", unit), metrics.higher_is_better(metric))
+        ax.set(xlabel=xlabel, title=f"{name}, lr {head_lr:g}, batch {batch_size}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     return figure
 
@@ -152,10 +166,13 @@ def baseline(table: pd.DataFrame) -> Figure:
 def tested(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Parity plot of a regression's models, or ROC curves of a classification's."""
     means = tables.mean_predictions(predictions, scores)
-    models = list(dict.fromkeys(scores["encoder"]))
-    if scores["metric"].iloc[0] == "ROC-AUC":
-        return roc(means, models)
-    return parity(means, scores["unit"].iloc[0], models[:3])
+    metric, unit = scores[["metric", "unit"]].iloc[0]
+    return against_labels(means, metric, unit, list(dict.fromkeys(scores["encoder"])))
+
+
+def against_labels(means: pd.DataFrame, metric: str, unit: str, models: Sequence[str]) -> Figure:
+    """Parity plot of the first three models, or ROC curves of all; predictions as of `tables.mean_predictions`."""
+    return roc(means, models) if metric == "ROC-AUC" else parity(means, unit, models[:3])
 
 
 def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = None) -> Figure:
@@ -183,6 +200,7 @@ def parity(predictions: pd.DataFrame, unit: str, models: Sequence[str] | None = 
         title = f"{rows['dataset'].iloc[0]}\n{MODEL_NAMES.get(name, name)}\nMAE{_of_mean(rows)} {error:.3g}"
         ax.set(title=title, xlabel=f"measured ({unit})", aspect="equal")
     axes[0][0].set_ylabel(f"predicted ({unit})")
+    letters(axes[0])
     if len(set(test[kinds])) > 1:
         meaning = "split" if kinds == "split_seed" else None
         axes[0][-1].legend(frameon=False, title=meaning, title_fontsize=7, handletextpad=0)
@@ -216,4 +234,5 @@ def roc(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
         title = f"{test['dataset'].iloc[0]}: {target}, area"
         ax.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
         ax.legend(frameon=False)
+    letters(axes[:, 0])
     return figure

@@ -99,14 +99,48 @@ def with_unit(quantity: str, unit: str) -> str:
     return f"{quantity} ({unit})" if unit else quantity
 
 
+def to_better(label: str, higher: bool, vertical: bool = False) -> str:
+    r"""Label of an axis of scores, with an arrow to where they are better.
+
+    >>> ascii(to_better("MAE (eV)", higher=False)), ascii(to_better("ROC-AUC", higher=True))
+    ("'MAE (eV), \\u2190 better'", "'ROC-AUC, better \\u2192'")
+    """
+    arrow = ("\u2190\u2192", "\u2193\u2191")[vertical][higher]
+    return f"{label}, {f'better {arrow}' if higher else f'{arrow} better'}"
+
+
+def decimals(values: Any) -> int:
+    """Decimals that give a typical one of these numbers three digits.
+
+    >>> decimals([0.0138, 0.0102]), decimals([12.1, 9.5, float("nan")]), decimals([])
+    (4, 1, 2)
+    """
+    known = np.abs(np.asarray(values, float))
+    known = known[np.isfinite(known)]
+    typical = (float(np.median(known)) if len(known) else 0.0) or 1.0
+    return max(0, 2 - int(np.floor(np.log10(typical))))
+
+
 def in_digits(frame: pd.DataFrame) -> Styler:
-    """Show a table's numbers with three significant digits: scores are anything from .01 e to 12 %."""
-    numbers = frame.select_dtypes("float").columns
-    return frame.style.format(_in_digits, numbers, na_rep="")
+    """Show a table's numbers with the same decimals in a column, `decimals`; each set has a unit of its own."""
+    text = frame.astype(object).where(frame.notna(), "")
+    found = next((name for name in ("set", "dataset") if name in [*frame.columns, *frame.index.names]), None)
+    sets = frame.reset_index()[found].to_numpy() if found else np.full(len(frame), "")
+    for place, column in enumerate(frame.columns):
+        values = frame.iloc[:, place]
+        for name in dict.fromkeys(sets) if values.dtype.kind == "f" else ():
+            rows = (sets == name) & values.notna().to_numpy()
+            form = "g" if column == "head_lr" else f".{decimals(values[rows])}f"
+            text.iloc[rows, place] = [f"{value:{form}}" for value in values[rows]]
+    return text.style
 
 
-def _in_digits(value: Any) -> str:
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+def letters(axes: Iterable[Axes]) -> None:
+    """Call the panels of a figure a, b, ..., if there are several."""
+    panels = list(axes)
+    look: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "weight": "bold", "size": 9}
+    for letter, ax in zip("abcdefghijklmnopqrstuvwxyz", panels if len(panels) > 1 else (), strict=False):
+        ax.annotate(letter, (0, 1), (-14, 5), ha="right", va="bottom", annotation_clip=False, **look)
 
 
 def panels(lines: Sequence[int], margin: float, line: float, **shared: Any) -> tuple[Figure, list[Axes]]:
@@ -118,6 +152,7 @@ def panels(lines: Sequence[int], margin: float, line: float, **shared: Any) -> t
     figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, gridspec_kw=ratios, **shared)
     for ax in axes.flat[len(lines) :]:
         ax.axis("off")
+    letters(axes.flat[: len(lines)])
     return figure, list(axes.flat[: len(lines)])
 
 

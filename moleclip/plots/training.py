@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from moleclip import metrics
-from moleclip.plots.style import COLUMN, MODEL_NAMES, PAGE, with_unit
+from moleclip.plots.style import COLUMN, MODEL_NAMES, PAGE, decimals, letters, to_better, with_unit
 
 
 def knee(curve: pd.DataFrame, at: int | None) -> Figure:
@@ -42,8 +42,9 @@ def loss_curves(metrics: pd.DataFrame) -> Figure:
         low, high = ax.get_ylim()
         ax.set(xlabel="step", ylim=(low, high + 0.4 * (high - low)))  # room for the legend
         ax.legend(frameon=False, loc="upper left", ncols=2)
-    left.set_ylabel("training loss (nats)")
-    right.set_ylabel("held-out accuracy (%)")
+    left.set_ylabel(to_better("training loss (nats)", higher=False, vertical=True))
+    right.set_ylabel(to_better("held-out accuracy (%)", higher=True, vertical=True))
+    letters((left, right))
     return figure
 
 
@@ -71,17 +72,19 @@ def heat_map(scores: pd.DataFrame, model: str) -> Figure:
     metric, unit = grid[["metric", "unit"]].iloc[0]
     levels = list(dict.fromkeys(grid["augmentation"]))
     figure, axes = plt.subplots(1, 2, figsize=(PAGE, 0.9 + 0.25 * grid["head_lr"].nunique()), sharey=True)
-    colours = "viridis" if metrics.higher_is_better(metric) else "viridis_r"  # yellow is better
+    higher = metrics.higher_is_better(metric)
+    colours, digits = "viridis" if higher else "viridis_r", decimals(grid[["val", "test"]])  # yellow is better
     # A setting with a diverged repeat is empty, as it is for the choice.
     mean = functools.partial(pd.Series.mean, skipna=False)
     for ax, part, title in zip(axes, ("val", "test"), ("validation: chooses", "test: chooses nothing"), strict=True):
         table = grid.pivot_table(part, "head_lr", "augmentation", aggfunc=mean, dropna=False)[levels]
-        label = {"label": with_unit(metric, unit)}
-        sns.heatmap(table, ax=ax, annot=True, fmt=".3g", cmap=colours, cbar_kws=label, annot_kws={"size": 7})
+        label = {"label": to_better(with_unit(metric, unit), higher, vertical=True)}
+        sns.heatmap(table, ax=ax, annot=True, fmt=f".{digits}f", cmap=colours, cbar_kws=label, annot_kws={"size": 7})
         corner = (levels.index(chosen["augmentation"]), list(table.index).index(chosen["head_lr"]))
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2))
         ax.set(title=title, ylabel="learning rate of the head" if part == "val" else "")
         ax.set_yticklabels([f"{value:g}" for value in table.index], rotation=0)
+    letters(axes)
     return figure
 
 
@@ -103,4 +106,5 @@ def finetuning_curves(curves: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         ax.plot([run["epoch"]], best, "o", color="0.2", markersize=4, label=f"chosen: epoch {run['epoch']}")
         ax.set(xlabel="epoch", ylabel="loss", title=MODEL_NAMES.get(run["encoder"], run["encoder"]))
         ax.legend(frameon=False)
+    letters(axes[0])
     return figure

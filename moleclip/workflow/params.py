@@ -42,7 +42,11 @@ _TYPES: dict[str, Any] = {
     **dict.fromkeys(("k_sweep", "k_labels"), Annotated[list[_TwoOrMore], Field(min_length=1)]),
     **dict.fromkeys(("sample", "sweep_sample"), Count | None),
     "01_depict_molecules.sample": Count | dict[str, Count] | None,
-    "02_cluster_structures.molecules": PathText | Annotated[list[PathText], Field(min_length=1)],
+    **dict.fromkeys(
+        ("02_cluster_structures.molecules", "08_train_model.molecules"),
+        PathText | Annotated[list[PathText], Field(min_length=1)],
+    ),
+    "08_train_model.method": str,
     "07_explore_encoder.sample": Annotated[int, Field(ge=20)] | None,
     **dict.fromkeys(("label_columns", "jobs"), list[str] | None),
     "sizes": list[Count] | None,

@@ -2,7 +2,7 @@
 
     python -m moleclip.workflow.provenance figures/demo/scores.png
 
-prints what a figure was made from.
+prints in five lines what a figure was made from; with --all, all of it.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -252,12 +253,29 @@ def show(file: str | Path) -> dict[str, Any]:
         raise ValueError(f"{files.relative(file)}: carries no provenance") from None
 
 
+def summary(record: Mapping[str, Any]) -> str:
+    """Say in five lines what `show` found."""
+    inputs, parameters = list(record["inputs"]), record["parameters"]
+    commit = f", commit {record['commit'][:8]}" if record.get("commit") else ""  # of runs; figures have none
+    lines = {
+        "notebook": f"{record['notebook']}{commit}{', with uncommitted changes' * bool(record.get('dirty'))}",
+        "data": f"{len(inputs)} file{'s' * (len(inputs) != 1)}: {', '.join(inputs)}",
+        "parameters": ", ".join(f"{name} {json.dumps(value)}" for name, value in parameters.items()),
+        "versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
+        "the rest": "add --all",
+    }
+    return "\n".join(textwrap.shorten(f"{name}: {text}", 110, placeholder=" ...") for name, text in lines.items())
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Print what a figure was made from.")
     parser.add_argument("file", type=Path, help="PNG, PDF or JSON file of a figure")
+    parser.add_argument("--all", action="store_true", help="everything, as JSON")
+    chosen = parser.parse_args()
     try:
-        print(json.dumps(show(parser.parse_args().file), indent=2))
+        record = show(chosen.file)
+        print(json.dumps(record, indent=2) if chosen.all else summary(record))
     except (OSError, ValueError) as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
