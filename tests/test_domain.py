@@ -94,7 +94,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(domain_params, tmp_path,
 def test_a_finished_encoder_is_not_overwritten_by_another(domain_params):
     folder = domain.run(domain_params(epochs=[1]))[0]
     before = weights(folder)
-    with pytest.raises(ValueError, match=r"of a finished run with other settings \(lr was .*Choose another folder"):
+    with pytest.raises(ValueError, match=r"of a finished run with other settings \(lr was .*choose another folder"):
         domain.run(domain_params(epochs=[1], lr=1e-3))
     assert same(weights(folder), before)
     (folder.parent / "predictions.parquet").unlink()  # as the workflow does before it runs a notebook again

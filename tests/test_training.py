@@ -111,7 +111,9 @@ def test_the_best_is_kept_an_interruption_costs_nothing_and_another_model_is_ref
     again = training.train(sheet, "size (nm)", out=tmp_path / "model")
     assert len(fitted) == 30
     pd.testing.assert_frame_equal(again.table, found.table)
-    with pytest.raises(ValueError, match="holds another model already"):
+    with pytest.raises(
+        ValueError, match=r"of a finished run with other settings \(molecules was .*choose another folder"
+    ):
         training.train(sheet, "other", out=tmp_path / "model")
 
 

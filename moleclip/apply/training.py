@@ -250,8 +250,7 @@ class _Job:
         card = self.folder / encoders.CARD
         if card.is_file():
             before = json.loads(card.read_text()).get("identity", {})
-            if before != self._whole(method, keep):
-                raise ValueError(f"{self.folder}: holds another model already; delete it, or choose another folder")
+            files.refuse_another(card, before, self._whole(method, keep), finished=True)
 
     def _whole(self, method: str | None, keep: bool) -> dict[str, Any]:
         return {**self.identity, "method": method, "keep": keep}

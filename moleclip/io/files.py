@@ -82,23 +82,14 @@ def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     ValueError
         Names what differs and says what to do.
     """
-
-    def said(settings: Mapping[str, Any], name: str) -> str:
-        return repr(settings[name]) if name in settings else "the default"
-
     differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    changes = [f"{name} was {said(before, name)}, is {said(now, name)}" for name in differ]
-    if changes:
-        which = ", ".join(changes) if before else "not known"
-        if finished:
-            raise ValueError(
-                f"{file}: of a finished run with other settings ({which}), which is not overwritten. Choose another "
-                f"folder, or delete {file.parent}"
-            )
-        raise ValueError(
-            f"{file}: of an unfinished run with other settings ({which}). Delete it to start afresh, or set them back "
-            "to go on with it"
-        )
+    old, new = ([repr(one[name]) if name in one else "the default" for name in differ] for one in (before, now))
+    changes = ", ".join(f"{name} was {a}, is {b}" for name, a, b in zip(differ, old, new, strict=True))
+    kind, advice = "an unfinished", "Delete it to start afresh, or set them back to go on with it"
+    if finished:
+        kind, advice = "a finished", f"It is not overwritten: choose another folder, or delete {file.parent}"
+    if differ:
+        raise ValueError(f"{file}: of {kind} run with other settings ({changes if before else 'not known'}). {advice}")
 
 
 @contextmanager

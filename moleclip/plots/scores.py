@@ -45,20 +45,11 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
         if splits > 1:
             ax.plot(rows["test"], np.full(len(rows), y), "o", markersize=3, color="0.6", zorder=2)
         low, high = metrics.possible(metric, mean - half, mean + half)
-        ax.errorbar(
-            [mean],
-            [y],
-            xerr=[[mean - low], [high - mean]],
-            fmt="D",
-            markersize=4,
-            capsize=3,
-            zorder=3,
-            **look(name, order),
-        )
+        bar = [[mean - low], [high - mean]]
+        ax.errorbar([mean], [y], xerr=bar, fmt="D", markersize=4, capsize=3, zorder=3, **look(name, order))
         if (optimism := rows["optimism"].mean()) > 0:  # NaN of a single setting: nothing was chosen
-            ax.plot(
-                [mean + (optimism if higher else -optimism)], [y], "|", markersize=9, markeredgewidth=1.5, color="0.2"
-            )
+            chosen_by_test = mean + (optimism if higher else -optimism)
+            ax.plot([chosen_by_test], [y], "|", markersize=9, markeredgewidth=1.5, color="0.2")
             ticks = True
     least, most = table["runs"].min(), table["runs"].max()
     runs = f"mean and SD of {most if least == most else f'{least} to {most}'} runs" if most > 1 else "one run"
