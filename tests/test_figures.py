@@ -118,7 +118,7 @@ def test_a_tick_shows_what_choosing_by_test_would_print():
     (ax,) = plots.scores(tables.by_split(pd.DataFrame(rows))).axes
     ticks = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "|"]
     assert [1.0] in ticks
-    assert ax.get_xlabel() == "test MAE (eV), \u2190 better; tick: if test chose"
+    assert ax.get_xlabel() == "test MAE (eV), \u2190 better\ntick: if test chose"
     (ax,) = plots.scores(tables.by_split(SCORES)).axes
     assert ax.get_xlabel() == "test MAE (eV), \u2190 better"
 
