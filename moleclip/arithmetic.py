@@ -52,9 +52,12 @@ LOST = 0.8  # of norm or correlation: below it, little is left of what a start i
 
 
 def weights(encoder: nn.Module) -> dict[str, Tensor]:
-    """Copy an encoder's weight matrices; their names do not say where in a larger model they are."""
+    """Copy an encoder's weight matrices, on its device; their names do not say where in a larger model they are."""
     named = {name.removeprefix("visual."): weight for name, weight in encoder.named_parameters() if weight.ndim > 1}
-    return {name: weight.detach().float().cpu().clone() for name, weight in named.items()}
+    return {name: weight.detach().float().clone() for name, weight in named.items()}
+
+
+DRIFT = ("norm", "correlation", "identical")
 
 
 def drift(start: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, float]:
@@ -68,15 +71,15 @@ def drift(start: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, f
         norm (now, as a share of the start's), correlation (1: the same but for a factor and a shift), identical (share
         of the numbers that are the same bit for bit).
     """
-    # Sums of numbers, start, now, their squares and product, equal ones; in fp64, one matrix at a time.
-    sums = torch.zeros(7, dtype=torch.float64)
+    sums = []  # of start, now, their squares and product, equal ones; in fp64, one matrix at a time
     for name, first in start.items():
-        a, b = first.double().flatten(), now[name].double().flatten()
-        sums += torch.stack([torch.tensor(len(a)), a.sum(), b.sum(), a @ a, b @ b, a @ b, (a == b).sum()])
-    count, a, b, aa, bb, ab, same = sums.tolist()
+        a, b = first.double().flatten(), now[name].to(first.device, torch.float64).flatten()
+        sums.append(torch.stack([a.sum(), b.sum(), a @ a, b @ b, a @ b, (a == b).sum()]))
+    count = sum(first.numel() for first in start.values())
+    a, b, aa, bb, ab, same = torch.stack(sums).sum(0).tolist()
     spread = math.sqrt(max(0.0, (aa - a * a / count) * (bb - b * b / count)))
     correlation = (ab - a * b / count) / spread if spread else math.nan
-    return {"norm": math.sqrt(bb / aa), "correlation": correlation, "identical": same / count}
+    return dict(zip(DRIFT, (math.sqrt(bb / aa), correlation, same / count), strict=True))
 
 
 def by_matrix(start: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,8 @@ def kmeans(
     """
     distinct, inverse, counts = _distinct(fingerprints)
     if k > len(distinct):
-        raise ValueError(f"K = {k} clusters asked of {len(distinct)} different fingerprints")
+        problem = f"K = {k} clusters asked of {len(distinct)} different fingerprints"
+        raise ValueError(f"{problem}: take a smaller K, or more molecules")
     key = hashlib.sha256(repr((k, seed, max_passes, tolerance)).encode() + distinct.tobytes() + counts.tobytes())
     file = Path(cache) / f"kmeans_{k}-{key.hexdigest()[:16]}.npz" if cache else None
     state: dict[str, Any] = {"passes": 0, "inertia": np.inf, "last": np.inf}
@@ -123,8 +124,10 @@ def kmeans(
         if time.monotonic() - saved > SECONDS:
             saved = time.monotonic()
             log.info("K = %d: pass %d, inertia %.6g, %.0f s", k, state["passes"], inertia, saved - started)
-            _save(file, state)
-    _save(file, state)
+            if file:
+                files.write_npz(file, state)
+    if file:
+        files.write_npz(file, state)
     labels, inertia, _ = _pass(distinct, counts, state["centres"])
     return labels[inverse], inertia
 
@@ -167,15 +170,6 @@ def _pass(
     return labels, inertia, means.cpu().numpy()
 
 
-def _save(file: Path | None, state: Mapping[str, Any]) -> None:
-    def save(part: Path) -> None:
-        with open(part, "wb") as target:
-            np.savez(target, **state)
-
-    if file:
-        files.write(file, save)
-
-
 def sweep(
     fingerprints: Fingerprints, ks: Sequence[int], seed: int, cache: str | Path | None = None
 ) -> tuple[pd.DataFrame, dict[int, NDArray[np.int64]]]:
@@ -209,7 +203,9 @@ def knee(curve: pd.DataFrame) -> int | None:
     return None if found is None else int(found)
 
 
-def read_labels(source: str, ks: Sequence[int], seed: int) -> pd.DataFrame:
+def read_labels(
+    source: str, ks: Sequence[int], seed: int, cache: str | Path | None = None, workers: int = 1
+) -> pd.DataFrame:
     """Molecules with labels at each K: read from a Parquet table of notebook 02, or computed for a data set by name.
 
     Returns
@@ -220,14 +216,17 @@ def read_labels(source: str, ks: Sequence[int], seed: int) -> pd.DataFrame:
     Raises
     ------
     FileNotFoundError, ValueError
-        The table does not exist, or lacks labels at one of the K.
+        The table does not exist, or lacks labels at one of the K, or the set has too few molecules for that many.
     """
     table = datasets.read_molecules(source)
     columns = [f"k_{k}" for k in ks]
     if not source.endswith(".parquet"):
         table = table[table["duplicate_of"] < 0]
-        fingerprints = maccs(list(table["smiles"]))
-        return table.assign(**{f"k_{k}": kmeans(fingerprints, k, seed)[0] for k in ks})
+        fingerprints = maccs(list(table["smiles"]), cache, workers)
+        try:
+            return table.assign(**{f"k_{k}": kmeans(fingerprints, k, seed, cache)[0] for k in ks})
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
     missing = [column for column in columns if column not in table]
     if missing:
         found = ", ".join(column for column in map(str, table) if column.startswith("k_"))

@@ -21,41 +21,19 @@ def _number(value: Any) -> Any:
 
 
 Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-
-
 Positive = Annotated[Float, Field(gt=0)]
-
-
 Share = Annotated[Float, Field(gt=0, lt=1)]
-
-
 Count = Annotated[int, Field(gt=0)]
-
-
 Seed = Annotated[int, Field(ge=0)]
-
-
 # Relative to the project's folder, where `provenance.start` takes the kernel.
 PathText = Annotated[str, Field(min_length=1)]
-
-
 Workers = Annotated[int, Field(ge=0)]
-
-
 Decay = Literal["constant", "linear", "cosine"]
-
-
 Augmentation = Literal["none", "default", "intense", "intense_2024"]
-
-
 Drawing = Literal[
     "plain", "r_groups", "r_groups_without_carbon", "r_groups_new_layout", "r_groups_new_layout_without_carbon"
 ]
-
-
 Precision = Literal["no", "bf16", "fp16"]
-
-
 # Format of the weights, and Adam's weight decay: the authors', the trap that it is in fp32, and the sound one.
 Arithmetic = Literal["fp16_l2", "fp32_l2", "fp32_adamw"]
 
@@ -197,6 +175,8 @@ class Finetune(Parameters):
     seed: Seed
     arithmetic: Arithmetic = "fp32_l2"
     head_adam: Literal["pytorch", "encoder"] = "pytorch"
+    head_layers: Annotated[int, Field(ge=0)] = 3
+    regression_loss: Literal["l1", "mse"] = "l1"
     mlp_weight_decay: Annotated[Float, Field(ge=0)] = 0.0
 
     @field_validator("baselines", mode="before")

@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from rdkit.Chem import Descriptors
-from torch import nn
 
 from moleclip import arithmetic, config, datasets, drawing, encoder, finetune, molecules
 from moleclip.datasets import Dataset
@@ -132,17 +131,13 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(p.seed)
         model = encoder.load(p.encoder, p.seed)
-        head = encoder.head(model.tower.embed_dim, len(domain.names))
+        identity = _identity(p, domain, model)
+        network = finetune.with_head(model, len(domain.names), p.arithmetic)
     images = drawing.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
-    device = encoder.device()
-    file, identity = output / CHECKPOINT, _identity(p, domain, model)
+    file, head, start = output / CHECKPOINT, network[1], arithmetic.weights(model)
     if (output / PREDICTIONS).is_file():  # a finished run's last file, which a workflow deletes to have another one
         for epochs in p.epochs:
             encoder.keep_finished(folder(p, epochs), identity)
-    arithmetic.prepare(model, p.arithmetic)
-    start = arithmetic.weights(model)
-    model.to(device)
-    head.to(device)
     steps = finetune.make_optimizer(model, head, p.lr, p.head_lr, p.weight_decay, arithmetic=p.arithmetic)
     if p.moments:
         encoder.load_moments(p.encoder, model, steps)
@@ -152,7 +147,6 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
     inputs = finetune.image_inputs(images, p.augmentation, p.seed)
     rows = np.arange(len(images))
     schedule = finetune.Schedule(inputs, rows, range(len(losses) + 1, last + 1), p.batch_size, p.seed)
-    network = nn.Sequential(model, head)
     for epoch, batches_of_epoch in schedule.load(p.workers):
         loss = finetune.train_epoch(network, steps, batches_of_epoch, scaled, "regression", p.precision, scaler)
         losses.append(loss)

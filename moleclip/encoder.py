@@ -234,12 +234,12 @@ def embed_drawings(model: nn.Module, images: NDArray[np.uint8] | Tensor, batch_s
     return torch.cat([model(torch.as_tensor(batch).to(place)) for batch in batches])
 
 
-def head(width: int, targets: int) -> nn.Sequential:
-    """Three hidden layers of 512 with ReLU, then the output layer (paper, Methods)."""
+def head(width: int, targets: int, hidden: int = 3) -> nn.Sequential:
+    """Hidden layers of 512 with ReLU, three in the paper (Methods), then the output layer."""
     layers: list[nn.Module] = []
-    for size in (512, 512, 512):
-        layers += [nn.Linear(width, size), nn.ReLU()]
-        width = size
+    for _ in range(hidden):
+        layers += [nn.Linear(width, 512), nn.ReLU()]
+        width = 512
     return nn.Sequential(*layers, nn.Linear(width, targets))
 
 

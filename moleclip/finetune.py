@@ -62,6 +62,7 @@ class NetworkEstimator(MoleculeEstimator):
     precision: str = "no"
     workers: int = 0
     scale_labels: bool = False
+    regression_loss: str = "l1"
 
     def _train(
         self,
@@ -83,13 +84,13 @@ class NetworkEstimator(MoleculeEstimator):
         batch_size, epochs = fitting(len(rows))
         batch_size, epochs = self.batch_size or batch_size, self.epochs or epochs
         schedule = Schedule(inputs, rows, range(1, epochs + 1), batch_size, self.seed)
-        scaler = loss_scaler(self.precision)
+        goal, scaler = (self.task, self.precision), loss_scaler(self.precision)
         best, state = np.inf, network.state_dict()
         self.epoch_, train_loss, val_loss = 0, [], []
         for epoch, batches in schedule.load(self.workers):
-            train_loss.append(train_epoch(network, optimizer, batches, targets, self.task, self.precision, scaler))
+            train_loss.append(train_epoch(network, optimizer, batches, targets, *goal, scaler, self.regression_loss))
             outputs = predict(network, validation[0], np.arange(len(val_targets)), batch_size, self.precision)
-            val_loss.append(loss(outputs, val_targets, self.task).item())
+            val_loss.append(loss(outputs, val_targets, self.task, self.regression_loss).item())
             if np.isfinite(val_loss[-1]) and val_loss[-1] <= best:  # of equal ones the last
                 best, self.epoch_ = val_loss[-1], epoch
                 state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
@@ -143,6 +144,10 @@ class FinetunedEncoder(NetworkEstimator):
         Betas and eps of the head's Adam: PyTorch's, as in the authors' code, or the encoder's, as in the paper.
     arithmetic : {"fp32_l2", "fp16_l2", "fp32_adamw"}
         Format of the encoder's weights, and Adam's weight decay. The authors train fp16 weights, with L2.
+    head_layers : int
+        Hidden layers of the head; 0 makes it linear, as that of ImageMol's authors.
+    regression_loss : {"l1", "mse"}
+        The paper's, or that of ImageMol's authors.
     drawing : str
         One of `drawing.DRAWINGS`: "plain", or with R-groups.
     image_size : int, optional
@@ -153,6 +158,11 @@ class FinetunedEncoder(NetworkEstimator):
         Processes that augment images; the result does not depend on it.
     seed : int
         Of the head, the order of the molecules and their augmentation.
+
+    Attributes
+    ----------
+    drift_ : dict
+        How far the weights are from those that the encoder started with: see `arithmetic.drift`.
 
     Examples
     --------
@@ -179,6 +189,8 @@ class FinetunedEncoder(NetworkEstimator):
         precision: config.Precision = "no",
         arithmetic: config.Arithmetic = "fp32_l2",
         head_adam: Literal["pytorch", "encoder"] = "pytorch",
+        head_layers: int = 3,
+        regression_loss: Literal["l1", "mse"] = "l1",
         drawing: str = "plain",
         image_size: int | None = None,
         validation_fraction: float = 0.1,
@@ -190,6 +202,7 @@ class FinetunedEncoder(NetworkEstimator):
         self.optimizer, self.moments, self.scale_labels, self.precision = optimizer, moments, scale_labels, precision
         self.drawing, self.image_size, self.validation_fraction = drawing, image_size, validation_fraction
         self.workers, self.seed, self.arithmetic, self.head_adam = workers, seed, arithmetic, head_adam
+        self.head_layers, self.regression_loss = head_layers, regression_loss
 
     def predict_drawings(self, images: NDArray[np.uint8]) -> Labels:
         """Predict from drawings, uint8 [N, H, W, 3], what `predict_values` does from SMILES."""
@@ -231,10 +244,8 @@ class FinetunedEncoder(NetworkEstimator):
         for name, value in card["fitted"].items():
             setattr(model, name, np.array(value) if isinstance(value, list) else value)
         image_encoder = Encoder(Tower(**card["tower"]), Preprocess(**card["preprocess"]))
-        model.network_ = nn.Sequential(image_encoder, head(image_encoder.tower.embed_dim, model.n_labels_))
-        arithmetics.prepare(image_encoder, model.arithmetic)
+        model.network_ = with_head(image_encoder, model.n_labels_, model.arithmetic, model.head_layers)
         model.network_.load_state_dict(load_file(weights), strict=True)
-        model.network_.to(encoders.device())
         if model.task == "classification":
             model.classes_ = np.array([0, 1])
         return model
@@ -251,9 +262,8 @@ class FinetunedEncoder(NetworkEstimator):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             image_encoder = encoders.load(self.encoder, self.seed, self.image_size)
-            network = nn.Sequential(image_encoder, head(image_encoder.tower.embed_dim, self.n_labels_))
-        arithmetics.prepare(image_encoder, self.arithmetic)
-        network.to(encoders.device())
+            network = with_head(image_encoder, self.n_labels_, self.arithmetic, self.head_layers)
+        start = arithmetics.weights(image_encoder)
         lr, kind = self.lr or self.head_lr, self.optimizer
         rates = (lr, self.head_lr, self.weight_decay)
         optimizer = make_optimizer(network[0], network[1], *rates, kind, self.arithmetic, self.head_adam)
@@ -263,6 +273,7 @@ class FinetunedEncoder(NetworkEstimator):
         images, val_images = (self._images(part, image_encoder) for part in (given, validation[0]))
         inputs = image_inputs(images, self.augmentation, self.seed, numbers)
         self._train(network, optimizer, inputs, labels, (image_inputs(val_images), validation[1]))
+        self.drift_ = arithmetics.check_start(str(self.encoder), start, arithmetics.weights(image_encoder))
 
     @property
     def image_encoder(self) -> Encoder:
@@ -279,8 +290,15 @@ class FinetunedEncoder(NetworkEstimator):
 _FITTED = ("several_", "n_labels_", "shift_", "scale_", "epoch_", "train_loss_", "val_loss_")
 
 
-def loss(outputs: Tensor, labels: Tensor, task: str) -> Tensor:
-    """L1 for regression, binary cross-entropy with logits for classification; missing labels (NaN) are left out.
+def with_head(image_encoder: Encoder, targets: int, arithmetic: config.Arithmetic, hidden: int = 3) -> nn.Sequential:
+    """Put a fresh head on an encoder, whose weights get the format that they are trained in."""
+    top = head(image_encoder.tower.embed_dim, targets, hidden)
+    arithmetics.prepare(image_encoder, arithmetic)
+    return nn.Sequential(image_encoder, top).to(encoders.device())
+
+
+def loss(outputs: Tensor, labels: Tensor, task: str, regression: str = "l1") -> Tensor:
+    """L1 or MSE for regression, binary cross-entropy with logits for classification; labels that are NaN are left out.
 
     Parameters
     ----------
@@ -292,7 +310,7 @@ def loss(outputs: Tensor, labels: Tensor, task: str) -> Tensor:
         return outputs.sum() * 0.0
     if task == "classification":
         return F.binary_cross_entropy_with_logits(outputs[present], known)
-    return F.l1_loss(outputs[present], known)
+    return (F.mse_loss if regression == "mse" else F.l1_loss)(outputs[present], known)
 
 
 def image_inputs(
@@ -354,6 +372,7 @@ def train_epoch(
     task: str,
     precision: str,
     scaler: torch.amp.GradScaler | None = None,
+    regression: str = "l1",
 ) -> float:
     """Train on each batch (positions, inputs) once; return the mean loss over the labels that are known."""
     scaler = scaler or loss_scaler("no")
@@ -362,7 +381,7 @@ def train_epoch(
     network.train()
     for positions, values in batches:
         outputs = _outputs(network, values.to(device, non_blocking=True), precision)
-        value = loss(outputs, labels[positions].to(device), task)
+        value = loss(outputs, labels[positions].to(device), task, regression)
         scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         with _flushed_denormals():
             scaler.step(optimizer)

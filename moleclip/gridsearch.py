@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from moleclip import baselines, config, datasets, encoder, metrics, splits
+from moleclip import arithmetic, baselines, config, datasets, encoder, metrics, splits
 from moleclip.baselines import FingerprintMLP, FrozenEncoder
 from moleclip.datasets import Dataset
 from moleclip.estimator import MoleculeEstimator, Molecules
@@ -100,12 +100,15 @@ class Result:
     epoch : int
         Chosen on validation; 0 for a model that is not trained in epochs, or that diverged.
     train_loss, val_loss : ndarray of float64, shape [epochs]
+    drift : ndarray of float64, shape [3]
+        How far an encoder's weights are from their start: `arithmetic.DRIFT`; NaN for other models.
     """
 
     predictions: NDArray[np.float64]
     epoch: int = 0
     train_loss: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     val_loss: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    drift: NDArray[np.float64] = field(default_factory=lambda: np.full(3, np.nan))
 
 
 def problem(p: config.Finetune) -> Problem:
@@ -172,22 +175,16 @@ def leaks(job: Problem) -> pd.DataFrame:
 def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed: int) -> MoleculeEstimator:
     """Make the estimator of a training."""
     shared: dict[str, Any] = {"task": task, "seed": seed}
-    drawn: dict[str, Any] = {"drawing": p.drawing, "image_size": p.image_size, "workers": p.workers}
     if training.model == p.name:
-        names = ["lr", "optimizer", "moments", "weight_decay", "batch_size", "precision", "arithmetic", "head_adam"]
-        names += ["scale_labels"]
+        settings = {name: getattr(p, name) for name in FinetunedEncoder("").get_params() if hasattr(p, name)}
         chosen = {name: getattr(training, name) for name in ("head_lr", "augmentation", "epochs")}
-        return FinetunedEncoder(p.encoder, **shared, **drawn, **chosen, **{name: getattr(p, name) for name in names})
+        return FinetunedEncoder(**{**settings, **chosen, **shared})
     if training.model in (f"{p.name}_frozen", f"{p.name}_frozen_best"):
-        kind = "best" if training.model.endswith("best") else "linear"
-        return FrozenEncoder(p.encoder, model=kind, **shared, **drawn)
+        shared |= {name: getattr(p, name) for name in ("encoder", "drawing", "image_size", "workers")}
+        return FrozenEncoder(model="best" if training.model.endswith("best") else "linear", **shared)
     if training.model == "fingerprint_mlp":
-        options: dict[str, Any] = {
-            "batch_size": p.batch_size,
-            "weight_decay": p.mlp_weight_decay,
-            "scale_labels": p.scale_labels,
-        }
-        return FingerprintMLP(lr=training.head_lr, epochs=training.epochs, **options, **shared)
+        shared |= {"batch_size": p.batch_size, "weight_decay": p.mlp_weight_decay, "scale_labels": p.scale_labels}
+        return FingerprintMLP(lr=training.head_lr, epochs=training.epochs, **shared)
     return baselines.BY_NAME[training.model](**shared)
 
 
@@ -233,9 +230,9 @@ class Job:
             if model or (self._may_count(training) and result.epoch):
                 assert isinstance(fitted, FinetunedEncoder)
                 fitted.save(folder)
-            files.write(file, lambda part: _write_npz(part, vars(result)))
+            files.write_npz(file, vars(result))
         with np.load(file, allow_pickle=False) as found:
-            return Result(found["predictions"], int(found["epoch"]), found["train_loss"], found["val_loss"])
+            return Result(**{**found, "epoch": int(found["epoch"])})
 
     def _train(self, training: Training) -> tuple[MoleculeEstimator, Result]:
         problem, split = self.problem, self.problem.split
@@ -250,8 +247,9 @@ class Job:
                 predictions[rows] = model.predict_values(self.molecules[rows])
         except FloatingPointError:
             log.warning("%s: diverged", training)
-        curves = [getattr(model, name, np.empty(0)) for name in ("train_loss_", "val_loss_")]
-        return model, Result(predictions, getattr(model, "epoch_", 0), *curves)
+        train_loss, val_loss = (getattr(model, name, np.empty(0)) for name in ("train_loss_", "val_loss_"))
+        drift = np.array([getattr(model, "drift_", {}).get(name, np.nan) for name in arithmetic.DRIFT])
+        return model, Result(predictions, getattr(model, "epoch_", 0), train_loss, val_loss, drift)
 
     def _may_count(self, training: Training) -> bool:
         """Whether a training may be one of those that make the score, and its model be kept."""
@@ -315,6 +313,7 @@ class Job:
             "metric": dataset.metric,
             "unit": dataset.unit,
             **self._scored(result),
+            **{f"start_{name}": value for name, value in zip(arithmetic.DRIFT, result.drift, strict=True)},
         }
 
     def predictions(self, training: Training, result: Result) -> Iterator[pd.DataFrame]:
@@ -325,11 +324,6 @@ class Job:
             table = self.problem.molecules.iloc[rows][["row", "smiles"]]
             values = {"label": labels[rows, column], "prediction": result.predictions[rows, column]}
             yield table.assign(**values, **named, part=part, target=target)
-
-
-def _write_npz(part: Path, arrays: Mapping[str, Any]) -> None:
-    with open(part, "wb") as file:  # of a name that NumPy leaves as it is
-        np.savez(file, **arrays)
 
 
 def _place(training: Training) -> dict[str, Any]:

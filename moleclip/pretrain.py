@@ -86,7 +86,7 @@ class Corpus:
 
 def read_corpus(p: config.Pretrain) -> Corpus:
     """Read the labels, lay the molecules out, leave out what cannot be drawn, and set aside the held-out ones."""
-    table = clustering.read_labels(p.labels, p.k, p.seed)
+    table = clustering.read_labels(p.labels, p.k, p.seed, p.cache, p.workers)
     table = table.iloc[seeds.sample(len(table), p.sample, p.seed)]
     of = np.arange(len(table))
     if p.enantiomers:

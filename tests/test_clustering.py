@@ -110,6 +110,21 @@ def test_more_clusters_than_molecules(keys):
         clustering.kmeans(keys, 300, seed=0)
 
 
+def test_a_set_too_small_for_its_classes_is_named(tmp_path):
+    (tmp_path / "own.smi").write_text("\n".join(SMILES[:20]))
+    with pytest.raises(ValueError, match=r"own\.smi: K = 300 clusters asked of \d+ different .*: take a smaller K"):
+        clustering.read_labels(str(tmp_path / "own.smi"), [5, 300], seed=0)
+
+
+def test_labels_computed_for_a_set_are_kept(tmp_path, monkeypatch):
+    (tmp_path / "own.smi").write_text("\n".join(SMILES))
+    source = (str(tmp_path / "own.smi"), [5], 0)
+    first = clustering.read_labels(*source, tmp_path / "cache")
+    pd.testing.assert_frame_equal(clustering.read_labels(*source), first)
+    monkeypatch.setattr(clustering, "_first_centres", None)
+    pd.testing.assert_frame_equal(clustering.read_labels(*source, tmp_path / "cache"), first)
+
+
 def test_labels_of_a_table_without_them(tmp_path):
     file = tmp_path / "labels.parquet"
     pd.DataFrame({"smiles": SMILES, "k_5": 0}).to_parquet(file)

@@ -1,5 +1,7 @@
 """Domain-focused pretraining: what it learns, where it goes on, and what it refuses."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,6 +57,8 @@ def test_an_encoder_is_kept_after_each_number_of_epochs(domain_params, tmp_path)
     assert not same(weights(first), weights(last))
     curves = pd.read_parquet(first.parent / "curves.parquet")
     assert curves["epoch"].tolist() == [1, 2, 3]
+    moved = [json.loads((folder / encoder.CARD).read_text())["provenance"]["drift"] for folder in (first, last)]
+    assert 1 > moved[0]["correlation"] > moved[1]["correlation"]
 
 
 def test_it_learns(domain_params):

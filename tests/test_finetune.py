@@ -33,6 +33,7 @@ def test_losses_leave_missing_labels_out():
     value = finetune.loss(outputs, labels, "regression")
     value.backward()
     assert value.item() == 1.5
+    assert finetune.loss(outputs, labels, "regression", "mse").item() == 2.5
     assert outputs.grad[:, 1].tolist() == [0, 0]
     bce = finetune.loss(torch.tensor([[0.3], [7.0]]), torch.tensor([[1.0], [float("nan")]]), "classification")
     assert bce.item() == pytest.approx(np.log(1 + np.exp(-0.3)), rel=1e-5)
@@ -86,6 +87,51 @@ def test_the_heads_adam_may_be_that_of_the_encoder():
     adam = finetune.make_optimizer(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1), 5e-6, 1e-4, 1e-5, head_adam="encoder")
     found = [(group["lr"], group["betas"], group["eps"]) for group in adam.param_groups]
     assert found == [(5e-6, (0.9, 0.98), 1e-6), (1e-4, (0.9, 0.98), 1e-6)]
+
+
+def test_imagemols_own_recipe():
+    """A step by hand: SGD on the mean squared error of one batch, through a linear head."""
+    folder = files.ROOT / "params" / "paper"
+    jobs = params.jobs(params.read_profile(folder)[1], "")
+    (job,) = (j for j in jobs if (j.dataset, j.model, j.seed) == ("Phosphines_yield", "imagemol_recipe", 1))
+    p = params.read("04_finetune", folder / "finetune.yaml", **job.overrides)
+    assert (p.batch_size, p.encoder, p.augmentation) == (
+        128,
+        "imagemol/pretrained",
+        ["none"],
+    )  # whatever the set's batch
+    p = p.model_copy(update={"encoder": "small/random", "workers": 0})
+    found = fitted(gridsearch.estimator(gridsearch.Training(p.name, 0.05, "none", 1, 1), p, "regression", 0))
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(encoder.load("small/random"), torch.nn.Linear(128, 1))
+    sgd = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=1e-5)
+    images, labels = torch.from_numpy(SOME.drawings(224).copy()), torch.from_numpy(ACTIVITY).float()
+    (network(images[TRAIN]) - labels[TRAIN]).square().mean().backward()
+    sgd.step()
+    torch.testing.assert_close(
+        torch.from_numpy(found.predict_values(SOME[TEST])).float(), network(images[TEST]).detach()
+    )
+
+
+def test_how_far_the_weights_have_moved():
+    model = fitted(FinetunedEncoder(**ONE, lr=1e-3))
+    both = [
+        np.concatenate([weight.detach().numpy().ravel() for weight in tower.parameters() if weight.ndim > 1])
+        for tower in (encoder.load("small/random"), model.image_encoder)
+    ]
+    left = np.linalg.norm(both[1]) / np.linalg.norm(both[0])
+    expected = {"norm": left, "correlation": np.corrcoef(*both)[0, 1], "identical": np.mean(both[0] == both[1])}
+    assert model.drift_ == pytest.approx(expected, rel=1e-5)
+    assert 0.5 < model.drift_["correlation"] < 0.9999
+
+
+def test_a_start_that_finetuning_loses_is_warned_of(tmp_path, caplog):
+    encoder.load("small/random").save(tmp_path)
+    fitted(FinetunedEncoder(tmp_path, epochs=1))
+    assert not caplog.records
+    fitted(FinetunedEncoder(tmp_path, epochs=1, lr=0.1))
+    assert f"the weights of {tmp_path} are being lost" in caplog.text
 
 
 class Linear(NetworkEstimator):

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,22 @@ def test_a_job_survives_a_learning_rate_that_diverges(own_set, finetune_params):
     assert scores.loc[wild, "epoch"].tolist() == [0]
     assert scores.loc[scores["chosen"], "head_lr"].tolist() == [1e-3]
     assert predictions.loc[predictions["head_lr"] == 1e30, "prediction"].isna().all()
+
+
+def test_scores_say_how_far_an_encoder_is_from_its_start(own_set, finetune_params):
+    p = finetune_params(**own_set(), baselines=["mean", "frozen"])
+    scores = tables(gridsearch.run(p))[0].set_index("encoder")
+    drift = scores.filter(like="start_")
+    assert list(drift) == ["start_norm", "start_correlation", "start_identical"]
+    assert 0.5 < drift.loc["random", "start_correlation"] < 1
+    assert drift.drop("random").isna().all(axis=None)
+    for file in Path(p.output).glob("trainings/*.npz"):  # as they were before this was asked
+        with np.load(file) as found:
+            known = {name: found[name] for name in found if name != "drift"}
+        np.savez(file, **known)
+    again = tables(gridsearch.run(p))[0].set_index("encoder")
+    assert again.filter(like="start_").isna().all(axis=None)
+    pd.testing.assert_frame_equal(again.drop(columns=list(drift)), scores.drop(columns=list(drift)))
 
 
 @pytest.mark.parametrize(("metric", "optimism"), [("MAE", 3.0), ("ROC-AUC", 0.0)])

@@ -201,3 +201,40 @@ def test_a_profile_of_ones_own_writes_elsewhere_and_names_the_file_of_a_misspelt
         file.write("epochz: 3\n")
     with pytest.raises(params.ParameterError, match=r"params/mine/pretrain\.yaml, 03_pretrain: .* 'epochz'"):
         params.read_profile(tmp_path / "params/mine")
+
+
+def test_the_paper_profile_has_the_authors_settings():
+    """As their code and their released runs have them; each is a parameter, and departures.md says why."""
+    folder = files.ROOT / "params" / "paper"
+    own, fan_out = params.read_profile(folder)
+    studies = {name: params.read_profile(folder, name)[1] for name in params.studies(folder)}
+    known = {
+        "03_pretrain": {
+            **{"arithmetic": "fp16_l2", "channel_order": "BGR", "redraw": False, "class_weight": 1.0},
+            **{"hold_out_groups": True, "slow_steps": 5, "keep_moments": True, "k": [300, 3000], "epochs": 4},
+            **{"batch_size": 256, "group_size": 32, "lr": 5e-6, "head_lr": 0.01, "weight_decay": 0.1},
+            **{"logit_scale": 15.0, "augmentation": "default", "validation_fraction": 0.001},
+        },
+        "04_finetune": {
+            **{"arithmetic": "fp16_l2", "head_adam": "pytorch", "mlp_weight_decay": 1e-5, "batch_size": 64},
+            **{"head_lr": [1e-3, 4e-4, 1e-4, 4e-5, 1e-5], "augmentation": ["none", "default", "intense_2024"]},
+            **{"lr": 5e-6, "weight_decay": 1e-5, "scale_labels": False, "epochs": 100, "final_epochs": 300},
+            **{"repeats": 3, "final_repeats": 10, "head_layers": 3, "regression_loss": "l1"},
+        },
+        "05_pretrain_domain": {
+            **{"arithmetic": "fp16_l2", "moments": True, "keep_moments": True, "epochs": [100, 300]},
+            **{"lr": 5e-6, "weight_decay": 1e-5, "batch_size": 64, "scale_labels": False},
+        },
+    }
+    for notebook, values in known.items():
+        assert own[notebook].model_dump(include=set(values)) == values, notebook
+    pretrained = [values for study in (fan_out, *studies.values()) for values in study.models.values()]
+    pretrained = [values for values in pretrained if values["encoder"].startswith(("runs/paper", "moleclip/primary"))]
+    assert all(values["moments"] for values in pretrained)
+    ablations, domain = studies["ablations"].pretrain, studies["domain"].pretrain
+    assert ablations["contrastive_only"] == {"class_weight": 0.0}  # grouped by class all the same
+    assert ablations["pubchem_10m"] == {"labels": "pubchem_10m", "epochs": 2}
+    assert (domain["phosphines_only"]["k"], domain["chembl_then_phosphines"]["epochs"]) == ([30, 300], 10)
+    whole = [studies["baseline"].finetune[name] for name in ("NHCs_grid", "NHCs_grid_batch_8", "NHCs_grid_batch_4")]
+    assert [values.get("batch_size", own["04_finetune"].batch_size) for values in whole] == [64, 8, 4]
+    assert not any("head_lr" in values for values in whole)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,16 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> Path:
 def write_parquet(path: str | Path, table: pd.DataFrame) -> Path:
     """Write a table as Parquet, as `write` does."""
     return write(path, lambda part: table.to_parquet(part, index=False))
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, Any]) -> Path:
+    """Write arrays in NumPy's format, as `write` does."""
+
+    def save(part: Path) -> None:
+        with open(part, "wb") as file:  # of a name that NumPy leaves as it is
+            np.savez(file, **arrays)
+
+    return write(path, save)
 
 
 def write(path: str | Path, make: Callable[[Path], object]) -> Path:

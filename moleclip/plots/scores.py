@@ -55,7 +55,7 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
     runs = f"mean and SD of {most if least == most else f'{least} to {most}'} runs" if most > 1 else "one run"
     spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: {runs}"
     _lines(ax, [MODEL_NAMES.get(name, name) for name in shown])
-    ax.set_xlabel(to_better(with_unit(f"test {metric}", unit), higher) + "; tick: if test chose" * ticks)
+    ax.set_xlabel(to_better(with_unit(f"test {metric}", unit), higher) + "\ntick: if test chose" * ticks)
     how = "" if drawing == "plain" else ", R-groups" + drawing.removeprefix("r_groups").replace("_", " ")
     # From the right: the names of the models leave room on the other side.
     ax.set_title(f"{title}{how}, {kind} split\n{spread}", loc="right")
