@@ -308,7 +308,6 @@ rule train:
         record=f"{PARAMETERS[TRAIN].output}/{TRAIN}.json",
     params:
         **changes(TRAIN, PARAMETERS[TRAIN]),
-    threads: workflow.cores
     resources:
         gpu=1,
     shell:
