@@ -95,7 +95,7 @@ SMALL = {
         "splits": 2,
         "advise": 0,
     },
-    "train_model": {"sample": 20, "method": "frozen_linear", "keep": True},
+    "train_model": {"sample": 20, "methods": ["frozen_linear"], "keep": True},
     "profile": {
         "finetune.chembl2321810.split_seeds": [1],
         "finetune.chembl2321810.models": ["pretrained", "random", "baselines"],

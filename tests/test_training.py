@@ -110,7 +110,9 @@ def test_the_best_is_kept_an_interruption_costs_nothing_and_another_model_is_ref
     assert len(fitted) == 30
     again = training.train(sheet, "size (nm)", out=tmp_path / "model")
     assert len(fitted) == 30
-    pd.testing.assert_frame_equal(again.table, found.table)
+    named = moleclip.train(sheet, "size (nm)", out=tmp_path / "named", method=["descriptor_forest", "ecfp4_forest"])
+    for other in (again, named):
+        pd.testing.assert_frame_equal(other.table, found.table)
     with pytest.raises(
         ValueError, match=r"of a finished run with other settings \(molecules was .*choose another folder"
     ):

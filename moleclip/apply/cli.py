@@ -90,7 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--smiles", default="smiles", help="column of SMILES (default: smiles, in upper or lower case)")
     train.add_argument("--target", action="append", help="column of labels; may be given several times")
     train.add_argument(
-        "--method", help="keep this one: finetuned, mean, ecfp4_forest, descriptor_forest, frozen_linear"
+        "--method",
+        action="append",
+        help="compare this one only; may be given several times: mean, ecfp4_forest, descriptor_forest, frozen_linear, "
+        "frozen_gaussian_process (classes: frozen_svm), finetuned (the slow one). By default all",
     )
     train.add_argument("--encoder", help="folder, or another source that `moleclip encoders` lists")
     train.add_argument("--keep", action="store_true", help="keep a model that does not beat the mean of the labels")

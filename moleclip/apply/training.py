@@ -79,7 +79,7 @@ def train(
     out: str | Path,
     smiles: str = "smiles",
     encoder: str | Path = ENCODER,
-    method: str | None = None,
+    method: str | Sequence[str] | None = None,
     keep: bool = False,
     sample: int | None = None,
     seed: int = 0,
@@ -103,8 +103,9 @@ def train(
         Column of the SMILES.
     encoder : str or Path
         As of `encoder.load`.
-    method : str, optional
-        One of `methods`, to be kept whatever the others do; then only the mean is compared with it.
+    method : str or sequence of str, optional
+        Those of `methods` to compare; by default all. Finetuning takes most of the time: without it, seconds. A single
+        one is compared with the mean only.
     keep : bool
         Keep a model that does not beat the mean of the labels. Its predictions say so.
     sample : int, optional
@@ -128,20 +129,20 @@ def train(
     dataset = source if isinstance(source, Dataset) else datasets.load(str(source), smiles=smiles, labels=targets)
     molecules = learning_curves.labelled(dataset, sample, seed, LEAST)
     names, folder = methods(dataset.task), Path(out)
-    if method is not None and method not in names:
-        raise ValueError(f"unknown method {method!r}{errors.nearest(method, names)}")
-    compared = names if method is None else list(dict.fromkeys(["mean", method]))
+    asked = [method] if isinstance(method, str) else list(method or names)
+    for name in asked:
+        if name not in names:
+            raise ValueError(f"unknown method {name!r}{errors.nearest(name, names)}")
     job = _Job(dataset, molecules, str(encoder), seed, folder)
-    job.refuse_another(method, keep)
-    scores, predictions = job.compare(compared, verbose)
+    job.refuse_another(asked, keep)
+    scores, predictions = job.compare(list(dict.fromkeys(["mean", *asked])), verbose)
     table = _table(scores, job)
-    ranked = [name for name in table.index if name != "mean"] or ["mean"]
-    chosen = method or ranked[0]
+    chosen = next((name for name in table.index if name != "mean"), "mean")
     gain, p, score = (float(table[name][chosen]) for name in ("gain", "gain_p", "score"))
     sentence, note = _sentence(table, chosen, job)
     if not gain > 0 and not keep and chosen != "mean":
         raise ValueError(f"{sentence} Nothing is kept; ask for it to be kept all the same (keep=True, --keep)")
-    job.keep(chosen, scores, {"score": score, "gain_p": p, "note": note}, method, keep)
+    job.keep(chosen, scores, {"score": score, "gain_p": p, "note": note}, asked, keep)
     return Trained(chosen, table.reset_index(), sentence, folder, predictions)
 
 
@@ -245,17 +246,17 @@ class _Job:
     def _seed(self, number: int) -> int:
         return int(seeds.generator(Stream.REPEAT, self.seed, number).integers(2**31))
 
-    def refuse_another(self, method: str | None, keep: bool) -> None:
+    def refuse_another(self, asked: list[str], keep: bool) -> None:
         """Refuse a folder that holds a model of other molecules or parameters."""
         card = self.folder / encoders.CARD
         if card.is_file():
             before = json.loads(card.read_text()).get("identity", {})
-            files.refuse_another(card, before, self._whole(method, keep), finished=True)
+            files.refuse_another(card, before, self._whole(asked, keep), finished=True)
 
-    def _whole(self, method: str | None, keep: bool) -> dict[str, Any]:
-        return {**self.identity, "method": method, "keep": keep}
+    def _whole(self, asked: list[str], keep: bool) -> dict[str, Any]:
+        return {**self.identity, "methods": asked, "keep": keep}
 
-    def keep(self, method: str, scores: pd.DataFrame, found: dict[str, Any], asked: str | None, keep: bool) -> None:
+    def keep(self, method: str, scores: pd.DataFrame, found: dict[str, Any], asked: list[str], keep: bool) -> None:
         """Train on all labels, and write models, molecules and, last, the card."""
         kept = []
         if method == "finetuned":

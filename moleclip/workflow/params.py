@@ -46,7 +46,7 @@ _TYPES: dict[str, Any] = {
         ("02_cluster_structures.molecules", "08_train_model.molecules"),
         PathText | Annotated[list[PathText], Field(min_length=1)],
     ),
-    "08_train_model.method": str,
+    "08_train_model.methods": list[str],
     "07_explore_encoder.sample": Annotated[int, Field(ge=20)] | None,
     **dict.fromkeys(("label_columns", "jobs"), list[str] | None),
     "sizes": list[Count] | None,
