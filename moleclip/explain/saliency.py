@@ -340,7 +340,7 @@ def verdicts(trials: Mapping[str, Trial]) -> pd.DataFrame:
         area = areas(one.curves)
         for other in ORDERS[1:]:
             difference = metrics.paired(list(area["attribution"]), list(area[other]))
-            rows.append((name, f"deletion area, attribution - {other}", *difference, len(area)))
+            rows.append((name, f"deletion area, attribution - {other}", *difference[:4], len(area)))
         measures = {f"deletion area, {order}": area[order] for order in ORDERS}
         measures |= {f"rank correlation, {other}": values.dropna() for other, values in one.agreements.items()}
         for measure, values in measures.items():
