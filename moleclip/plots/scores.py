@@ -96,7 +96,8 @@ def contrasts(table: pd.DataFrame) -> Figure:
             _percents(ax, rows, [sets.index(line) for line in rows["set"]], "oD^sv"[number % 5], **style)
         _lines(ax, labels)
         ax.set_title(name)
-    for ax in axes[(len(axes) - 1) // 2 * 2 :]:
+    for ax in axes[-2:]:  # the lowest of each column
+        ax.tick_params(labelbottom=True)
         ax.set_xlabel("better by (% of the other's score) \u2192")
     return figure
 
