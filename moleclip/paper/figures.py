@@ -86,9 +86,8 @@ def _title(table: pd.DataFrame) -> str:
     counts = []
     for _, part in table.groupby("who", sort=False):
         least, most = part["runs"].min(), part["runs"].max()
-        counts.append(
-            f"{_whose(part).replace('our runs', 'ours').removesuffix(' runs').removeprefix('our ')} {least}{f' to {most}' if most > least else ''}"
-        )
+        whose = _whose(part).replace("our runs", "ours").removesuffix(" runs").removeprefix("our ")
+        counts.append(f"{whose} {least}{f' to {most}' if most > least else ''}")
     named = f"{splits} {kind} splits" if splits > 1 else f"{kind} split"
     return f"{table['dataset'].iloc[0]}, {named}\nruns: {', '.join(counts)}"
 
