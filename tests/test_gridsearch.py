@@ -120,7 +120,8 @@ def test_scores_say_how_far_an_encoder_is_from_its_start(own_set, finetune_param
 
 @pytest.mark.parametrize(("metric", "optimism"), [("MAE", 3.0), ("ROC-AUC", 0.0)])
 def test_optimism_is_what_choosing_on_test_would_win(metric, optimism):
-    scores = GRID.assign(metric=metric, dataset="made", drawing="plain", split="random", encoder="a", seed=1, unit="")
+    scores = GRID.assign(metric=metric, dataset="made", drawing="plain", split="random", holdout=0.1)
+    scores = scores.assign(encoder="a", seed=1, unit="")
     cell = choose(scores)
     scores["chosen"] = (scores["head_lr"] == cell[0]) & (scores["augmentation"] == cell[1])
     row = by_split(scores).iloc[0]
