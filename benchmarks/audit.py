@@ -26,16 +26,14 @@ def _has_open_centre(molecule: Chem.Mol) -> bool:
 def audit(name: str, seen: set[str]) -> dict[str, object]:
     """One line of the table."""
     dataset = datasets.load(name)
-    label = dataset.labels[:, 0]
-    molecules = [Chem.MolFromSmiles(text) for text in dataset.smiles]
-    readable = [molecule is not None for molecule in molecules]
-    rows = pd.DataFrame({"molecule": molecules, "label": label})[readable]
-    rows["smiles"] = rows["molecule"].map(Chem.MolToSmiles)
-    flat = rows["molecule"].map(lambda molecule: Chem.MolToSmiles(molecule, isomericSmiles=False))
-    alike = rows.groupby("smiles")["label"].agg(["size", np.ptp])
-    flat_alike = rows.assign(flat=flat).groupby("flat")["smiles"].nunique()
+    rows = datasets.readable(dataset, None, 0)
+    smiles, label = rows["canonical_smiles"], rows[dataset.label_names[0]]
+    molecules = smiles.map(Chem.MolFromSmiles)
+    flat = molecules.map(lambda molecule: Chem.MolToSmiles(molecule, isomericSmiles=False))
+    alike = label.groupby(smiles).agg(["size", np.ptp])
+    flat_alike = smiles.groupby(flat).nunique()
     margin = tables.design(name).margin if dataset.task == "regression" else 0.0
-    open_centres = rows["molecule"].map(_has_open_centre)
+    open_centres = molecules.map(_has_open_centre)
     return {
         "set": name,
         "molecules": len(dataset),
@@ -44,10 +42,10 @@ def audit(name: str, seen: set[str]) -> dict[str, object]:
         "conflicts": int(((alike["size"] > 1) & (alike["ptp"] > margin)).sum()),
         "differ_in_stereo_only": int((flat_alike > 1).sum()),
         "open_stereocentres": int(open_centres.sum()),
-        "several_fragments": int(rows["smiles"].str.contains(".", regex=False).sum()),
+        "several_fragments": int(smiles.str.contains(".", regex=False).sum()),
         "smallest_label": label.min(),
         "largest_label": label.max(),
-        "seen_in_pretraining": int(rows["smiles"].isin(seen).sum()) if seen else np.nan,
+        "seen_in_pretraining": int(smiles.isin(seen).sum()) if seen else np.nan,
     }
 
 

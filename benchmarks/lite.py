@@ -57,12 +57,9 @@ def embed(model: encoder.Encoder, smiles: list[str], seed: int | None = None) ->
 
 def retrieval(model: encoder.Encoder, smiles: list[str]) -> float:
     """Top-1 accuracy among 256, both ways, mean over pools."""
-    hits = []
-    for start in range(0, len(smiles), POOL):
-        pool = smiles[start : start + POOL]
-        similarity = embed(model, pool) @ embed(model, pool, seed=1).T
-        hits += [similarity.argmax(axis) == np.arange(len(pool)) for axis in (0, 1)]
-    return float(np.mean(hits))
+    pools = [smiles[start : start + POOL] for start in range(0, len(smiles), POOL)]
+    plain, randomised = ([torch.from_numpy(embed(model, pool, seed)) for pool in pools] for seed in (None, 1))
+    return pretrain.retrieval(plain, randomised)["held_out_top1"]
 
 
 def handedness(model: encoder.Encoder, smiles: list[str]) -> dict[str, float]:

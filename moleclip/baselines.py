@@ -94,12 +94,11 @@ class Forest(MoleculeEstimator):
         }
         # A third of the features a split, as Breiman has it for regression; scikit-learn's default is all of them.
         usual: dict[str, Any] = {"max_features": 1 / 3 if self.task == "regression" else "sqrt"}
-        usual |= {"n_estimators": self.trees}
         choices: dict[str, list[Any]] = {"max_features": ["sqrt", 0.1, 1 / 3, 1.0], "min_samples_leaf": [1, 3]}
         if self.kind == "gradient_boosting":
-            usual = {"n_estimators": self.trees, "max_features": "sqrt", "subsample": 0.7}
+            usual = {"max_features": "sqrt", "subsample": 0.7}
             choices = {"learning_rate": [0.02, 0.05, 0.1], "max_depth": [3, 6]}
-        trees = classes[self.kind, self.task](random_state=self.seed, **usual)
+        trees = classes[self.kind, self.task](n_estimators=self.trees, random_state=self.seed, **usual)
         pipeline = Pipeline([("impute", SimpleImputer(strategy="median")), ("trees", trees)])
         if self.tuned:
             settings = {f"trees__{name}": values for name, values in choices.items()}
@@ -412,3 +411,4 @@ BY_NAME: dict[str, Callable[..., MoleculeEstimator]] = {
     "chemprop": Chemprop,
     "mean": Mean,
 }
+SEEDLESS = ("mean", "tanimoto_gp")  # those of them that are the same for each seed

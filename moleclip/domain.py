@@ -133,11 +133,11 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
         model = encoder.load(p.encoder, p.seed)
         identity = _identity(p, domain, model)
         network = finetune.with_head(model, len(domain.names), p.arithmetic)
-    images = drawing.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
-    file, head, start = output / CHECKPOINT, network[1], arithmetic.weights(model)
     if (output / PREDICTIONS).is_file():  # a finished run's last file, which a workflow deletes to have another one
         for epochs in p.epochs:
             encoder.keep_finished(folder(p, epochs), identity)
+    images = drawing.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
+    file, head, start = output / CHECKPOINT, network[1], arithmetic.weights(model)
     steps = finetune.make_optimizer(model, head, p.lr, p.head_lr, p.weight_decay, arithmetic=p.arithmetic)
     if p.moments:
         encoder.load_moments(p.encoder, model, steps)

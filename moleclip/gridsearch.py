@@ -380,7 +380,7 @@ def _grid(name: str, p: config.Finetune) -> list[Training]:
     if name != p.name:
         levels = [""]
         if name != "fingerprint_mlp":
-            seeded = name.endswith(("_forest", "_trees", "_boosting")) or name == "chemprop"
+            seeded = name in baselines.BY_NAME and name not in baselines.SEEDLESS
             lrs, repeats = [np.nan], p.repeats if seeded else 1
     epochs = (p.epochs or 0) if name in (p.name, "fingerprint_mlp") else 0
     settings = itertools.product(lrs, levels, range(1, repeats + 1))

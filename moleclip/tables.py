@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from moleclip import datasets, metrics
+from moleclip import metrics
+from moleclip.datasets import Dataset
+from moleclip.io import downloads
 from moleclip.metrics import higher_is_better, paired, welch
 
 SETTING = ("head_lr", "augmentation")  # what a grid varies
@@ -38,9 +40,9 @@ def design(dataset: str, holdout: float | None = None) -> Design:
     >>> design("Phosphines_selectivity")
     Design(overlap=0.25, margin=0.15)
     """
-    known = datasets.registry().set_index("set")[["holdout", "margin"]].astype(float).to_dict("index")
-    stated = known.get(dataset, {"holdout": 0.1, "margin": np.nan})
-    return Design(metrics.overlap(holdout or stated["holdout"]), stated["margin"])
+    stated = downloads.table().get(dataset, {})
+    held_out = holdout or stated.get("holdout", Dataset.holdout)
+    return Design(metrics.overlap(held_out), stated.get("margin", Dataset.margin))
 
 
 def overlap(table: pd.DataFrame) -> float:
@@ -147,24 +149,24 @@ def contrasts(table: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.Dat
     for name, part in table.groupby("set", sort=False):
         sign = 1 if higher_is_better(part["metric"].iloc[0]) else -1
         by_model = dict(list(part.set_index("seed").groupby("encoder")))
+        shared, margin = overlap(part), design(part["dataset"].iloc[0]).margin
         for contrast, (model, other) in pairs.items():
             if not {model, other} <= set(by_model):
                 continue
             a, b = by_model[model].align(by_model[other], join="inner", axis=0)
             if a.empty:
                 continue
-            margin = design(part["dataset"].iloc[0]).margin
             if len(a) > 1:
-                found = paired(sign * a["test"], sign * b["test"], overlap(part))
+                found = paired(sign * a["test"], sign * b["test"], shared)
                 counted = {"n": len(a), "over": "splits"}
             else:
                 found = welch(a.iloc[0], b.iloc[0], sign)
                 counted = {"n": min(a["runs"].iloc[0], b["runs"].iloc[0]), "over": "repeats"}
             place = {"set": name, "metric": part["metric"].iloc[0], "split": part["split"].iloc[0]}
             percent = 100 / b["test"].mean()
-            interval = found.times(percent)._asdict()
-            result = {"percent": interval.pop("difference"), **interval, "margin": margin * percent}
-            result |= {"verdict": metrics.verdict(found, margin), **counted}
+            numbers = zip(("percent", "low", "high", "p", "detectable"), found.times(percent), strict=True)
+            result: dict[str, Any] = dict(numbers)
+            result |= {"margin": margin * percent, "verdict": metrics.verdict(found, margin), **counted}
             rows.append({**place, "contrast": contrast, "model": model, "other": other, **result})
     return pd.DataFrame(rows)
 
@@ -228,7 +230,7 @@ def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
                     {
                         "dataset": f"{dataset}{variant and ','}{variant}",
                         "quantity": quantity,
-                        **dict(zip(("percent", "low", "high"), found, strict=False)),
+                        **dict(zip(("percent", "low", "high"), found[:3], strict=True)),
                         "splits": len(both),
                     }
                 )

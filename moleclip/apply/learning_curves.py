@@ -381,9 +381,8 @@ class Words(NamedTuple):
         less, more = scores.columns[[-2, -1]] if scores.shape[1] > 1 else (0, 0)
         if not less or scores[[less, more]].isna().any(axis=None):
             return ""
-        found = metrics.paired(
-            scores[more], scores[less], curves["tested"].iloc[0] / less
-        )  # of the two ratios the larger
+        larger = curves["tested"].iloc[0] / less  # of the ratios of the two sizes
+        found = metrics.paired(scores[more], scores[less], larger)
         helps = found.p < metrics.LEVEL and (found.difference > 0) == (self.better == "higher")
         verb = "rises" if self.better == "higher" else "falls"
         sure = f"the curve still {verb}, so more labels should help"

@@ -201,6 +201,7 @@ def ledger(runs: pd.DataFrame, scores: pd.DataFrame, ours: compare.Ours) -> pd.D
 def _pairs(e: Evidence, datasets: Iterable[str], other: str, judge: Judge, model: str = PRIMARY) -> Iterator[Row]:
     """Compare two models on each set: split by split, or setting by setting of their grids on the scaffold split."""
     for name in datasets:
+        first, second = (e.score(name, which) for which in (model, other))
         if name in MOLECULENET:
             grids = [e.grid(name, which) for which in (model, other)]
             # A model that has no augmentation has settings by rate only.
@@ -208,17 +209,16 @@ def _pairs(e: Evidence, datasets: Iterable[str], other: str, judge: Judge, model
             mine, theirs = (grid.groupby(setting)["value"].mean() for grid in grids)
             over, evidence = "cells of a grid", " ".join(map(area, grids))
         else:
-            mine, theirs = (pd.Series(e.score(name, which).by_split) for which in (model, other))
-            over, evidence = "splits", " ".join(e.score(name, which).run_cells for which in (model, other))
+            mine, theirs = pd.Series(first.by_split), pd.Series(second.by_split)
+            over, evidence = "splits", f"{first.run_cells} {second.run_cells}"
         mine, theirs = mine.align(theirs, join="inner")
-        metric, design = e.score(name, model).metric, workbook.design(name)
+        design, own = workbook.design(name), (e.our_scores(name), OURS.get(other, ""))
         margin = 100 * design.margin / theirs.mean()
-        row = _judged(compare.percent(mine, theirs, metric), judge, over, design.overlap, margin)
-        row["by_printed_intervals"] = _printed(e.score(name, model), e.score(name, other), judge, margin)
-        named = OURS.get(other, "")
-        ours = _our_pair(e.our_scores(name), OURS.get(model, ""), named, design.overlap)
-        if model == PRIMARY and (lite := _our_pair(e.our_scores(name), "lite", named, design.overlap)):
-            ours = ours or f"lite, not CLIP: {lite}"
+        row = _judged(compare.percent(mine, theirs, first.metric), judge, over, design.overlap, margin)
+        row["by_printed_intervals"] = _printed(first, second, judge, margin)
+        ours = _our_pair(*own, OURS.get(model, ""), design.overlap)
+        if not ours and model == PRIMARY and (lite := _our_pair(*own, "lite", design.overlap)):
+            ours = f"lite, not CLIP: {lite}"
         yield row | {"dataset": name, "printed": e.quote(name, model, other), "ours": ours, "evidence": evidence}
 
 
@@ -236,13 +236,12 @@ def _judged(percents: "pd.Series[float]", judge: Judge, over: str, overlap: floa
 
 def _printed(mine: Any, theirs: Any, judge: Judge, margin: float) -> str:
     """Give the verdict by what is printed after +-; "" where nothing is."""
-    sign = 1 if metrics.higher_is_better(mine.metric) else -1
-    difference, half = sign * (mine.value - theirs.value), np.hypot(mine.error, theirs.error)
-    ends = 100 / theirs.value * np.array([difference, difference - half, difference + half])
-    return "" if np.isnan(half) else judge(metrics.Interval(*ends.tolist()), margin)
+    difference = float(compare.percent(mine.value, theirs.value, mine.metric))  # type: ignore[arg-type]
+    half = 100 * float(np.hypot(mine.error, theirs.error)) / theirs.value
+    return "" if np.isnan(half) else judge(metrics.Interval(difference, difference - half, difference + half), margin)
 
 
-def _our_pair(table: pd.DataFrame, model: str, other: str, overlap: float) -> str:
+def _our_pair(table: pd.DataFrame, other: str, model: str, overlap: float) -> str:
     """Make the same comparison of our own runs, where both models are there."""
     if not {model, other} <= set(table["encoder"]):
         return ""

@@ -24,6 +24,7 @@ WHO = {"printed": ("s", False, "0.45", -0.2), "released runs": ("o", False, "C0"
 _LOOKS = (("o", True, "C2"), ("o", False, "0.45"), ("X", True, "C3"), ("|", True, "0.6"))
 VERDICTS = dict(zip(claims.VERDICTS, _LOOKS, strict=True))
 
+_IN_SHORT = {"released runs": "released", "our runs": "ours", "our baselines": "baselines"}
 _BASELINES = {workbook.BASELINE, *(style.MODEL_NAMES[name] for name in config.FORESTS)}
 
 _SHORT = {
@@ -86,8 +87,8 @@ def _title(table: pd.DataFrame) -> str:
     counts = []
     for _, part in table.groupby("who", sort=False):
         least, most = part["runs"].min(), part["runs"].max()
-        whose = _whose(part).replace("our runs", "ours").removesuffix(" runs").removeprefix("our ")
-        counts.append(f"{whose} {least}{f' to {most}' if most > least else ''}")
+        whose = _whose(part)
+        counts.append(f"{_IN_SHORT.get(whose, whose)} {least}{f' to {most}' if most > least else ''}")
     named = f"{splits} {kind} splits" if splits > 1 else f"{kind} split"
     return f"{table['dataset'].iloc[0]}, {named}\nruns: {', '.join(counts)}"
 

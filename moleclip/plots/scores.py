@@ -37,10 +37,10 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
     metric, unit, kind, drawing = table[["metric", "unit", "split", "drawing"]].iloc[0]
     splits = table.groupby("encoder")["seed"].nunique().min()
     higher, ticks = metrics.higher_is_better(metric), False
-    shown = in_order(table["encoder"])
+    shown, overlap = in_order(table["encoder"]), tables.overlap(table)
     for y, name in enumerate(shown):
         rows = table[table["encoder"] == name].sort_values("seed")
-        mean, _, high = metrics.mean_ci(rows["test"], tables.overlap(table))
+        mean, _, high = metrics.mean_ci(rows["test"], overlap)
         half = high - mean if splits > 1 else rows["sd"].fillna(0.0).iloc[0]
         if splits > 1:
             ax.plot(rows["test"], np.full(len(rows), y), "o", markersize=3, color="0.6", zorder=2)
