@@ -192,7 +192,7 @@ def test_interrupted_and_started_again(tmp_path):
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "run it again to go on" in err
+    assert "repeat the command to continue" in err
     assert not out.exists()
     again = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
     assert "800 molecules" in again.stderr

@@ -64,7 +64,7 @@ def test_an_ill_typed_value_is_named(values, part):
         ("01_depict_molecules", {"seed": -1}, "'seed' = -1"),
         ("02_cluster_structures", {"unique": 1}, "'unique' = 1"),
         ("02_cluster_structures", {"k_sweep": [1]}, "'k_sweep.0' = 1"),
-        ("02_cluster_structures", {"k_labels": [31]}, "k_labels has [31], which k_sweep lacks"),
+        ("02_cluster_structures", {"k_labels": [31]}, "k_labels has [31], which is missing in k_sweep"),
         ("07_explore_encoder", {"sample": 19}, "'sample' = 19"),
         ("07_explore_encoder", {"encoders": {}}, "'encoders' = {}"),
         ("07_explore_encoder", {"method": "pca"}, "'method' = 'pca'"),

@@ -189,5 +189,5 @@ def test_a_foreign_figure_has_no_provenance(tmp_path):
     with pytest.raises(ValueError, match="no provenance"):
         provenance.show(tmp_path / "foreign.png")
     (tmp_path / "foreign.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"foreign.json: carries no provenance"):
+    with pytest.raises(ValueError, match=r"foreign.json: has no record of its provenance"):
         provenance.show(tmp_path / "foreign.json")
