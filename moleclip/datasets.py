@@ -1,4 +1,4 @@
-"""Molecule tables: the sets of `data.yaml` by name, your own files, and the cleaning that loses no molecule."""
+"""Molecule tables: the sets of `data.yaml` by name, your own files, and cleaning that loses no molecule."""
 
 import dataclasses
 import gzip
@@ -103,7 +103,7 @@ def names() -> list[str]:
 
 
 def registry() -> pd.DataFrame:
-    """List what is known of each data set without reading it.
+    """List what is known about each data set, without reading it.
 
     Returns
     -------
