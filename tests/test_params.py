@@ -108,7 +108,7 @@ def test_no_type_is_written_down_for_nothing():
 def test_a_sample_by_set():
     values = {"datasets": ["moses", "my/file.smi.gz"], "sample": {"moses": 9}}
     assert params.read("01_depict_molecules", None, **values).sample == {"moses": 9}
-    assert "sample has 'mose'" in refusal("01_depict_molecules", sample={"mose": 9})
+    assert "sample names 'mose'" in refusal("01_depict_molecules", sample={"mose": 9})
     assert "twice" in refusal("01_depict_molecules", datasets=["nci_5k", "elsewhere/nci_5k.smi"])
 
 

@@ -70,7 +70,7 @@ def _labels_are_swept(p: Any) -> Any:
 def _sets_differ(p: Any) -> Any:
     names = [datasets.short_name(source) for source in p.datasets]
     if len(set(names)) < len(names):
-        raise ValueError(f"two data sets have the same name: {', '.join(names)}")
+        raise ValueError(f"datasets names a set twice: {', '.join(names)}")
     for source in p.sample if isinstance(p.sample, dict) else ():
         if source not in p.datasets:
             raise ValueError(f"sample names {source!r}, which is not in datasets")
