@@ -107,7 +107,7 @@ def test_strict_writes_nothing(table, tmp_path, capsys):
         (["embed", "{table}", "--encoder", SMALL, "--out", "out.xlsx"], "ends with .parquet or .csv"),
         (["embed", "{table}", "--encoder", SMALL, "--out", "no/out.csv"], "no folder no"),
         (["embed", "{table}", "--encoder", SMALL, "--smiles", "structure"], "no column 'structure'"),
-        (["embed", "{table}", "{smi}", "--encoder", SMALL], "files before it have"),
+        (["embed", "{table}", "{smi}", "--encoder", SMALL], "earlier files have"),
         (["predict", "{table}", "--model", "runs"], "keep_models"),
         (["embed", "{table}", "--encoder", SMALL, "--device", "abacus"], "abacus"),
         (["embed", "{table}", "--encoder", SMALL, "--batch-size", "0"], "batch_size=0"),
