@@ -62,7 +62,7 @@ class Parameters(BaseModel):
 
 
 class Pretrain(Parameters):
-    """Of notebook 03."""
+    """Parameters of notebook 03."""
 
     labels: PathText
     sample: Count | None
@@ -146,7 +146,7 @@ Baseline = Literal[
 
 
 class Finetune(Parameters):
-    """Of notebook 04."""
+    """Parameters of notebook 04."""
 
     dataset: str
     smiles_column: str
@@ -205,7 +205,7 @@ class Finetune(Parameters):
 
 
 class PretrainDomain(Parameters):
-    """Of notebook 05."""
+    """Parameters of notebook 05."""
 
     dataset: str
     descriptors: list[str]

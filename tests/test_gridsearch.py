@@ -337,4 +337,4 @@ def test_labels_with_units(tmp_path, finetune_params, caplog):
     file.write_text("smiles,yield\nCCO,12 %\nCC,3 %\n")
     with pytest.raises(ValueError, match=r"own\.csv: has no labels to learn: no column of plain numbers"):
         gridsearch.problem(finetune_params(dataset=str(file)))
-    assert "column 'yield' is not used as a label: its fields, such as '12 %', are no plain numbers" in caplog.text
+    assert "column 'yield' is not used as a label: its fields, such as '12 %', are not plain numbers" in caplog.text

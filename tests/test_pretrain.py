@@ -388,7 +388,7 @@ def test_two_runs_do_not_share_a_folder(pretrain_params):
     p = pretrain_params(epochs=1)
     with subprocess.Popen([sys.executable, "-c", HOLD, p.output], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(RuntimeError, match="another run is writing here"):
+        with pytest.raises(RuntimeError, match="another run is writing to this folder"):
             pretrain.run(p)
         other.kill()
         other.wait()
