@@ -12,7 +12,8 @@ import torch
 from moleclip.io import files
 from moleclip.workflow import provenance
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 STARTED = provenance.git_state()  # a long measurement is of the code it started with
 
 
