@@ -25,6 +25,7 @@ class Level:
     downscale: tuple[float, float] = (1.0, 1.0)  # range of the factor
 
 
+VARIANCE = (10, 50)  # of noise, at all levels
 LEVELS = {
     "none": None,
     "default": Level(0.5, 0.6, 0.3, 0.01, 0.3, 0.3, p_downscale=0.75, downscale=(0.7, 0.85)),
@@ -76,7 +77,7 @@ def augment(image: Image, level: str, rng: np.random.Generator) -> Image:
     if rng.random() < step.p_blur:
         image = np.asarray(cv2.blur(image, (3, 3)), np.uint8)
     if rng.random() < step.p_noise:
-        image = add_noise(image, rng.uniform(10, 50), rng)
+        image = add_noise(image, rng.uniform(*VARIANCE), rng)
     if rng.random() < step.p_grey:
         image = np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
     return image
