@@ -326,7 +326,7 @@ class _Training:
         try:
             return backward(self.model, self.objective, images, classes, self.accelerator, self.p.micro_batch_size)
         except TorchDynamoException as error:
-            log.warning("torch.compile failed (%s): going on without it", str(error).strip().splitlines()[0])
+            log.warning("torch.compile failed (%s): going on without it", " ".join(str(error).split())[:200])
             self.model = self.model._orig_mod
             self.adam.zero_grad()
             return self._backward(images, classes)
