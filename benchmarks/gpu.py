@@ -73,11 +73,13 @@ def checks(emit: Emit, small: bool) -> None:
 
 def train_step(emit: Emit, small: bool) -> None:
     """Images a second of a step, by arithmetic, compiled or not, with data or without."""
-    from train_step import cases_of, measure
+    from train_step import SIZES, cases_of, measure
 
     from moleclip import encoder
 
     towers = ["small"] if small else [encoder.PAPER, f"{encoder.TIMM}tf_efficientnet_lite0"]
+    if small:
+        SIZES["cpu"] = [256]
     sizes = (4, 1, 1, (2,)) if small else (256, 10, os.cpu_count() or 1, (4,))
     for tower in towers:
         for case in cases_of(tower, *sizes):

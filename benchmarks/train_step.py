@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,17 @@ from moleclip.views import GroupedBatches, Views, loader
 from moleclip.workflow import params
 
 PAPER_IMAGES = 1_870_421 * 2 * 4
+SIZES = {"cpu": [1024, 2048, 4096], "cuda": [4096, 8192, 16384]}  # of matrices
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@cache
 def matmul_peak(precision: str, device: torch.device) -> float:
     """FLOP/s of the largest of a few square matrix products."""
     best = 0.0
-    for size in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192, 16384):
+    for size in SIZES[device.type]:
         a, b = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
-        repeats = max(3, int(2e11 / (2 * size**3)) if device.type == "cpu" else 30)
+        repeats = max(3, int((2e11 if device.type == "cpu" else 1e14) / (2 * size**3)))
         best = max(best, 2 * size**3 / seconds_each(lambda a=a, b=b: a @ b, repeats, device))
     return best
 

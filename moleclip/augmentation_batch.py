@@ -48,7 +48,9 @@ def augment(images: Tensor, level: str, keys: Tensor) -> Tensor:
     """
     if LEVELS[level] is None:
         return images
-    return torch.cat([_augment(*part, level) for part in zip(images.split(PART), keys.split(PART), strict=True)])
+    return torch.cat(
+        [_augment(*part, level) for part in zip(torch.split(images, PART), torch.split(keys, PART), strict=True)]
+    )
 
 
 def _augment(images: Tensor, keys: Tensor, level: str) -> Tensor:

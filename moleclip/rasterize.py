@@ -114,7 +114,7 @@ def _shapes(elements: list[tuple[str, str]]) -> list[_Shape]:
 
 
 @cache
-def _canvas(size: int) -> tuple[RendererAgg, Any, NDArray[np.float64]]:
+def _canvas(size: int) -> tuple[Any, Any, NDArray[np.float64]]:
     """Make a renderer at one pixel a point, wiped for each drawing; and turn SVG's y, downwards, to matplotlib's."""
     renderer = RendererAgg(size, size, 72)
     context = renderer.new_gc()
