@@ -149,10 +149,10 @@ def augmented(name: str, count: int, epochs: int = 2) -> dict[str, object]:
             stack.callback(drawer.close)
             drawer(0, 0)  # starts it
         times: dict[str, list[float]] = {route: [] for route in (*drawers, "authors", "rdkit_svg")}
-        same = []
+        same, columns = [], ("smiles", "molecule")
         for epoch in range(1, epochs + 1):
             for number, (smiles, stored) in enumerate(
-                zip(*prepared.select(["smiles", "molecule"]).to_pydict().values())
+                zip(*(prepared[name].to_pylist() for name in columns), strict=True)
             ):
                 found = {route: drawer(epoch, number) for route, drawer in drawers.items()}
                 for route, (taken, _) in found.items():
