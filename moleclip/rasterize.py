@@ -101,7 +101,9 @@ def _shapes(elements: list[tuple[str, str]]) -> list[_Shape]:
     codes = np.repeat(_CODES[letters], counts)
     # Tenths of pixels: integers are read four times faster.
     tenths = np.fromstring(text.translate(_BLANKS, b"."), np.int64, sep=" ")
-    if text.count(b".") != len(tenths):
+    characters = np.frombuffer(text + b" ", np.uint8)
+    after = characters[np.flatnonzero(characters == ord(".")) + 2]
+    if len(after) != len(tenths) or np.any((after >= ord("0")) & (after <= ord("9"))):
         raise ValueError("RDKit's drawing has coordinates that are not given to one decimal")
     points = np.zeros((len(codes), 2))
     points[codes != _CODES[ord("Z")]] = tenths.reshape(-1, 2) / 10
