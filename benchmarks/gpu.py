@@ -116,21 +116,25 @@ def finetune(emit: Emit, small: bool) -> None:
 
 def pretrain(emit: Emit, small: bool) -> None:
     """Train `lite` on drawings of 224 pixels until the time is up, and keep its weights."""
+    import numpy as np
     import pandas as pd
     import torch
 
     from moleclip import clustering, config, datasets, encoder
     from moleclip import pretrain as method
+    from moleclip.io import seeds
     from moleclip.workflow import params
 
     folder, workers = Path(os.environ["OUT"]) / "pretrained", 1 if small else os.cpu_count() or 1
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     name = "moses" if not small and "MOLECLIP_DATA_DIR" in os.environ else "nci_5k"
-    smiles = pd.Series(datasets.load(name).smiles)
-    smiles = smiles.sample(min(len(smiles), 80 if small else 100_000), random_state=0).reset_index(drop=True)
+    everything = datasets.load(name).smiles
+    rows = seeds.sample(len(everything), 100 if small else 100_000, seed=0)
+    sample = datasets.Dataset(name, [everything[row] for row in rows], np.empty((len(rows), 0)))
+    smiles = list(datasets.clean(sample)[0]["smiles"])
     ks = [4, 8] if small else [100, 1000]
-    keys = clustering.maccs(list(smiles), workers=workers)
+    keys = clustering.maccs(smiles, workers=workers)
     table = pd.DataFrame({"row": range(len(smiles)), "smiles": smiles})
     table = table.assign(**{f"k_{k}": clustering.kmeans(keys, k, 0)[0] for k in ks})
     table.to_parquet(folder / "labels.parquet")
