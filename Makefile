@@ -1,7 +1,7 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run profile study smoke-test cost page figures publish docs dag test test-all nightly bench check format lab lock clean
+.PHONY: help demo run profile study smoke-test cost page figures publish docs dag test test-all nightly bench bench-gpu check format lab lock clean
 
 # The first of these that is there; PYTHON=... takes another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13,$(shell command -v $(name))))
@@ -95,6 +95,10 @@ bench: .venv/installed ## time drawing, batches and labels (45 minutes on 2 core
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/finetune.py
 	$(BIN)/python benchmarks/embed.py
+
+# Without an installation where there is none: PYTHON=... says which Python has PyTorch and the other packages.
+bench-gpu: ## on a GPU: is it right, and how fast (at most 9 minutes; OUT=folder, ARGS=--small: each part on a CPU)
+	$(firstword $(wildcard $(BIN)/python) $(PYTHON)) benchmarks/gpu.py $(if $(OUT),--out $(OUT)) $(ARGS)
 
 check: .venv/installed ## check format, lint, types, order of imports, notebooks and lock file
 	$(BIN)/ruff format --check .

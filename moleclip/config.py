@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 # Raise by hand when a change of code changes results: everything that is kept is then made anew. Changed comments and
 # docstrings do not count, changed data, parameters and library versions count anyway.
-RESULTS = 2
+RESULTS = 3
 
 
 def _number(value: Any) -> Any:
