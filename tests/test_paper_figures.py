@@ -70,16 +70,19 @@ def draw(tables, name):
 
 
 @pytest.mark.parametrize("name", ["fig_2", "fig_3a", "fig_3b", "fig_4b", "fig_s2", "ablations", "table_s6"])
-def test_figures_are_the_same_bytes_each_time_and_legible(tables, tmp_path, name):
+def test_figures_are_legible(tables, name):
+    figure = draw(tables, name)
+    texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
+    assert min(text.get_fontsize() for text in texts) >= 7
+    assert figure.get_figwidth() <= style.PAGE or name.startswith("table")
+
+
+def test_a_figure_has_the_same_bytes_each_time(tables, tmp_path):
     record = provenance.collect("10_reproduce_paper", params.read("10_reproduce_paper"))
     for folder in ("first", "second"):
-        figure = draw(tables, name)
-        texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
-        assert min(text.get_fontsize() for text in texts) >= 7
-        assert figure.get_figwidth() <= style.PAGE or name.startswith("table")
-        provenance.save_figure(figure, name, tmp_path / folder, record)
+        provenance.save_figure(draw(tables, "fig_4b"), "fig_4b", tmp_path / folder, record)
     for ending in ("png", "pdf"):
-        first, second = ((tmp_path / folder / f"{name}.{ending}").read_bytes() for folder in ("first", "second"))
+        first, second = ((tmp_path / folder / f"fig_4b.{ending}").read_bytes() for folder in ("first", "second"))
         assert first == second
 
 
