@@ -30,12 +30,8 @@ def own_set(tmp_path):
             {"name": "x", "structure": SERIES.smiles[: 17 * 60 : 17], "a": labels[:, 0], "b": labels[:, 1]}
         )
         table.to_csv(tmp_path / f"{name}.csv", index=False)
-        return {
-            "dataset": str(tmp_path / f"{name}.csv"),
-            "smiles_column": "structure",
-            "holdout": 0.2,
-            "label_columns": ["a", "b"],
-        }
+        own = {"dataset": str(tmp_path / f"{name}.csv"), "smiles_column": "structure", "label_columns": ["a", "b"]}
+        return {**own, "holdout": 0.2, "image_size": 96}  # small drawings: what is tested does not hang on them
 
     return write
 
