@@ -1,6 +1,7 @@
 """Small parameters and a small corpus, shared by the tests."""
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 from filelock import FileLock
+from IPython.display import display
 from matplotlib import pyplot as plt
 from snakemake import cli
 
@@ -215,6 +217,23 @@ def _make_small(folder: Path) -> None:
     project.git("commit", "-qm", "the project")
     done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def run_cells(monkeypatch, tmp_path):
+    """Run the code of a notebook in this process, with other parameters; returns its names."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(notebook: str, **values: Any) -> dict[str, Any]:
+        names: dict[str, Any] = {"display": display}
+        for cell in json.loads((files.ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)  # noqa: S102
+            if "parameters" in cell["metadata"].get("tags", []):
+                names |= values
+        return names
+
+    return run
 
 
 @pytest.fixture(scope="session")

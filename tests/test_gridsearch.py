@@ -31,7 +31,7 @@ def own_set(tmp_path):
         )
         table.to_csv(tmp_path / f"{name}.csv", index=False)
         own = {"dataset": str(tmp_path / f"{name}.csv"), "smiles_column": "structure", "label_columns": ["a", "b"]}
-        return {**own, "holdout": 0.2, "image_size": 96}  # small drawings: what is tested does not hang on them
+        return {**own, "holdout": 0.2}
 
     return write
 
@@ -126,7 +126,7 @@ def test_optimism_is_what_choosing_on_test_would_win(metric, optimism):
 
 def test_test_labels_change_nothing_but_the_test_scores(own_set, finetune_params):
     """Neither the cells that are chosen, nor the epochs, nor a single prediction."""
-    options = {"baselines": ["fingerprint_mlp", "frozen", "ecfp4_extra_trees"], "head_lr": [1e-3, 1e-4], "epochs": 3}
+    options = {"baselines": ["fingerprint_mlp", "frozen", "ecfp4_extra_trees"], "head_lr": [1e-3, 1e-4], "epochs": 2}
 
     def scramble(labels):
         labels[splits.random(60, 1, 0.2).test] = 1000.0
