@@ -151,6 +151,21 @@ def test_every_column_is_read_down_from_its_learning_rate(released_runs, book):
     assert begun_late == ["DHBDs!C41:C43", "DHBDs!D41:D43", "Phosphines-selectivity!L32:L34"]
 
 
+def test_no_run_is_left_out(released_runs, cells):
+    """Numbers next to no run are rates of columns without runs and dropouts, or of the grids that are left out."""
+    for sheet, runs in released_runs.groupby("sheet"):
+        places = set(map(coordinate_to_tuple, runs["cell"]))
+        near = {(row + step, column) for row, column in places for step in (-1, 0, 1, 2, 3)}  # rate, mean, deviation
+        first, others = min(row for row, _ in places), range(coordinate_to_tuple("AM1")[1], 51)
+        left = {
+            value
+            for (row, column), value in cells[sheet].items()
+            if isinstance(value, float) and row >= first and (row, column) not in near
+            if not (sheet == "R-replacement" and row < 58 and column in others)
+        }
+        assert left <= {0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 1e-05, 4e-05, 0.0001, 0.0004}, sheet
+
+
 def test_grids_left_out_repeat_other_sheets(book):
     copies = [("AM18:AO26", "DHBDs", "C20:E28"), ("AO33:AP41", "DHBDs", "E35:F43")]
     copies += [("AT18:AX32", "Phosphines-yield", "C20:G34"), ("AU38:AW52", "Phosphines-yield", "D40:F54")]
