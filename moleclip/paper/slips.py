@@ -137,12 +137,13 @@ def _formulas(runs: pd.DataFrame, cells: Mapping[str, workbook.Cells]) -> Iterat
             if not above:
                 continue
             block = max(above, key=lambda block: block["row"].max())
-            whose, last = block[MODEL[1:]].iloc[0], block["row"].max()
+            first, last = block.iloc[0], block["row"].max()
+            whose = (first["dataset"], first["variant"], first["model"])
             place = f"{sheet}!{get_column_letter(column)}{row}"
             if average and int(average[3]) == last:
                 count = int(average[3]) - int(average[2]) + 1
                 if count < len(block):
-                    factor = workbook.quantity(sheet, whose["dataset"]).factor
+                    factor = workbook.quantity(sheet, first["dataset"]).factor
                     mean, whole = (factor * part["value"].mean() for part in (block[-count:], block))
                     printed, found = f"{mean:.3g}: {count} of {len(block)} runs", f"{whole:.3g}: all {len(block)}"
                     yield Slip("averaged cells", *whose, printed, found, place)
