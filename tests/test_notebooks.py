@@ -194,37 +194,23 @@ def test_the_documented_papermill_command_refuses_a_misspelt_parameter(tmp_path)
     assert not (tmp_path / "figures").exists()
 
 
-@pytest.fixture
-def run(monkeypatch):
-    """Run a notebook as `python -m moleclip.workflow.notebooks` does."""
-    monkeypatch.chdir(files.ROOT)
-
-    def call(name: str, place: Path, **values) -> int:
-        return notebooks.main(["run", f"notebooks/{name}.ipynb", str(place), "-y", json.dumps(values)])
-
-    return call
-
-
-def test_a_missing_input_ends_the_run(tmp_path, run, capsys):
-    output = tmp_path / "03_pretrain.ipynb"
-    assert run("03_pretrain", output, labels="nowhere.parquet", output=str(tmp_path / "encoder")) == 1
-    told = capsys.readouterr().err
-    assert "03_pretrain, step 'What a batch looks like'" in told
-    assert "nowhere.parquet: no such table; run the notebook that writes it" in told
-    assert not output.exists()
+def test_a_missing_input_ends_the_run(tmp_path, run_cells):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.parquet: no such table; run the notebook that writes it"):
+        run_cells("03_pretrain", labels="nowhere.parquet", output=str(tmp_path / "encoder"))
     assert not (tmp_path / "encoder" / "config.json").exists()
 
 
-def test_the_runner_refuses_a_misspelt_parameter_before_it_starts(tmp_path, run, capsys):
-    assert run("03_pretrain", tmp_path / "out.ipynb", epoch=1) == 1
+def test_the_runner_refuses_a_misspelt_parameter_before_it_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(files.ROOT)
+    assert notebooks.main(["run", "notebooks/03_pretrain.ipynb", str(tmp_path / "out.ipynb"), "-y", "{epoch: 1}"]) == 1
     assert "unknown parameter 'epoch'; did you mean 'epochs'?" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pretraining_with_drawings_of_another_size(tmp_path, labels_file, run, capsys):
+def test_pretraining_with_drawings_of_another_size(tmp_path, labels_file, run_cells, style):
     """The whole notebook: what it shows after the training needs drawings of that size too."""
     values = {"labels": str(labels_file), "output": str(tmp_path / "encoder"), "encoder": "timm-resnet10t/random"}
     values |= {"image_size": 64, "epochs": 1, "batch_size": 16, "group_size": 4, "k": [4], "validation_fraction": 0.2}
-    assert run("03_pretrain", tmp_path / "03_pretrain.ipynb", **values) == 0, capsys.readouterr().err
+    run_cells("03_pretrain", **values)
     assert json.loads((tmp_path / "encoder/03_pretrain.json").read_text())["parameters"]["image_size"] == 64
     assert not (tmp_path / "encoder/checkpoint.pt").exists()
