@@ -89,10 +89,13 @@ SMALL = {
     "draw_figures": {},
     "explore_encoder": {
         "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",
+        # Gradients of the encoder that ships take a minute; other tests embed with it.
+        "encoders": {"random": "small/random", "pretrained": "runs/demo/encoder"},
         "sample": 40,
         "explained": 2,
         "shown": 2,
         "redrawn": 6,
+        "orders": 1,
     },
     "quickstart": {
         "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",
