@@ -1,25 +1,31 @@
 """Small parameters and a small corpus, shared by the tests."""
 
 import functools
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from filelock import FileLock
+from IPython.display import display
 from matplotlib import pyplot as plt
+from snakemake import cli
 
 from moleclip import clustering, datasets
 from moleclip.io import downloads, files
 from moleclip.paper import workbook
 from moleclip.plots.style import set_style
-from moleclip.workflow import params
+from moleclip.workflow import params, provenance  # noqa: F401 (for what is forked)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,10 +89,13 @@ SMALL = {
     "draw_figures": {},
     "explore_encoder": {
         "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",
+        # Gradients of the encoder that ships take a minute; other tests embed with it.
+        "encoders": {"random": "small/random", "pretrained": "runs/demo/encoder"},
         "sample": 40,
         "explained": 2,
         "shown": 2,
         "redrawn": 6,
+        "orders": 1,
     },
     "quickstart": {
         "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",
@@ -102,6 +111,13 @@ SMALL = {
         "models.baselines.epochs": 2,
     },
 }
+
+
+def rules(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Rules of the jobs that a dry run tells of."""
+    assert done.returncode == 0, done.stdout
+    found = re.findall(r"^(?:local)?rule (\w+):", done.stdout + (done.stderr or ""), re.MULTILINE)
+    return sorted(rule for rule in found if rule != "all")
 
 
 class Project:
@@ -131,12 +147,38 @@ class Project:
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
 
+    def inside(self, call: Callable[[], object]) -> subprocess.CompletedProcess[str]:
+        """Call a function in a fork of this process, which has imported everything, as a program in this project."""
+        with TemporaryFile() as out:
+            if not (child := os.fork()):
+                status: object = 1
+                try:
+                    os.dup2(out.fileno(), 1)
+                    os.dup2(out.fileno(), 2)
+                    sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+                    os.chdir(self.folder)
+                    sys.path.insert(0, str(self.folder))
+                    files.ROOT = self.folder
+                    status = call()
+                except SystemExit as error:
+                    status = error.code
+                except BaseException:
+                    traceback.print_exc()
+                if isinstance(status, str):
+                    print(status)
+                sys.stdout.flush()
+                os._exit(bool(status))
+            _, ended = os.waitpid(child, 0)
+            out.seek(0)
+            return subprocess.CompletedProcess([], os.waitstatus_to_exitcode(ended), out.read().decode())
+
+    def dry_run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What the workflow would do now, on standard output."""
+        return self.inside(lambda: cli.main(["--dry-run", "--nolock", *arguments]))
+
     def planned(self, *arguments: str) -> list[str]:
         """Rules that a run would execute now, one per job."""
-        done = self.snakemake("--dry-run", *arguments)
-        assert done.returncode == 0, done.stderr
-        rules = re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)
-        return sorted(rule for rule in rules if rule != "all")
+        return rules(self.dry_run(*arguments))
 
     def git(self, *arguments: str) -> str:
         """Run git in the project."""
@@ -178,6 +220,23 @@ def _make_small(folder: Path) -> None:
     project.git("commit", "-qm", "the project")
     done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def run_cells(monkeypatch, tmp_path):
+    """Run the code of a notebook in this process, with other parameters; returns its names."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(notebook: str, **values: Any) -> dict[str, Any]:
+        names: dict[str, Any] = {"display": display}
+        for cell in json.loads((files.ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)  # noqa: S102
+            if "parameters" in cell["metadata"].get("tags", []):
+                names |= values
+        return names
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What a profile amounts to, by hand."""
 
+import functools
 import shutil
 
 import pandas as pd
@@ -9,22 +10,22 @@ import yaml
 from moleclip.io import files
 from moleclip.workflow import cost, params
 
-ROOT = files.ROOT
+table = functools.cache(cost.table)
 
 
 def test_a_study_by_hand():
-    found = cost.table("paper", rate=500).set_index(["fan_out", "part"])
+    found = table("paper").set_index(["fan_out", "part"])
     # ESOL: 1128 molecules, 112 of them for validation and for test each. MoleCLIP: 5 x 3 cells x 3 repeats x 60 epochs
     # and 5 x 300, pretrained here or released; ImageMol: 4 learning rates instead of 5; 3 splits of each, and of the
     # baselines.
     epochs = 3 * (2 * (45 * 60 + 5 * 300) + (36 * 60 + 5 * 300))
     assert found.loc[("r_groups", "esol")].tolist() == pytest.approx(
-        [12, 3 * (2 * 50 + 41), 904 * epochs / 1e6, 15 * epochs / 1e6, 904 * epochs / 500 / 3600]
+        [12, 3 * (2 * 50 + 41), 904 * epochs / 1e6, 15 * epochs / 1e6, 904 * epochs / 1000 / 3600]
     )
     # 23 molecules to train on, in batches of 4: 6 steps an epoch, which take longer than 23 images at that rate. By
     # ImageMol's own recipe they are one batch, without a choice of augmentation.
     epochs = 5 * (4 * (45 * 100 + 10 * 300) + (36 * 100 + 10 * 300))
-    seconds = 6 * epochs * 0.01 + 5 * (12 * 100 + 10 * 300) * 23 / 500
+    seconds = 6 * epochs * 0.01 + 5 * (12 * 100 + 10 * 300) * 23 / 1000
     assert found.loc[("paper", "Phosphines_selectivity"), "gpu_hours"] == pytest.approx(seconds / 3600)
     assert found.loc[("paper", "pretraining"), "images"] == pytest.approx(1.870421 * 2 * 4)
     assert found.loc["baseline", "trainings"].sum() == 0  # no encoder, no GPU
@@ -32,7 +33,7 @@ def test_a_study_by_hand():
 
 @pytest.mark.parametrize("profile", params.profiles())
 def test_all_jobs_count(profile):
-    found = cost.table(profile).set_index("fan_out")
+    found = table(profile).set_index("fan_out")
     folder = files.ROOT / "params" / profile
     for study in (None, *params.studies(folder)):
         fan_out = params.read_profile(folder, study)[1]
@@ -70,7 +71,7 @@ def test_a_set_of_ones_own(tmp_path, monkeypatch, capsys):
 
 
 def test_less_than_the_corpus():
-    found = cost.table("hour").set_index("part")
+    found = table("hour").set_index("part")
     assert found.loc["pretraining", "images"] == pytest.approx(0.2 * 2 * 4)
 
 
@@ -85,14 +86,14 @@ def test_the_command(monkeypatch, capsys):
 
 @pytest.mark.parametrize("profile", ["hour", "paper"])
 def test_a_profile_says_what_it_costs(profile):
-    own = cost.table(profile).query("fan_out == @profile")
+    own = table(profile).query("fan_out == @profile")
     said = f"# {own['jobs'].sum()} jobs, about {own['gpu_hours'].sum():.0f} GPU hour"
     assert said in (files.ROOT / "params" / profile / "profile.yaml").read_text()
 
 
 def test_the_documentation_says_it_too():
     page = (files.ROOT / "docs" / "running.md").read_text()
-    sums = pd.concat(map(cost.table, ("hour", "paper"))).drop(columns="part").groupby("fan_out").sum()
+    sums = pd.concat(map(table, ("hour", "paper"))).drop(columns="part").groupby("fan_out").sum()
     for name in ("hour", "paper", "released", "ablations", "domain", "r_groups"):
         jobs, trainings, images, _, hours = sums.loc[name]
         digits = 1 if name == "hour" else 0

@@ -6,7 +6,6 @@
 import hashlib
 import itertools
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -132,7 +131,7 @@ def test_domain_pretraining_by_itself(tmp_path):
     assert len(record["outputs"]) == 6
 
 
-def test_r_groups_from_the_jobs_of_a_study(tmp_path):
+def test_r_groups_from_the_jobs_of_a_study(tmp_path, run_cells, capsys):
     """Two models, two drawings, two splits: the figure and the table; without any jobs, only a word."""
     place = {"dataset": "made", "split": "random", "holdout": 0.1, "metric": "MAE", "unit": "eV"}
     place |= {"stage": "grid", "repeat": 1}
@@ -156,21 +155,24 @@ def test_r_groups_from_the_jobs_of_a_study(tmp_path):
     assert gaps.loc["loss, pretrained", "percent"] == pytest.approx(100 * 0.2 / 1.5, rel=1e-5)
     assert (figure / "r_groups.png").is_file()
     few = [f"{tmp_path}/finetune/made_plain/{encoder}/split_1" for encoder in ("pretrained", "random")]
-    notebooks.run(notebook, path, None, {"runs": str(tmp_path), "output": str(figure), "jobs": few})
-    assert pd.read_csv(figure / "r_groups.csv")[["quantity", "splits"]].to_numpy().tolist() == [["gap, plain", 1]]
+    gaps = run_cells(notebook.stem, runs=str(tmp_path), output=str(figure), jobs=few)["gaps"]
+    assert gaps[["quantity", "splits"]].to_numpy().tolist() == [["gap, plain", 1]]
     nothing = {"runs": str(tmp_path / "nothing"), "output": str(tmp_path / "empty")}
-    path = notebooks.run(notebook, tmp_path / "skipped.ipynb", None, nothing)
-    assert "no finished finetuning job" in path.read_text()
-    with pytest.raises(notebooks.NotebookError, match="run notebook 04 first"):
-        notebooks.run(notebook, tmp_path / "failed.ipynb", None, {**nothing, "missing": "fail"})
+    run_cells(notebook.stem, **nothing)
+    assert "no finished finetuning job" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match="run notebook 04 first"):
+        run_cells(notebook.stem, **nothing, missing="fail")
 
 
-def test_a_cell_that_raises_names_notebook_and_step(tmp_path):
-    path, output = made(tmp_path, "a = 1", "b = a / 0"), tmp_path / "out.ipynb"
+def test_a_cell_that_raises_names_notebook_and_step_and_success_leaves_only_the_output(tmp_path):
+    output = tmp_path / "out.ipynb"
     with pytest.raises(notebooks.NotebookError, match=r"made .*/out, step 'Part 2' \(cell 4\): ZeroDivisionError"):
-        notebooks.run(path, output)
+        notebooks.run(made(tmp_path, "a = 1", "b = a / 0"), output)
     assert not output.exists()
     assert output.with_suffix(".failed.ipynb").exists()
+    notebooks.run(made(tmp_path, "1 / 1"), output)
+    assert output.exists()
+    assert not output.with_suffix(".failed.ipynb").exists()
 
 
 def test_a_kernel_that_dies_is_a_failure(tmp_path):
@@ -183,73 +185,32 @@ def test_a_kernel_that_dies_is_a_failure(tmp_path):
     assert not output.exists()
 
 
-def test_success_after_failure_leaves_only_the_output(tmp_path):
-    output = tmp_path / "out.ipynb"
-    with pytest.raises(notebooks.NotebookError):
-        notebooks.run(made(tmp_path, "1 / 0"), output)
-    notebooks.run(made(tmp_path, "1 / 1"), output)
-    assert output.exists()
-    assert not output.with_suffix(".failed.ipynb").exists()
-
-
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_the_documented_papermill_command_refuses_a_misspelt_parameter(tmp_path):
-    done = command(
-        *("papermill", "notebooks/09_draw_figures.ipynb", str(tmp_path / "out.ipynb"), "-k", "python3"),
-        *("-p", "missin", "fail", "-p", "output", str(tmp_path / "figures")),
-        cwd=files.ROOT,
-    )
+    command = [Path(sys.executable).with_name("papermill"), "notebooks/09_draw_figures.ipynb", tmp_path / "out.ipynb"]
+    command += ["-k", "python3", "-p", "missin", "fail", "-p", "output", tmp_path / "figures"]
+    done = subprocess.run(command, cwd=files.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "unknown parameter 'missin'; did you mean 'missing'?" in done.stderr
     assert not (tmp_path / "figures").exists()
 
 
-def test_a_missing_input_ends_the_run(tmp_path):
-    output = tmp_path / "03_pretrain.ipynb"
-    done = command(
-        *(sys.executable, "-m", "moleclip.workflow.notebooks", "run", "notebooks/03_pretrain.ipynb", str(output)),
-        *("-y", f"{{labels: nowhere.parquet, output: {tmp_path}/encoder}}"),
-        cwd=files.ROOT,
-    )
-    assert done.returncode == 1
-    assert "03_pretrain, step 'What a batch looks like'" in done.stderr
-    assert "nowhere.parquet: no such table; run the notebook that writes it" in done.stderr
-    assert not output.exists()
+def test_a_missing_input_ends_the_run(tmp_path, run_cells):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.parquet: no such table; run the notebook that writes it"):
+        run_cells("03_pretrain", labels="nowhere.parquet", output=str(tmp_path / "encoder"))
     assert not (tmp_path / "encoder" / "config.json").exists()
 
 
-def test_the_runner_refuses_a_misspelt_parameter_before_it_starts(tmp_path):
-    done = command(
-        *(
-            sys.executable,
-            "-m",
-            "moleclip.workflow.notebooks",
-            "run",
-            "notebooks/03_pretrain.ipynb",
-            str(tmp_path / "out.ipynb"),
-        ),
-        *("-y", "{epoch: 1}"),
-        cwd=files.ROOT,
-    )
-    assert done.returncode == 1
-    assert "unknown parameter 'epoch'; did you mean 'epochs'?" in done.stderr
+def test_the_runner_refuses_a_misspelt_parameter_before_it_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(files.ROOT)
+    assert notebooks.main(["run", "notebooks/03_pretrain.ipynb", str(tmp_path / "out.ipynb"), "-y", "{epoch: 1}"]) == 1
+    assert "unknown parameter 'epoch'; did you mean 'epochs'?" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pretraining_with_drawings_of_another_size(tmp_path, labels_file):
+def test_pretraining_with_drawings_of_another_size(tmp_path, labels_file, run_cells, style):
     """The whole notebook: what it shows after the training needs drawings of that size too."""
     values = {"labels": str(labels_file), "output": str(tmp_path / "encoder"), "encoder": "timm-resnet10t/random"}
     values |= {"image_size": 64, "epochs": 1, "batch_size": 16, "group_size": 4, "k": [4], "validation_fraction": 0.2}
-    output = tmp_path / "03_pretrain.ipynb"
-    done = command(
-        *(sys.executable, "-m", "moleclip.workflow.notebooks", "run", "notebooks/03_pretrain.ipynb", str(output)),
-        *("-y", json.dumps(values)),
-        cwd=files.ROOT,
-    )
-    assert done.returncode == 0, done.stderr
+    run_cells("03_pretrain", **values)
     assert json.loads((tmp_path / "encoder/03_pretrain.json").read_text())["parameters"]["image_size"] == 64
     assert not (tmp_path / "encoder/checkpoint.pt").exists()

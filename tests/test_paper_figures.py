@@ -1,4 +1,4 @@
-"""The paper's figures show the released runs and ours, with split and number of runs, the same bytes each time."""
+"""The paper's figures show the released runs and ours, with split and number of runs."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,6 @@ from moleclip.io import files
 from moleclip.paper import claims, compare, figures, workbook
 from moleclip.paper.compare import POINTS
 from moleclip.plots import style
-from moleclip.workflow import params, provenance
 
 pytestmark = pytest.mark.usefixtures("style")
 
@@ -70,17 +69,11 @@ def draw(tables, name):
 
 
 @pytest.mark.parametrize("name", ["fig_2", "fig_3a", "fig_3b", "fig_4b", "fig_s2", "ablations", "table_s6"])
-def test_figures_are_the_same_bytes_each_time_and_legible(tables, tmp_path, name):
-    record = provenance.collect("10_reproduce_paper", params.read("10_reproduce_paper"))
-    for folder in ("first", "second"):
-        figure = draw(tables, name)
-        texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
-        assert min(text.get_fontsize() for text in texts) >= 7
-        assert figure.get_figwidth() <= style.PAGE or name.startswith("table")
-        provenance.save_figure(figure, name, tmp_path / folder, record)
-    for ending in ("png", "pdf"):
-        first, second = ((tmp_path / folder / f"{name}.{ending}").read_bytes() for folder in ("first", "second"))
-        assert first == second
+def test_figures_are_legible(tables, name):
+    figure = draw(tables, name)
+    texts = [text for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
+    assert min(text.get_fontsize() for text in texts) >= 7
+    assert figure.get_figwidth() <= style.PAGE or name.startswith("table")
 
 
 @pytest.mark.parametrize("name", ["fig_3a", "fig_4b", "ablations", "table_s6", "table_ablations"])

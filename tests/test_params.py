@@ -214,6 +214,7 @@ def test_the_paper_profile_has_the_authors_settings():
             **{"hold_out_groups": True, "slow_steps": 5, "keep_moments": True, "k": [300, 3000], "epochs": 4},
             **{"batch_size": 256, "group_size": 32, "lr": 5e-6, "head_lr": 0.01, "weight_decay": 0.1},
             **{"logit_scale": 15.0, "augmentation": "default", "validation_fraction": 0.001},
+            **{"encoder": "ViT-B-16-quickgelu/openai", "contrastive": True},
         },
         "04_finetune": {
             **{"arithmetic": "fp16_l2", "head_adam": "pytorch", "mlp_weight_decay": 1e-5, "batch_size": 64},

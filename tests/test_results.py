@@ -7,7 +7,6 @@ from typing import get_args
 
 import pandas as pd
 import pytest
-from IPython.display import display
 from test_figures import SCORES
 
 from moleclip import tables
@@ -18,19 +17,12 @@ pytestmark = pytest.mark.usefixtures("style")
 
 
 @pytest.fixture
-def draw(tmp_path, monkeypatch):
-    """Run the code of notebook 09 on the runs in a temporary folder; returns the files written, by name."""
-    monkeypatch.chdir(tmp_path)
+def draw(tmp_path, run_cells):
+    """Run notebook 09 on the runs in a temporary folder; returns the files written, by name."""
 
     def run(**overrides):
         values = {"runs": str(tmp_path), "output": str(tmp_path / "figures"), "missing": "fail", **overrides}
-        names = {"display": display}
-        for cell in json.loads((files.ROOT / "notebooks" / "09_draw_figures.ipynb").read_text())["cells"]:
-            if cell["cell_type"] == "code":
-                exec("".join(cell["source"]), names)  # noqa: S102
-            if "parameters" in cell["metadata"].get("tags", []):
-                names |= values
-        return {path.name: path for path in names["written"]}
+        return {path.name: path for path in run_cells("09_draw_figures", **values)["written"]}
 
     return run
 

@@ -11,13 +11,27 @@ from moleclip.io import files
 from moleclip.workflow import params, smoke_test
 
 
+def copied(folder):
+    """Copy a project's parameters and notebooks."""
+    for name in ("params", "notebooks"):
+        shutil.copytree(files.ROOT / name, folder / name, ignore=shutil.ignore_patterns("smoke_test_*", ".ipynb_*"))
+    return folder
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A project's parameters and notebooks, to be changed."""
-    for name in ("params", "notebooks"):
-        shutil.copytree(files.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("smoke_test_*", ".ipynb_*"))
-    monkeypatch.setattr(files, "ROOT", tmp_path)
+    """A project, to be changed."""
+    monkeypatch.setattr(files, "ROOT", copied(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """The paper's profile and its studies, cut, by the name of the study."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "ROOT", copied(tmp_path_factory.mktemp("paper")))
+        folder = smoke_test.write("paper")
+        return {study: params.read_profile(folder, study) for study in (None, *params.studies(folder))}
 
 
 def leaves(values: Any) -> Iterator[Any]:
@@ -45,8 +59,8 @@ def test_it_is_short_small_and_apart(root, profile):
     assert not [text for text in texts if "ViT" in text]
 
 
-def test_a_study_has_all_its_models_once_and_one_on_each_other_set(root):
-    fan_out = params.read_profile(smoke_test.write("paper"), "ablations")[1]
+def test_a_study_has_all_its_models_once_and_one_on_each_other_set(paper):
+    fan_out = paper["ablations"][1]
     whole = params.read_profile(files.ROOT / "params" / "paper", "ablations")[1]
     jobs = params.jobs(fan_out, "")
     assert [job.model for job in jobs if job.dataset == "bace"] == list(whole.models)
@@ -68,16 +82,15 @@ def test_an_encoder_named_after_a_corpus_keeps_its_name(root, monkeypatch):
     assert fan_out.pretrain["pubchem_10m"]["labels"] == "chembl_25_subset"
 
 
-def test_a_small_tower_that_stands_in_has_no_moments(root):
-    folder = smoke_test.write("paper")
+def test_a_small_tower_that_stands_in_has_no_moments(paper):
     for study, model in ((None, "pretrained"), ("domain", "buried_volume")):
-        models = params.read_profile(folder, study)[1].models
+        models = paper[study][1].models
         assert (models["released"]["moments"], models[model]["moments"]) == (False, True)
-    assert not params.read_profile(folder, "domain")[1].pretrain_domain["released_buried_volume"]["moments"]
+    assert not paper["domain"][1].pretrain_domain["released_buried_volume"]["moments"]
 
 
-def test_what_is_compared_on_plain_and_other_drawings_has_all_its_models_on_both(root):
-    fan_out = params.read_profile(smoke_test.write("paper"), "r_groups")[1]
+def test_what_is_compared_on_plain_and_other_drawings_has_all_its_models_on_both(paper):
+    fan_out = paper["r_groups"][1]
     models = {}
     for job in params.jobs(fan_out, ""):
         models.setdefault(job.overrides.get("drawing", "plain"), {}).setdefault(job.dataset, set()).add(job.model)
@@ -97,8 +110,8 @@ def test_a_map_is_of_small_towers_that_exist(root):
         smoke_test.write("paper")
 
 
-def test_the_cell_is_chosen_from_two(root):
-    parameters, fan_out = params.read_profile(smoke_test.write("paper"))
+def test_the_cell_is_chosen_from_two(paper):
+    parameters, fan_out = paper[None]
     assert len(parameters["04_finetune"].head_lr) == len(fan_out.models["imagemol"]["head_lr"]) == 2
     assert parameters["04_finetune"].final_epochs == 1
 
@@ -109,16 +122,16 @@ def test_weights_that_are_not_there_are_named(root, monkeypatch, capsys):
     assert "imagemol/pretrained is not on this machine yet" in capsys.readouterr().out
 
 
-def test_folders_named_by_epochs_follow_them(root):
-    parameters, fan_out = params.read_profile(smoke_test.write("paper"), "domain")
+def test_folders_named_by_epochs_follow_them(paper):
+    parameters, fan_out = paper["domain"]
     assert parameters["05_pretrain_domain"].epochs == [1, 2]
     assert fan_out.pretrain_domain["without_chembl"]["epochs"] == [1, 2]
     folders = {values["encoder"].rpartition("/domain/encoders/")[2] for values in fan_out.models.values()}
     assert {"buried_volume/epochs_2", "buried_volume/epochs_1", "without_chembl/epochs_1"} <= folders
 
 
-def test_a_model_without_final_training_has_none(root):
-    parameters, fan_out = params.read_profile(smoke_test.write("paper"))
+def test_a_model_without_final_training_has_none(paper):
+    parameters, fan_out = paper[None]
     assert parameters["04_finetune"].final_epochs == 1
     assert fan_out.finetune["bace"]["final_epochs"] is None
 

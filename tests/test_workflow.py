@@ -9,9 +9,10 @@ import sys
 import time
 
 import pytest
+from conftest import Project, rules
 
 from moleclip.io import files
-from moleclip.workflow import params
+from moleclip.workflow import params, publish
 
 FAN_OUTS = [
     (name, study) for name in params.profiles() for study in (None, *params.studies(files.ROOT / "params" / name))
@@ -21,29 +22,33 @@ FAN_OUTS = [
 EVERYTHING = ["cluster", "depict", "draw", "explore", *["finetune"] * 3, "pretrain", "quickstart", "train"]
 
 
+@pytest.fixture(scope="module")
+def copy(small, tmp_path_factory):
+    return small.copy(tmp_path_factory.mktemp("planned") / "project")
+
+
 @pytest.fixture
-def project(small, tmp_path):
+def project(small, copy):
+    """One project for all tests that only plan: what they have changed is set back."""
+    yield copy
+    shutil.rmtree(copy.folder / "params")
+    shutil.copytree(small.folder / "params", copy.folder / "params")
+
+
+@pytest.fixture
+def runnable(small, tmp_path):
     return small.copy(tmp_path / "project")
 
 
 @pytest.mark.parametrize(("profile", "study"), FAN_OUTS)
 def test_dry_run_of_a_profile(profile, study):
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--dry-run",
-        "--nolock",
-        "--forceall",
-        "--config",
-        f"profile={profile}",
-        *([f"study={study}"] if study else []),
-    ]
-    done = subprocess.run(command, cwd=files.ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    options = ["--forceall", "--config", f"profile={profile}", *([f"study={study}"] if study else [])]
+    done = Project(files.ROOT).dry_run(*options)
+    assert done.returncode == 0, done.stdout
     _, fan_out = params.read_profile(files.ROOT / "params" / profile, study)
-    jobs = params.jobs(fan_out, "runs")
-    assert done.stdout.count("rule finetune:") == len(jobs)
+    assert done.stdout.count("rule finetune:") == len(params.jobs(fan_out, "runs"))
+    if not study:
+        assert f"runs/{profile}/encoder/model.safetensors" in done.stdout
 
 
 def test_a_second_run_does_nothing(small):
@@ -79,18 +84,16 @@ def test_one_value_reruns_its_notebook_and_what_follows(project, file, change, r
     assert project.planned() == rerun
 
 
-def test_an_edited_comment_reruns_nothing(project):
-    for path in [*project.folder.glob("moleclip/**/*.py"), *project.folder.glob("params/demo/*.yaml")]:
+def test_an_edited_comment_reruns_nothing_a_raised_number_everything(runnable):
+    """By a program of its own: what is forked has the module as it was."""
+    for path in [*runnable.folder.glob("moleclip/**/*.py"), *runnable.folder.glob("params/demo/*.yaml")]:
         path.write_text(f"{path.read_text()}# edited\n")
-    for path in project.folder.glob("notebooks/*.ipynb"):
+    for path in runnable.folder.glob("notebooks/*.ipynb"):
         path.write_text(path.read_text().replace(" # ", " # edited: ").replace('"# ', '"# Edited: '))
-    assert project.planned() == []
-
-
-def test_a_raised_number_reruns_everything(project):
-    path = project.folder / "moleclip" / "config.py"
+    assert rules(runnable.snakemake("--dry-run")) == []
+    path = runnable.folder / "moleclip" / "config.py"
     path.write_text(re.sub(r"^RESULTS = \d+", "RESULTS = 99", path.read_text(), flags=re.MULTILINE))
-    assert project.planned() == EVERYTHING
+    assert rules(runnable.snakemake("--dry-run")) == EVERYTHING
 
 
 @pytest.mark.parametrize(
@@ -106,49 +109,58 @@ def test_another_version_of_a_library_reruns_what_depends_on_it(project, library
     information.mkdir()
     (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: 0.1\n")
     assert project.planned() == rerun
+    shutil.rmtree(information)
 
 
 def test_a_table_of_your_own_is_an_input(project):
     (project.folder / "mine.csv").write_text("smiles,y\nC,1\n")
     project.edit("explore_encoder", dataset="mine.csv")
-    done = project.snakemake("--dry-run")
-    assert re.search(r"rule explore:\n +input: mine\.csv,", done.stdout + done.stderr)
+    assert re.search(r"rule explore:\n +input: mine\.csv,", project.dry_run().stdout)
 
 
 def test_a_misspelt_parameter_stops_everything_before_it_starts(project):
     project.edit("pretrain", epoch=3)
-    message = "03_pretrain: unknown parameter 'epoch'; did you mean 'epochs'?"
-    done = project.snakemake()
-    assert done.returncode != 0
-    assert message in done.stderr + done.stdout
     # `make` with this environment instead of one of its own.
     make = ["make", "--old-file=.venv/installed", f"BIN={os.path.dirname(sys.executable)}", "demo"]
     done = subprocess.run(
         make, cwd=project.folder, env=project.environment, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
-    assert message in done.stderr + done.stdout
+    assert "03_pretrain: unknown parameter 'epoch'; did you mean 'epochs'?" in done.stderr + done.stdout
     assert "started" not in done.stdout
 
 
-def test_a_bad_fan_out_is_refused(project):
-    project.edit("profile", **{"models.random.encodr": "small/random"})
-    done = project.snakemake()
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (
+            "profile",
+            {"models.random.encodr": "small/random"},
+            "profile.yaml, 04_finetune: unknown parameter 'encodr'; did you mean 'encoder'?",
+        ),
+        (
+            "profile",
+            {"models.pretrained.encoder": "runs/demo/encodr"},
+            "no notebook writes 'runs/demo/encodr'; did you mean 'runs/demo/encoder'?",
+        ),
+        (
+            "explore_encoder",
+            {"model": "runs/demo/finetune/chembl2321810/pretraind/split_1"},
+            "did you mean 'runs/demo/finetune/chembl2321810/pretrained/split_1'?",
+        ),
+    ],
+)
+def test_a_bad_fan_out_is_refused(project, file, change, message):
+    project.edit(file, **change)
+    done = project.dry_run()
     assert done.returncode != 0
-    assert "profile.yaml, 04_finetune: unknown parameter 'encodr'; did you mean 'encoder'?" in done.stderr
-
-
-def test_an_encoder_that_nothing_writes_is_refused(project):
-    project.edit("profile", **{"models.pretrained.encoder": "runs/demo/encodr"})
-    done = project.snakemake("--dry-run")
-    assert done.returncode != 0
-    message = "no notebook writes 'runs/demo/encodr'; did you mean 'runs/demo/encoder'?"
-    assert message in done.stderr + done.stdout
+    assert message in done.stdout
 
 
 def test_a_pretraining_follows_the_one_that_it_starts_from(project):
     """As the paper's control: on molecules of the one kind after those of the other."""
-    shutil.rmtree(project.folder / "runs" / "demo" / "encoder")
+    encoder = project.folder / "runs" / "demo" / "encoder"
+    encoder.rename(encoder.with_name("away"))
     study = project.folder / "params" / "demo" / "study_second.yaml"
     text = "pretrain: {again: {encoder: runs/demo/encoder, labels: nci_5k}, alone: {labels: nci_5k}}\n"
     text += "draw: {figures: [gallery], maps: {}}\n"
@@ -160,19 +172,13 @@ def test_a_pretraining_follows_the_one_that_it_starts_from(project):
     assert (again, alone) == (["pretrain", "pretrain_another"], ["pretrain_another"])
     for wrong in (text.replace("runs/demo/encoder", "runs/demo/encodr"), text.replace("{}", "{a: runs/demo/encodr}")):
         study.write_text(wrong)
-        done = project.snakemake("--dry-run", *options)
-        assert "no notebook writes 'runs/demo/encodr'; did you mean 'runs/demo/encoder'?" in done.stderr + done.stdout
+        done = project.dry_run(*options)
+        assert "no notebook writes 'runs/demo/encodr'; did you mean 'runs/demo/encoder'?" in done.stdout
+    encoder.with_name("away").rename(encoder)
 
 
-def test_a_finetuned_encoder_that_nothing_writes_is_refused(project):
-    project.edit("explore_encoder", model="runs/demo/finetune/chembl2321810/pretraind/split_1")
-    done = project.snakemake("--dry-run")
-    assert done.returncode != 0
-    message = "did you mean 'runs/demo/finetune/chembl2321810/pretrained/split_1'?"
-    assert message in done.stderr + done.stdout
-
-
-def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project):
+def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(runnable):
+    project = runnable
     project.edit("pretrain", lr=1e30, head_lr=1e30)
     done = project.snakemake()
     assert done.returncode != 0
@@ -183,13 +189,10 @@ def test_a_failing_notebook_ends_the_run_and_the_next_goes_on_from_there(project
     assert (project.folder / "runs/demo/notebooks/03_pretrain.failed.ipynb").exists()
     assert not (project.folder / "runs/demo/notebooks/03_pretrain.ipynb").exists()
     assert project.planned() == ["draw", "explore", "finetune", "pretrain", "quickstart"]
-    project.edit("pretrain", lr=5e-4, head_lr=1e-3)
-    done = project.snakemake("--until", "pretrain")
-    assert done.returncode == 0, done.stderr
-    assert (encoder / "config.json").is_file()
 
 
-def test_a_killed_run_goes_on(project):
+def test_a_killed_run_goes_on(runnable):
+    project = runnable
     project.edit("pretrain", seed=1)
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock"]
     log = project.folder / "log.txt"
@@ -207,42 +210,24 @@ def test_a_killed_run_goes_on(project):
     assert project.planned() == ["draw", "explore", "finetune", "pretrain", "quickstart"]
 
 
-@pytest.mark.parametrize("profile", ["paper", "hour"])
-def test_profiles_for_larger_machines_have_a_plan(small, profile):
-    done = small.snakemake("--dry-run", "--config", f"profile={profile}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"runs/{profile}/encoder/model.safetensors" in done.stdout + done.stderr
-    assert f"runs/{profile}/finetune/bbbp/clip/split_1/scores.parquet" in done.stdout + done.stderr
-
-
-def test_the_papers_pretraining_is_the_published_one():
-    """Numbers of the paper's Methods, and of its authors' code where the paper is silent."""
-    p = params.read("03_pretrain", files.ROOT / "params" / "paper" / "pretrain.yaml")
-    published = {"epochs": 4, "batch_size": 256, "group_size": 32, "lr": 5e-6, "head_lr": 0.01, "weight_decay": 0.1}
-    published |= {"logit_scale": 15.0, "k": [300, 3000], "augmentation": "default", "validation_fraction": 0.001}
-    published |= {"encoder": "ViT-B-16-quickgelu/openai", "contrastive": True}
-    assert {name: getattr(p, name) for name in published} == published
-
-
 def test_a_run_leaves_the_checkout_clean(small):
     assert small.git("status", "--porcelain") == ""
     assert (small.folder / "runs/demo/figures/scores.png").is_file()
 
 
-def test_a_page_has_the_same_bytes_at_another_commit_and_is_published(project):
+def test_a_page_has_the_same_bytes_at_another_commit_and_is_published(runnable):
+    project = runnable
     page, published = (project.folder / name for name in ("runs/demo/figures", "figures/demo"))
     before = {file.name: file.read_bytes() for file in page.glob("*.*") if "draw_figures" not in file.name}
     with open(project.folder / "moleclip" / "__init__.py", "a") as file:
         file.write("# edited\n")
-    publish = [sys.executable, "-m", "moleclip.workflow.publish", "demo"]
-    options = {"cwd": project.folder, "env": project.environment, "capture_output": True, "text": True}
-    done = subprocess.run(publish, **options, check=False)
+    done = project.inside(lambda: publish.publish("demo") and 0)
     assert done.returncode == 1
-    assert "uncommitted changes of the code that draws: moleclip/__init__.py" in done.stderr
+    assert "uncommitted changes of the code that draws: moleclip/__init__.py" in done.stdout
     assert not published.exists()
     project.git("commit", "-qam", "edited")
     assert project.snakemake("--forcerun", "draw", "--until", "draw").returncode == 0
     assert {name: (page / name).read_bytes() for name in before} == before
-    subprocess.run(publish, **options, check=True)
+    assert project.inside(lambda: publish.publish("demo") and 0).returncode == 0
     assert {name: (published / name).read_bytes() for name in before} == before
     assert (published / "explore" / "saliency.png").is_file()

@@ -17,7 +17,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
@@ -146,17 +146,13 @@ def _standard_input() -> tuple[bytes, str]:
     return content, ".sdf" if re.search(rb"^\$\$\$\$", content, re.MULTILINE) else ""
 
 
-class _whole:  # noqa: N801 (used like a function)
+@contextmanager
+def _whole(path: str) -> Iterator[None]:
     """Turn what the end of a damaged file raises into an error that names the file."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error)):
-            raise ValueError(f"{self.path}: cannot be read to its end: {error}") from None
+    try:
+        yield
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read to its end: {error}") from None
 
 
 def _bytes(content: Path | bytes) -> BinaryIO:

@@ -21,8 +21,10 @@ printed number or a forest is compared with the best and with the median setting
 validation would select.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,17 +51,22 @@ Judge = Callable[[metrics.Interval | metrics.Difference, float], str]
 Row = dict[str, str]
 
 
-class Evidence(NamedTuple):
+@dataclass(frozen=True)
+class Evidence:
     """Everything that rows are made from."""
 
     runs: pd.DataFrame
     scores: pd.DataFrame
     ours: compare.Ours
 
+    @functools.cached_property
+    def _first(self) -> dict[tuple[str, str], Any]:
+        plain = lines(self.scores[self.scores["variant"] == "original"].iloc[::-1])
+        return {(line.dataset, line.model): line for line in plain}
+
     def score(self, dataset: str, model: str) -> Any:
         """Get the printed score of a model on a set with what follows from its runs: the first, of plain drawings."""
-        same = (self.scores["dataset"] == dataset) & (self.scores["model"] == model)
-        return next(lines(self.scores[same & (self.scores["variant"] == "original")]))
+        return self._first[dataset, model]
 
     def grid(self, dataset: str, model: str) -> pd.DataFrame:
         """Select all runs of a model on a set, of the sheet that its score is on."""

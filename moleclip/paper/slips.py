@@ -51,7 +51,7 @@ def find(path: str | Path | None = None) -> pd.DataFrame:
         - interval formula: leaves out the spread between splits
     """
     runs, printed = workbook.runs(path), workbook.scores(path)
-    titled = workbook.runs(path, corrected=False)
+    titled = workbook.as_titled(runs)
     scores = workbook.recompute(runs, printed)
     scores = scores[scores["runs"] > 0]
     found = [*_titles(titled, printed), *_settings(scores, runs), *_copies(runs)]
@@ -125,24 +125,25 @@ def _formulas(runs: pd.DataFrame, cells: Mapping[str, workbook.Cells]) -> Iterat
     """Means of fewer runs than stand above them, and intervals of another number of runs."""
     places = [coordinate_to_tuple(cell) for cell in runs["cell"]]
     placed = runs.assign(row=[row for row, _ in places], column=[column for _, column in places])
-    columns = dict(iter(placed.groupby(["sheet", "column"])))
+    blocks: dict[Any, list[pd.DataFrame]] = {}
+    for key, block in placed.groupby(["sheet", "column", *MODEL[1:], "stage", *SETTING], sort=False):
+        blocks.setdefault(key[:2], []).append(block)
     for sheet, formulas in cells.items():
         for (row, column), formula in formulas.items():
             average, normal = (pattern.fullmatch(str(formula)) for pattern in (_AVERAGE, _NORMAL))
-            if not (average or normal) or (sheet, column) not in columns:
+            if not (average or normal):
                 continue
-            above = columns[sheet, column]
-            above = above[above["row"] < row]
-            if above.empty:
+            above = [block for block in blocks.get((sheet, column), ()) if block["row"].max() < row]
+            if not above:
                 continue
-            last = above[above["row"] == above["row"].max()].iloc[0]
-            block = above[(above[[*MODEL, "stage", *SETTING]] == last[[*MODEL, "stage", *SETTING]]).all(axis=1)]
-            whose = (last["dataset"], last["variant"], last["model"])
+            block = max(above, key=lambda block: block["row"].max())
+            first, last = block.iloc[0], block["row"].max()
+            whose = (first["dataset"], first["variant"], first["model"])
             place = f"{sheet}!{get_column_letter(column)}{row}"
-            if average and int(average[3]) == last["row"]:
+            if average and int(average[3]) == last:
                 count = int(average[3]) - int(average[2]) + 1
                 if count < len(block):
-                    factor = workbook.quantity(sheet, last["dataset"]).factor
+                    factor = workbook.quantity(sheet, first["dataset"]).factor
                     mean, whole = (factor * part["value"].mean() for part in (block[-count:], block))
                     printed, found = f"{mean:.3g}: {count} of {len(block)} runs", f"{whole:.3g}: all {len(block)}"
                     yield Slip("averaged cells", *whose, printed, found, place)

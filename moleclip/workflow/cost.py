@@ -4,6 +4,7 @@ python -m moleclip.workflow.cost paper
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ def table(profile: str, rate: float = RATE) -> pd.DataFrame:
         only.
     """
     folder = files.ROOT / "params" / profile
+    _read_count.cache_clear()  # a file may have been changed since
     holdouts = datasets.registry().set_index("set")["holdout"].to_dict()
     rows = [row for study in (None, *params.studies(folder)) for row in _fan_out(folder, study, holdouts)]
     found = pd.DataFrame(rows, columns=["fan_out", "part", "jobs", "trainings", "images", "steps"])
@@ -101,9 +103,12 @@ def _finetuning(folder: Path, job: params.Job, holdouts: Mapping[Any, float]) ->
 
 def _count(source: str, limits: list[int | None], smiles_column: str = "smiles") -> int:
     known = downloads.table().get(source, {}).get("molecules")
-    if known is None:
-        known = len(datasets.load(source, smiles=smiles_column, labels=[]))
-    return _total([known, *limits])
+    return _total([_read_count(source, smiles_column) if known is None else known, *limits])
+
+
+@functools.cache
+def _read_count(source: str, smiles_column: str) -> int:
+    return len(datasets.load(source, smiles=smiles_column, labels=[]))
 
 
 def _total(limits: list[int | None]) -> int:

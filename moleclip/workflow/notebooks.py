@@ -178,17 +178,12 @@ def lint(path: Path) -> list[str]:
         ),
     }
     problems = [f"{path.name}: {problem}" for problem, found in checks.items() if found]
-    if len(tagged) == 1:
-        problems += _misfits(path)
-    return problems
-
-
-def _misfits(path: Path) -> list[str]:
     try:
-        params.read(path.stem)
+        if len(tagged) == 1:
+            params.read(path.stem)
     except params.ParameterError as error:
-        return [str(error)]
-    return []
+        problems.append(str(error))
+    return problems
 
 
 def main(arguments: list[str] | None = None) -> int:
