@@ -471,6 +471,29 @@ def summary(dataset: Dataset, molecules: pd.DataFrame, unreadable: pd.DataFrame)
     }
 
 
+def doubtful(molecules: pd.DataFrame, labels: Sequence[str], margin: float = 0.0) -> dict[str, int]:
+    """Count what is doubtful in readable molecules, as of `clean`, with labels.
+
+    Returns
+    -------
+    dict
+        repeated (structures that occur more than once), conflicts (those of them whose labels differ by more than
+        `margin`), differ_in_stereo_only (structures that are the same but for stereochemistry), open_stereocentres
+        (molecules), several_fragments (molecules).
+    """
+    smiles = molecules["canonical_smiles"]
+    ranges = molecules.groupby(smiles)[list(labels)].agg(lambda values: values.max() - values.min())
+    flat = smiles.map(lambda text: Chem.MolToSmiles(reading.parse(text), isomericSmiles=False))
+    counts = {
+        "repeated": smiles.value_counts() > 1,
+        "conflicts": (ranges > margin).any(axis=1),
+        "differ_in_stereo_only": smiles.groupby(flat).agg(lambda texts: len(set(texts))) > 1,
+        "open_stereocentres": smiles.map(reading.has_open_centre),
+        "several_fragments": smiles.str.contains(".", regex=False),
+    }
+    return {name: int(found.sum()) for name, found in counts.items()}
+
+
 def read_molecules(source: str | Sequence[str]) -> pd.DataFrame:
     """Readable molecules of a Parquet table that notebook 01 wrote, or of a data set by name or path.
 

@@ -247,7 +247,7 @@ def all_pairs(scores: pd.DataFrame, overlap: float = 0.0) -> pd.DataFrame:
     --------
     >>> scores = pd.DataFrame({"x": [1.0, 2, 3, 4], "y": [1.5, 2.5, 3.5, 4.6], "z": [2.0, 3.2, 3.9, 5.0]})
     >>> all_pairs(scores).round(3).values.tolist()[0]
-    ['x', 'y', -0.525, -0.661, -0.389, 0.0, -8.375]
+    ['x', 'y', -0.525, -0.698, -0.352, 0.0, -6.568]
     """
     values = scores.to_numpy(float)
     parts, models = values.shape
@@ -307,7 +307,7 @@ def cv_plus(
     """
     known = ~np.isnan(labels)
     errors, count = np.abs(labels - tested)[known], int(known.sum())
-    rank = int(np.ceil(level * (count + 1)))  # of the ends, from the inner ones
+    rank = int(np.ceil(round(level * (count + 1), 9)))  # of the ends, from the inner ones
     if rank > count:
         return None
     by_molecule = predictions[folds[known]]
