@@ -1,4 +1,4 @@
-"""Repeated 5 x 5 cross-validation of all methods on the paper's small sets: do conclusions of five splits survive?
+"""Repeated 5 x 5 cross-validation of all methods on the paper's small sets: what survives of five splits.
 
     python benchmarks/cross_validation.py     # a day of one core, most of it for finetuning
     python benchmarks/cross_validation.py --set freesolv --method ecfp4_forest --method tanimoto_gp

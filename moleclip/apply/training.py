@@ -57,7 +57,7 @@ class Comparison(NamedTuple):
         A row per method, the best first: method, score (mean over parts), sd, parts; how much better than the mean of
         the labels it is (gain) and how much worse than the best (behind), each with the ends of the 95 % interval, p
         and what could have been shown (gain_low, gain_high, gain_p, gain_detectable, ...), by `metrics.paired` on the
-        parts that both have been tested on; in how many repeats it is the best (wins) of how many (repeats).
+        parts that both have been tested on; in how many repeats it is the best (wins).
     sentence : str
     remarks : list of str
         What to know before it is relied on.
@@ -158,10 +158,8 @@ def compare(
     targets = [target] if isinstance(target, str) else target
     dataset = source if isinstance(source, Dataset) else datasets.load(str(source), smiles=smiles, labels=targets)
     for name in dataset.label_names:
-        if clash := [ending for ending in ENDINGS if f"{name}_{ending}" in dataset.label_names]:
-            raise ValueError(
-                f"labels {name!r} and {name}_{clash[0]!r}: the second is a column of predictions; rename it"
-            )
+        if clash := [f"{name}_{end}" for end in ENDINGS if f"{name}_{end}" in dataset.label_names]:
+            raise ValueError(f"predictions of {name!r} have the column {clash[0]!r}, as a label is called: rename that")
     asked = [method] if isinstance(method, str) else list(method or methods(dataset.task))
     names = list(dict.fromkeys(["mean", *asked]))
     for name in names:
@@ -284,11 +282,9 @@ def ranked(scores: pd.DataFrame) -> pd.DataFrame:
     gains = {name: difference(name, "mean") for name in wide}
     order = sorted(wide, key=lambda name: -gains[name].difference)
     best = next((name for name in order if name != "mean"), "mean")
-    winners = [
-        means.drop(index="mean").idxmax()
-        for _, means in better.groupby(level="repeat").mean().iterrows()
-        if len(means) > 1
-    ]
+    by_repeat = better.drop(columns="mean").groupby(level="repeat").mean()
+    # A repeat without the best one, which may be tested in the first only, says nothing of it.
+    winners = [] if best == "mean" else by_repeat[by_repeat[best].notna()].idxmax(axis=1).tolist()
     rows = {}
     for name in order:
         known, row = wide[name].dropna(), {}
@@ -296,7 +292,7 @@ def ranked(scores: pd.DataFrame) -> pd.DataFrame:
         for key, found in {"gain": gains[name], "behind": difference(best, name)}.items():
             ends = zip(("", "_low", "_high", "_p", "_detectable"), found, strict=True)
             row |= {f"{key}{ending}": value for ending, value in ends}
-        rows[name] = row | {"wins": winners.count(name), "repeats": known.groupby(level="repeat").ngroups}
+        rows[name] = row | {"wins": winners.count(name)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
