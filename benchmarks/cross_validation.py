@@ -40,7 +40,7 @@ def main() -> None:
     scores, pairs = [], []
     for name in chosen.set or SETS:
         dataset = datasets.load(name)
-        molecules, _ = cross_validation.labelled(dataset, MOST, 0, 10)
+        molecules, _ = datasets.labelled(dataset, MOST, 0, 10)
         molecules = cross_validation.with_groups(molecules, chosen.split)
         folder = files.ROOT / "runs" / "cross_validation" / name
         job = CrossValidation(dataset, molecules, repeats=REPEATS, folder=folder)

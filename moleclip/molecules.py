@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rdkit import Chem, DataStructs, rdBase
+from rdkit import Chem, rdBase
 from rdkit.Chem import Descriptors, rdFingerprintGenerator
 
 # Beyond these, a drawing of 224 pixels shows no detail, and RDKit may take minutes.
@@ -102,7 +103,7 @@ def morgan(smiles: Sequence[str], counts: bool = False) -> NDArray[np.float32]:
     return np.stack([make(parse(text)) for text in smiles]).astype(np.float32)
 
 
-def fingerprint(molecule: Chem.Mol) -> DataStructs.ExplicitBitVect:
+def fingerprint(molecule: Chem.Mol) -> Any:
     """Compute the same fingerprint, of 0 and 1, as RDKit has it."""
     return _morgan().GetFingerprint(molecule)
 

@@ -30,7 +30,7 @@ def own(labels=None, count=60, task="regression", step=16):
 
 def job(dataset=None, by="random", **options):
     dataset = dataset or own()
-    molecules, _ = cross_validation.labelled(dataset, None, 0, 10)
+    molecules, _ = datasets.labelled(dataset, None, 0, 10)
     return CrossValidation(dataset, cross_validation.with_groups(molecules, by), "small/random", **options)
 
 
@@ -122,14 +122,14 @@ def test_a_column_of_ones_own_divides(tmp_path):
     table.loc[3, "smiles"] = "C1CC"
     table.to_csv(tmp_path / "my.csv", index=False)
     dataset = datasets.load(str(tmp_path / "my.csv"), labels=["y"])
-    molecules, _ = cross_validation.labelled(dataset, None, 0, 10)
+    molecules, _ = datasets.labelled(dataset, None, 0, 10)
     grouped = cross_validation.with_groups(molecules, "batch", tmp_path / "my.csv")
     assert grouped["group"].tolist() == [list("xyz")[row % 3] for row in molecules["row"]]
     parts = CrossValidation(dataset, grouped, repeats=4).parts
     assert [(part.repeat, part.fold) for part in parts] == [(1, 1), (1, 2), (1, 3)]  # others would be the same
-    with pytest.raises(ValueError, match="no column 'bach' to divide by; did you mean 'batch'"):
+    with pytest.raises(ValueError, match="no column 'bach'; did you mean 'batch'"):
         cross_validation.with_groups(molecules, "bach", tmp_path / "my.csv")
-    with pytest.raises(ValueError, match="expected random, scaffold or cluster, or a column"):
+    with pytest.raises(ValueError, match="only a file of your own has columns"):
         cross_validation.with_groups(molecules, "batch", "esol")
 
 
@@ -236,7 +236,7 @@ def test_doubtful_molecules_are_counted(caplog):
     smiles = ["CCO", "OCC", "CCN", "NCC", "CC(N)C(=O)O", "C[C@H](N)C(=O)O", "CC(Cl)Br", "[Na+].[Cl-]", "C" * 9, "C" * 8]
     labels = np.array([1.0, 2, 3, 3, 5, 6, 7, 8, 9, 10, 11, np.nan])[:, None]
     dataset = datasets.Dataset("made", (*smiles, "CCCO", "CCCN"), labels, ("y",), "regression", "MAE", "")
-    kept, doubts = cross_validation.labelled(dataset, None, 0, 9)
+    kept, doubts = datasets.labelled(dataset, None, 0, 9)
     assert doubts == {
         "repeated": 2,
         "conflicts": 1,  # ethanol

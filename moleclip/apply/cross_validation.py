@@ -21,7 +21,7 @@ from moleclip import baselines, config, datasets, encoder, gridsearch, metrics, 
 from moleclip.datasets import Dataset
 from moleclip.estimator import Labels, MoleculeEstimator, Molecules
 from moleclip.finetune import FinetunedEncoder
-from moleclip.io import errors, files, molecule_files, seeds
+from moleclip.io import files, seeds
 from moleclip.io.seeds import Stream
 from moleclip.splits import Indices
 
@@ -65,7 +65,7 @@ class CrossValidation:
     ----------
     dataset : Dataset
     molecules : DataFrame
-        From `labelled`; with the column "group", molecules of one group are never in two parts of a repeat.
+        From `datasets.labelled`; with the column "group", molecules of one group are never in two parts of a repeat.
     encoder : str
         As of `encoder.load`.
     repeats : int
@@ -249,42 +249,13 @@ class CrossValidation:
         return [tested.assign(target=name, label=known, prediction=found) for name, known, found in each]
 
 
-def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Readable, labelled molecules, each once: a repeated one might be trained on and tested; and `datasets.doubtful`.
-
-    Raises
-    ------
-    ValueError
-        There are no labels, fewer than `least` molecules, or a label does not vary.
-    """
-    name, columns = dataset.name, list(dataset.label_names)
-    if not columns:
-        raise ValueError(f"{name}: has no labels to learn: no column of plain numbers")
-    readable = datasets.readable(dataset, None, seed)
-    known = readable[readable[columns].notna().any(axis=1)]
-    kept = known.drop_duplicates("canonical_smiles")
-    without, repeated = len(readable) - len(known), len(known) - len(kept)
-    if without or repeated:
-        log.warning("%s: left out, %d molecules without a label and %d that are repeated", name, without, repeated)
-    if len(kept) < least:
-        raise ValueError(
-            f"{name}: {len(kept)} different readable molecules with a label; at least {least} are needed, as fewer "
-            f"cannot tell methods apart. Label more"
-        )
-    kept = kept.iloc[seeds.sample(len(kept), sample, seed)].reset_index(drop=True)
-    for column in columns:
-        if kept[column].nunique() < 2:
-            raise ValueError(f"{name}: all labels {column!r} are the same: there is nothing to learn; leave it out")
-    return kept, datasets.doubtful(known, columns, np.nan_to_num(dataset.margin))
-
-
 def with_groups(molecules: pd.DataFrame, by: str, source: str | Path = "", smiles: str = "smiles") -> pd.DataFrame:
     """Add what the molecules are to be divided by, as the column "group".
 
     Parameters
     ----------
     molecules : DataFrame
-        From `labelled`.
+        From `datasets.labelled`.
     by : str
         "random": nothing is added; "scaffold" or "cluster", see `splits.groups`; or a column of your file, such as a
         series or a batch.
@@ -295,11 +266,4 @@ def with_groups(molecules: pd.DataFrame, by: str, source: str | Path = "", smile
         return molecules
     if by in ("scaffold", "cluster"):
         return molecules.assign(group=splits.groups(by, list(molecules["smiles"])))
-    path = datasets.find(str(source))
-    if path is None:
-        raise ValueError(f"split {by!r}: expected random, scaffold or cluster, or a column of a file of your own")
-    file = molecule_files.read(path, smiles)
-    if by not in file.columns:
-        raise ValueError(f"{source}: has no column {by!r} to divide by{errors.nearest(by, list(file.columns))}")
-    fields = [given[by] for _, given, _ in file.records]
-    return molecules.assign(group=[fields[row] for row in molecules["row"]])
+    return molecules.assign(group=np.array(datasets.column(source, by, smiles), object)[molecules["row"]])

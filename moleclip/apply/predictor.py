@@ -31,11 +31,11 @@ from moleclip.io import files, molecule_files, seeds
 from moleclip.io.seeds import Stream
 from moleclip.plots.style import decimals
 
+log = logging.getLogger(__name__)
+
 VIEWS = 8  # drawings over which the spread of a prediction is taken
 
 _LEAST_SIMILAR = 0.2  # below, molecules have nothing in common, however diverse those are that were trained on
-log = logging.getLogger(__name__)
-
 _COMPARED = 1000  # training molecules of which the similarity to the others is computed
 
 
@@ -101,8 +101,8 @@ class MoleCLIPPredictor:
         compared = "method" in self.card  # by `train`; else it is of a finetuning job
         if compared and "tested" not in self.card:
             raise ValueError(f"{folder}: written by an earlier version, without what intervals need; train it again")
-        for name, key in {MOLECULES: "molecules", **({TESTED: "tested"} if compared else {})}.items():
-            if files.sha256(folder / name) != self.card[key]:
+        for name in (MOLECULES, TESTED)[: 1 + compared]:
+            if files.sha256(folder / name) != self.card[Path(name).stem]:
                 raise ValueError(f"{folder / name}: not the file that {encoder.CARD} describes; the folder is damaged")
         self.molecules = pd.read_parquet(folder / MOLECULES)
         self.note = str(self.card.get("note", ""))
@@ -132,16 +132,9 @@ class MoleCLIPPredictor:
         if baselines.sees(method):
             self._encoder = encoder.load(source).to(self.device).eval()
         if self.task == "regression":
-            fold_of = self._fold_of()
-            parts = [
-                Part(1, fold + 1, np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold))
-                for fold in range(fold_of.max() + 1)
-            ]
-            self.folds = [job.fitted(method, part) for part in parts]
-
-    def _fold_of(self) -> NDArray[np.int64]:
-        """Which of `folds` has not seen each molecule."""
-        return self._tested.drop_duplicates("row").set_index("row")["fold"].sort_index().to_numpy() - 1
+            tested = self._tested["fold"].to_numpy()
+            folds = [(fold, *map(np.flatnonzero, (tested != fold, tested == fold))) for fold in sorted(set(tested))]
+            self.folds = [job.fitted(method, Part(1, *fold)) for fold in folds]
 
     @property
     def sees(self) -> bool:
@@ -174,9 +167,9 @@ class MoleCLIPPredictor:
             In the order of X, NaN where a molecule cannot be read: molecule; for each label the prediction (mean over
             repeats, in the unit of the label, or the probability of class 1) under the label's name, and the ends
             `<label>_low` and `<label>_high` of its 90 % interval (`metrics.cv_plus`; none for classes, for a finetuning
-            job, and where there are fewer than 9 labels); in_domain, whether
-            the similarity is at least `threshold`; similarity, the highest Tanimoto similarity of Morgan fingerprints
-            (radius 2, 2048 bits) to a molecule that it was trained on, and nearest, that molecule; for what predicts
+            job, and where there are fewer than 9 labels); in_domain, whether the similarity is at least `threshold`;
+            similarity, the highest Tanimoto similarity of Morgan fingerprints (radius 2, 2048 bits) to a molecule that
+            it was trained on, and nearest, that molecule; for what predicts
             from drawings the standard deviations `<label>_sd_repeats` over the repeats (NaN for a single one) and
             `<label>_sd_views` over the randomised drawings; problem, which says why a molecule cannot be read ("" where
             it can); and note, if there is one. Outside of its domain a prediction is a guess, whatever its spread.
@@ -217,11 +210,10 @@ class MoleCLIPPredictor:
             for block in batched(items, BLOCK):
                 texts, reasons = zip(*map(_smiles, block), strict=True)
                 good = [row for row, reason in enumerate(reasons) if not reason]
-                models = [*self.models, *self.folds]
-                values = np.full((len(block), len(models) * len(self.label_names)), np.nan)
+                values = np.full((len(block), len(self._every) * len(self.label_names)), np.nan)
                 if good:
                     some = Molecules(texts[row] for row in good)  # whose fingerprints are made once
-                    values[good] = np.concatenate([model.predict_values(some) for model in models], axis=1)
+                    values[good] = np.concatenate([model.predict_values(some) for model in self._every], axis=1)
                 bar.update(len(block))
                 yield block, values, list(reasons)
 
@@ -231,7 +223,7 @@ class MoleCLIPPredictor:
         redrawn = [dataclasses.replace(drawing.random_style(rng), r_groups=plain.r_groups) for rng in generators]
         return Computation(
             self._outputs,
-            (len(self.models) * (1 + self.views) + len(self._others)) * len(self.label_names),
+            len(self._every) * (1 + self.views) * len(self.label_names),
             [plain, *redrawn],
             (self._encoder or self.models[0].image_encoder).preprocess.size,
             self.batch_size,
@@ -242,16 +234,15 @@ class MoleCLIPPredictor:
         )
 
     @property
-    def _others(self) -> list[Any]:
-        """Models of the cross-validation that are not `models` too."""
-        return [] if self.folds is self.models else self.folds
+    def _every(self) -> list[Any]:
+        return [*self.models, *(self.folds if self.folds is not self.models else ())]
 
     def _outputs(self, images: NDArray[np.uint8]) -> Tensor:
-        """Predict by all repeats from all drawings, and by the other folds from the plain one: [B, outputs * T]."""
+        """Predict by every model from all drawings, [B, models * styles * T]."""
         styles: list[Any] = [images[:, style] for style in range(images.shape[1])]
         if self._encoder is not None:
             styles = [self._encoder.embed(one, self.batch_size).cpu().double().numpy() for one in styles]
-        pairs = [*itertools.product(self.models, styles), *((model, styles[0]) for model in self._others)]
+        pairs = itertools.product(self._every, styles)
         if self._encoder is None:
             values = [model.predict_drawings(given) for model, given in pairs]
         else:
@@ -259,13 +250,10 @@ class MoleCLIPPredictor:
         return torch.from_numpy(np.concatenate(values, axis=1)).float()
 
     def _columns(self, values: NDArray[np.float64]) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Predictions with their intervals, and for what sees drawings their spread, by label, of [B, outputs * T]."""
-        by_label = values.reshape(len(values), -1, len(self.label_names))
-        views = 1 + self.views if self.sees else 1
-        own = by_label[:, : len(self.models) * views].reshape(len(values), -1, views, len(self.label_names))
-        plain, redrawn = own[:, :, 0], own[:, :, 1:]
-        of_folds = by_label[:, len(self.models) * views :] if self._others else plain
-        predictions, spread = {}, {}
+        """Predictions with intervals and, for what sees drawings, their spread, of [B, models * styles * T]."""
+        outputs = values.reshape(len(values), len(self._every), -1, len(self.label_names))
+        plain, redrawn = outputs[:, : len(self.models), 0], outputs[:, : len(self.models), 1:]
+        of_folds, predictions, spread = outputs[:, -len(self.folds) :, 0], {}, {}
         for number, label in enumerate(self.label_names):
             predictions[label] = plain[:, :, number].mean(axis=1)
             if ends := self._interval(label, of_folds[:, :, number].T):
@@ -279,8 +267,8 @@ class MoleCLIPPredictor:
         """Make the ends of 90 % intervals from predictions by `folds`, [folds, B]."""
         if self.task == "classification" or not self.folds:
             return None
-        tested = self._tested[self._tested["target"] == label].set_index("row")["prediction"].sort_index()
-        return metrics.cv_plus(tested.to_numpy(), self.molecules[label].to_numpy(float), self._fold_of(), predictions)
+        tested, folds = (self._tested[name].to_numpy() for name in (f"tested {label}", "fold"))
+        return metrics.cv_plus(tested, self.molecules[label].to_numpy(float), folds - 1, predictions)
 
     def _nearest(self, item: Item, reason: str) -> tuple[str, float]:
         molecule = None if reason else readers.molecule(item)

@@ -164,7 +164,7 @@ def compare(
     names = list(dict.fromkeys(["mean", *asked]))
     for name in names:
         baselines.make(name, dataset.task, seed)
-    molecules, doubts = cross_validation.labelled(dataset, sample, seed, LEAST)
+    molecules, doubts = datasets.labelled(dataset, sample, seed, LEAST)
     molecules = cross_validation.with_groups(molecules, split, "" if isinstance(source, Dataset) else source, smiles)
     often, once = repeats or (2 if len(molecules) <= REPEATED else 1), ONCE if repeats is None else ()
     path = Path(folder) if folder else None
@@ -214,7 +214,7 @@ def train(
         As of `compare`; or no method beats the mean.
     """
     found = compare(source, target, folder=out, **options)
-    row = found.table.set_index("method").loc[found.method]
+    row: Any = found.table.set_index("method").loc[found.method]
     if not row["gain"] > 0 and not keep and found.method != "mean":
         raise ValueError(f"{found.sentence} Nothing is kept; ask for it to be kept all the same (keep=True, --keep)")
     _keep(found, float(row["score"]))
@@ -230,9 +230,9 @@ def _keep(found: Comparison, score: float) -> None:
     job, method = found.job, found.method
     assert job
     assert job.folder
-    kept, first = [], [part for part in job.parts if part.repeat == 1]
+    kept = []
     if method == "finetuned":
-        for part in first:
+        for part in (part for part in job.parts if part.repeat == 1):
             place = job.model_folder(method, part)
             if not (place / encoders.CARD).is_file():  # of a call that kept another method
                 model = job.fitted(method, part)
@@ -242,10 +242,12 @@ def _keep(found: Comparison, score: float) -> None:
     if baselines.sees(method) and not kept:
         encoders.load(job.encoder, job.seed).save(job.folder / WEIGHTS)
     table = job.molecules[["smiles", *job.dataset.label_names]].assign(part="train")
-    tested = found.predictions.query("encoder == @method and split_seed == 1")
+    rows = found.predictions.query("encoder == @method and split_seed == 1").sort_values("row")
+    by_target = {f"tested {name}": part["prediction"].to_numpy() for name, part in rows.groupby("target")}
+    tested = pd.DataFrame({"fold": rows.drop_duplicates("row")["fold"].to_numpy(), **by_target})
     written = [
         files.write_parquet(job.folder / MOLECULES, table),
-        files.write_parquet(job.folder / TESTED, tested[["row", "fold", "target", "prediction"]]),
+        files.write_parquet(job.folder / TESTED, tested),
     ]
     files.write_csv(job.folder / f"{COMPARISON}.csv", found.scores)
     card = {
@@ -279,16 +281,16 @@ def ranked(scores: pd.DataFrame) -> pd.DataFrame:
         both = better[[a, b]].dropna()
         return metrics.paired(both.iloc[:, 0], both.iloc[:, -1], overlap)
 
-    gains = {name: difference(name, "mean") for name in wide}
-    order = sorted(wide, key=lambda name: -gains[name].difference)
+    gains = {name: difference(name, "mean") for name in map(str, wide)}
+    order = sorted(gains, key=lambda name: -gains[name].difference)
     best = next((name for name in order if name != "mean"), "mean")
     by_repeat = better.drop(columns="mean").groupby(level="repeat").mean()
     # A repeat without the best one, which may be tested in the first only, says nothing of it.
-    winners = [] if best == "mean" else by_repeat[by_repeat[best].notna()].idxmax(axis=1).tolist()
+    winners = [] if best == "mean" else list(map(str, by_repeat[by_repeat[best].notna()].idxmax(axis=1)))
     rows = {}
     for name in order:
-        known, row = wide[name].dropna(), {}
-        row |= {"score": known.mean(), "sd": known.std(), "parts": len(known)}
+        known = wide[name].dropna()
+        row: dict[str, Any] = {"score": known.mean(), "sd": known.std(), "parts": len(known)}
         for key, found in {"gain": gains[name], "behind": difference(best, name)}.items():
             ends = zip(("", "_low", "_high", "_p", "_detectable"), found, strict=True)
             row |= {f"{key}{ending}": value for ending, value in ends}
@@ -310,7 +312,7 @@ def choose(table: pd.DataFrame) -> str:
     fit = (others["behind_p"] >= LEVEL) | (others.index == others.index[0])
     if best["gain"] > 0:
         fit &= sure if sure.iloc[0] else others["gain"] > 0
-    return min(others.index[fit], key=list(baselines.BY_NAME).index)
+    return min(map(str, others.index[fit]), key=list(baselines.BY_NAME).index)
 
 
 def _shuffled(job: CrossValidation, table: pd.DataFrame, verbose: bool) -> Shuffled | None:
@@ -418,7 +420,7 @@ def advise(scores: pd.DataFrame, difference: float = 0.0, shuffled: Shuffled | N
                 "over the root of their number."
             )
         wins = table["wins"][table["wins"] > 0].sort_values(ascending=False, kind="stable")
-        each = ", ".join(f"{name(winner)} in {times}" for winner, times in wins.items())
+        each = ", ".join(f"{name(str(winner))} in {times}" for winner, times in wins.items())
         agree = "agree" if len(wins) == 1 else "do NOT agree"
         times = int(wins.sum())
         remarks.append(f"{times} repeats {agree} on the best: {each}." if times > 1 else "One repeat only: try others.")

@@ -118,20 +118,22 @@ def all_pairs(scores: pd.DataFrame) -> Figure:
     wide = wide.dropna()
     metric, unit = scores[["metric", "unit"]].iloc[0]
     higher = metrics.higher_is_better(metric)
-    order = wide.mean().sort_values(ascending=not higher).index
+    order = list(map(str, wide.mean().sort_values(ascending=not higher).index))
     pairs, ranks = metrics.all_pairs(wide[order], overlap), wide.rank(axis=1, ascending=not higher).mean()
     sign, count = 1 if higher else -1, len(order)
     percent = np.full((count, count), np.nan)
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(PAGE, 1.0 + 0.36 * count), sharey=True, width_ratios=[1, 0.8 + 0.28 * count]
     )
-    for pair in pairs.itertuples():
-        row, column = order.get_loc(pair.a), order.get_loc(pair.b)
-        values = 100 * sign * np.array([pair.difference, pair.low, pair.high]) / wide[order[0]].mean()
+    for pair in pairs.to_dict("records"):
+        row, column = order.index(pair["a"]), order.index(pair["b"])
+        values = 100 * sign * np.array([pair["difference"], pair["low"], pair["high"]]) / wide[order[0]].mean()
         for y, x, (middle, *ends) in ((row, column, values), (column, row, -values)):
             percent[y, x] = middle
             text = f"{middle:+.0f}\n{min(ends):+.0f} to {max(ends):+.0f}"
-            right.text(x, y, text, ha="center", va="center", size=5, weight="bold" if pair.p < metrics.LEVEL else None)
+            right.text(
+                x, y, text, ha="center", va="center", size=5, weight="bold" if pair["p"] < metrics.LEVEL else None
+            )
     edge = np.nanmax(np.abs(percent))
     right.imshow(percent, cmap="PiYG", vmin=-1.5 * edge, vmax=1.5 * edge, aspect="auto")
     right.set(xticks=range(count), title="better by (% of the best score)")
