@@ -118,9 +118,14 @@ class Pretrain(Parameters):
 FORESTS = ("ecfp4_forest", "ecfp4_extra_trees", "descriptor_forest", "descriptor_extra_trees")
 
 
-def each_forest(names: list[Any]) -> list[Any]:
-    """Take "forests" for all four of them."""
-    return [model for name in names for model in (FORESTS if name == "forests" else [name])]
+# What deserves to be compared with: every model without a network, at its usual settings or tuned.
+CLASSICAL = (*FORESTS, "count_forest", "tuned_forest", "gradient_boosting", "tanimoto_gp", "mean")
+GROUPS = {"forests": FORESTS, "classical": CLASSICAL}
+
+
+def each_of(names: list[Any]) -> list[Any]:
+    """Take the name of a group for all models of it, each once."""
+    return list(dict.fromkeys(model for name in names for model in GROUPS.get(name, [name])))
 
 
 Baseline = Literal[
@@ -181,8 +186,8 @@ class Finetune(Parameters):
 
     @field_validator("baselines", mode="before")
     @classmethod
-    def _all_forests(cls, names: Any) -> Any:
-        return each_forest(names) if isinstance(names, list) else names
+    def _each_of_a_group(cls, names: Any) -> Any:
+        return each_of(names) if isinstance(names, list) else names
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Finetune":

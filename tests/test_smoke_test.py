@@ -59,6 +59,15 @@ def test_a_study_has_all_its_models_once_and_one_on_each_other_set(root):
     assert fan_out.pretrain["contrastive_only"] == {"class_weight": 0.0, "processes": 1}
 
 
+def test_an_encoder_named_after_a_corpus_keeps_its_name(root, monkeypatch):
+    monkeypatch.setattr(smoke_test.downloads, "present", lambda name: name not in ("pubchem_10m", "chembl_25"))
+    fan_out = params.read_profile(smoke_test.write("paper"), "ablations")[1]
+    used = {str(values["encoder"]) for values in fan_out.models.values()}
+    folder = "runs/smoke_test_paper/ablations/encoders/"
+    assert {name for name in used if name.startswith(folder)} == {f"{folder}{name}" for name in fan_out.pretrain}
+    assert fan_out.pretrain["pubchem_10m"]["labels"] == "chembl_25_subset"
+
+
 def test_a_small_tower_that_stands_in_has_no_moments(root):
     folder = smoke_test.write("paper")
     for study, model in ((None, "pretrained"), ("domain", "buried_volume")):

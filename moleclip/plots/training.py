@@ -41,7 +41,8 @@ def loss_curves(metrics: pd.DataFrame) -> Figure:
             ax.plot(rows["step"], scale * rows[name], look, markersize=2.5, linewidth=1, label=label)
         low, high = ax.get_ylim()
         ax.set(xlabel="step", ylim=(low, high + 0.4 * (high - low)))  # room for the legend
-        ax.legend(frameon=False, loc="upper left", ncols=2)
+        if ax.lines:  # before the first step there is no loss yet
+            ax.legend(frameon=False, loc="upper left", ncols=2)
     left.set_ylabel(to_better("training loss (nats)", higher=False, vertical=True))
     right.set_ylabel(to_better("held-out accuracy (%)", higher=True, vertical=True))
     letters((left, right))

@@ -130,7 +130,8 @@ def _moved(name: str, value: Any, profile: str, overlay: Mapping[str, Any]) -> A
     if name in _ENCODERS and value and not _is_run(value, profile):
         return _SMALL
     for corpus, stand_in in overlay["stand_ins"].items():
-        if Path(value).stem == corpus and not downloads.present(corpus):
+        # An encoder's folder may be named after its corpus, and keeps its name.
+        if name not in _ENCODERS and Path(value).stem == corpus and not downloads.present(corpus):
             print(f"{corpus} is not on this machine: {stand_in} stands in for it")
             value = value.replace(corpus, stand_in)
     if not _is_run(value, profile):
