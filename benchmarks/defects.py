@@ -48,9 +48,11 @@ def noticed(defect: dict[str, Any] | None, tests: list[str]) -> str:
         if defect:
             (copy / "moleclip" / defect["file"]).write_text(planted(defect))
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
-        files = [f"tests/test_{name}.py" for name in tests]
+        places = [
+            f"tests/test_{file}.py{colons}{test}" for file, colons, test in (name.partition("::") for name in tests)
+        ]
         environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run([*command, *files], cwd=copy, env=environment, capture_output=True, text=True)
+        done = subprocess.run([*command, *places], cwd=copy, env=environment, capture_output=True, text=True)
     failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
     if done.returncode not in (0, 1) and not failed:
         raise RuntimeError(done.stdout + done.stderr)
@@ -63,12 +65,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="defects whose text contains this")
     only = parser.parse_args().only
     defects = [defect for defect in yaml.safe_load(DEFECTS.read_text()) if only in defect["defect"]]
-    used = sorted({name for defect in defects for name in defect["tests"]})
-    if failing := noticed(None, used):
+    used = sorted({defect["tests"] for defect in defects})
+    if not only and (failing := noticed(None, used)):
         raise SystemExit(f"without any defect, {failing} fails")
     rows = []
     for defect in defects:
-        found = noticed(defect, defect["tests"])
+        found = noticed(defect, [defect["tests"]])
         rows.append((defect["defect"], defect["file"], found))
         print(f"{'noticed' if found else 'MISSED':8} {defect['defect']}: {found}", flush=True)
     table = pd.DataFrame(rows, columns=["defect", "file", "noticed by"])

@@ -329,6 +329,15 @@ def test_clean_reports_every_row_with_its_reason():
     assert unreadable["reason"][2] == "no atoms"
 
 
+def test_each_molecule_that_is_left_out_is_named(caplog):
+    assert len(datasets.readable(ETHANOL_TWICE, None, 0)) == 2
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "made, row 1",
+        "made, row 3",
+        "made, row 4",
+    ]
+
+
 def test_summary_counts():
     summary = datasets.summary(ETHANOL_TWICE, *datasets.clean(ETHANOL_TWICE))
     assert (summary["molecules"], summary["unreadable"], summary["duplicates"]) == (5, 3, 1)

@@ -81,10 +81,9 @@ def test_plain_and_randomised_views_without_augmentation():
     assert position == 0
 
 
-def test_streams_do_not_share_generators():
-    draws = {stream: seeds.generator(stream, 1, 2, 3).random() for stream in seeds.Stream}
-    assert len(set(draws.values())) == len(seeds.Stream)
-    assert seeds.generator(seeds.Stream.VIEWS, 1, 2).random() != seeds.generator(seeds.Stream.VIEWS, 1, 2, 1).random()
+def test_streams_seeds_epochs_and_molecules_do_not_share_generators():
+    keys = [*((stream, 1, 2, 3) for stream in seeds.Stream), (1, 4, 2, 3), (1, 1, 4, 3), (1, 1, 2, 4), (1, 1, 2)]
+    assert len({seeds.generator(*key).random() for key in keys}) == len(keys)
 
 
 @pytest.mark.parametrize("redraw", [True, False])
