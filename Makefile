@@ -1,7 +1,7 @@
 # Everything a user or a developer does. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo run profile study smoke-test cost page figures publish docs dag test test-all nightly bench check format lab lock clean
+.PHONY: help demo run profile study smoke-test cost page figures publish docs dag test test-all nightly bench bench-gpu check format lab lock clean
 
 # The first of these that is there; PYTHON=... takes another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13,$(shell command -v $(name))))
@@ -27,7 +27,7 @@ help: ## list the targets
 demo: PROFILE = demo
 demo: run ## molecules to figures in minutes, without network
 
-run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
+run: .venv/installed ## run all notebooks of a profile (PROFILE=demo CORES=2)
 	@mkdir -p runs/$(PROFILE)
 	@flock --nonblock --conflict-exit-code 75 runs/$(PROFILE)/.lock \
 		$(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) $(if $(STUDY),study=$(STUDY)) \
@@ -39,10 +39,10 @@ run: .venv/installed ## the whole walk of a profile (PROFILE=demo CORES=2)
 
 study: PROFILE = $(if $(wildcard params/paper/study_$(NAME).yaml),paper,demo)
 study: STUDY = $(NAME)
-study: run ## a study of a profile (NAME=baseline; PROFILE=paper, or demo if the paper's profile lacks it)
+study: run ## run a study of a profile (NAME=baseline; PROFILE=paper, or demo if paper has no such study)
 
 smoke-test: PROFILE = paper
-smoke-test: .venv/installed ## a profile and its studies, cut to a few steps (PROFILE=paper; 25 minutes at most)
+smoke-test: .venv/installed ## run a profile and its studies with a few steps each (PROFILE=paper; 25 minutes at most)
 	$(BIN)/python -m moleclip.workflow.smoke_test $(PROFILE)
 	@for study in "" $(patsubst params/$(PROFILE)/study_%.yaml,%,$(wildcard params/$(PROFILE)/study_*.yaml)); do \
 		$(MAKE) --no-print-directory run PROFILE=smoke_test_$(PROFILE) STUDY=$$study \
@@ -60,15 +60,15 @@ figures: PROFILE = paper
 figures: STUDY = published
 figures: page ## the paper's figures, tables and claims, from its released runs and ours (2 minutes)
 
-publish: .venv/installed ## copy a finished page to figures/ (PROFILE=demo, STUDY=...; DIRTY=1: of uncommitted code too)
+publish: .venv/installed ## copy a finished page to figures/ (PROFILE=demo, STUDY=...; DIRTY=1: even if drawn by uncommitted code)
 	$(BIN)/python -m moleclip.workflow.publish $(PROFILE) $(STUDY) $(if $(DIRTY),--dirty)
 
-ship: .venv/installed ## put a pretrained encoder into the package, as `lite` (ENCODER=runs/laptop/encoder)
+ship: .venv/installed ## make a pretrained encoder the built-in one, `lite` (ENCODER=runs/laptop/encoder)
 	rm -rf runs/ship
 	$(BIN)/moleclip export $(or $(ENCODER),runs/laptop/encoder) --out runs/ship
 	mv runs/ship/* moleclip/weights/lite/
 
-docs: .venv/installed ## the documentation, results and executed notebooks of a profile as one static site (PROFILE=demo)
+docs: .venv/installed ## build the documentation, with the executed notebooks of a profile, as a static site (PROFILE=demo)
 	$(BIN)/sphinx-build -W --keep-going --quiet -D profile=$(PROFILE) docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
@@ -78,13 +78,13 @@ dag: .venv/installed ## what `make run` would do, and why
 # Two processes, with a thread each: more would only wait for each other.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
-test: .venv/installed ## the tests, but those that are long and repeat others (8 minutes on 2 cores)
+test: .venv/installed ## run the tests, except long ones that repeat others (8 minutes on 2 cores)
 	$(PYTEST) -m "not long"
 
-test-all: .venv/installed ## all tests (20 minutes on 2 cores)
+test-all: .venv/installed ## run all tests (20 minutes on 2 cores)
 	$(PYTEST)
 
-nightly: .venv/installed ## 10,000 cases of bad input (minutes)
+nightly: .venv/installed ## test the readers with 10,000 cases of bad input (minutes)
 	MOLECLIP_NIGHTLY=1 $(BIN)/pytest tests/test_bad_input.py
 
 bench: .venv/installed ## time drawing, batches and labels (45 minutes on 2 cores); results in benchmarks/results/
@@ -96,7 +96,11 @@ bench: .venv/installed ## time drawing, batches and labels (45 minutes on 2 core
 	$(BIN)/python benchmarks/finetune.py
 	$(BIN)/python benchmarks/embed.py
 
-check: .venv/installed ## format, lint, types, order of imports, notebooks, lock
+# Without an installation where there is none: PYTHON=... says which Python has PyTorch and the other packages.
+bench-gpu: ## on a GPU: is it right, and how fast (at most 9 minutes; OUT=folder, ARGS=--small: each part on a CPU)
+	$(firstword $(wildcard $(BIN)/python) $(PYTHON)) benchmarks/gpu.py $(if $(OUT),--out $(OUT)) $(ARGS)
+
+check: .venv/installed ## check format, lint, types, order of imports, notebooks and lock file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -105,16 +109,16 @@ check: .venv/installed ## format, lint, types, order of imports, notebooks, lock
 	$(BIN)/python -m moleclip.workflow.notebooks lint
 	$(BIN)/python tests/check_lock.py
 
-format: .venv/installed ## put code and notebooks in shape
+format: .venv/installed ## format code and notebooks
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info.version" notebooks/*.ipynb
 
-lab: .venv/installed ## open the notebooks in JupyterLab (ARGS="--no-browser --port 9000": its own options)
+lab: .venv/installed ## open the notebooks in JupyterLab (ARGS="--no-browser --port 9000": options of JupyterLab)
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb \
 		$(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
-profile: ## copy a profile under a name of your own (NAME=mine FROM=demo)
+profile: ## copy a profile under a new name (NAME=mine FROM=demo)
 	@[ -n "$(NAME)" ] || { echo "NAME=... says how it is to be called" >&2; exit 1; }
 	@[ -f params/$(FROM)/profile.yaml ] || { echo "there is no profile params/$(FROM)" >&2; exit 1; }
 	@[ ! -e params/$(NAME) ] || { echo "params/$(NAME) is there already" >&2; exit 1; }

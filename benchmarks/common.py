@@ -2,7 +2,7 @@
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,16 @@ import pandas as pd
 import torch
 
 from moleclip.io import files
-from moleclip.workflow import provenance
 
-RESULTS = Path(__file__).parent / "results"
-STARTED = provenance.git_state()  # a long measurement is of the code it started with
+try:
+    from moleclip.workflow import provenance
+except ImportError:  # of what only notebooks need
+    provenance = None
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+# A long measurement is of the code it started with.
+STARTED = provenance.git_state() if provenance else {"commit": None, "dirty": None}
 
 
 def report(name: str, rows: list[dict[str, Any]], **facts: Any) -> None:
@@ -33,8 +39,15 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU",
         "python": platform.python_version(),
-        **{package: version(package) for package in ("rdkit", "torch", "numpy", "scikit-learn")},
+        **{package: _version(package) for package in ("rdkit", "torch", "numpy", "scikit-learn")},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _lines(path: str) -> list[str]:

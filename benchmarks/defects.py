@@ -48,12 +48,9 @@ def noticed(defect: dict[str, Any] | None, tests: list[str]) -> str:
         if defect:
             (copy / "moleclip" / defect["file"]).write_text(planted(defect))
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
-        places = [
-            f"tests/test_{file}.py{colons}{test}" for file, colons, test in (name.partition("::") for name in tests)
-        ]
         environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run([*command, *places], cwd=copy, env=environment, capture_output=True, text=True)
-    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
+        done = subprocess.run([*command, *tests], cwd=copy, env=environment, capture_output=True, text=True)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
     if done.returncode not in (0, 1) and not failed:
         raise RuntimeError(done.stdout + done.stderr)
     return failed[1] if failed else ""

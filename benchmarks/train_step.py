@@ -12,29 +12,33 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from common import report
 from torch.utils.flop_counter import FlopCounterMode
 
-from moleclip import datasets, drawing, encoder, losses
+from moleclip import arithmetic, augmentation_batch, datasets, drawing, encoder, losses
 from moleclip.io.chunks import run as in_chunks
 from moleclip.views import GroupedBatches, Views, loader
 from moleclip.workflow import params
 
 PAPER_IMAGES = 1_870_421 * 2 * 4
+SIZES = {"cpu": [1024, 2048, 4096], "cuda": [4096, 8192, 16384]}  # of matrices
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@cache
 def matmul_peak(precision: str, device: torch.device) -> float:
     """FLOP/s of the largest of a few square matrix products."""
     best = 0.0
-    for size in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192, 16384):
+    for size in SIZES[device.type]:
         a, b = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
-        repeats = max(3, int(2e11 / (2 * size**3)) if device.type == "cpu" else 30)
+        repeats = max(3, int((2e11 if device.type == "cpu" else 1e14) / (2 * size**3)))
         best = max(best, 2 * size**3 / seconds_each(lambda a=a, b=b: a @ b, repeats, device))
     return best
 
@@ -65,18 +69,22 @@ def flops(image_encoder: encoder.Encoder) -> float:
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
-    """One case: a tower, a precision, plain or compiled, a chunk, synthetic or drawn images."""
+    """One case: a tower, an arithmetic and precision, plain or compiled, a chunk, synthetic or drawn images."""
+    AcceleratorState._reset_state()  # of another case in this process
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=case["precision"])
     device, pairs = accelerator.device, case["pairs"]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     image_encoder = encoder.load(f"{case['tower']}/random")
     per_image, size = flops(image_encoder), image_encoder.preprocess.size
+    arithmetic.prepare(image_encoder, case["arithmetic"])
     image_encoder.to(device)
     goal = losses.Objective(image_encoder.tower.embed_dim, {300: 300, 3000: 3000}, 15.0, True).to(device)
-    p = params.read("03_pretrain", None, precision=case["precision"])
+    p = params.read("03_pretrain", None, precision=case["precision"], arithmetic=case["arithmetic"])
     adam = losses.optimizer(image_encoder, goal, p)
-    if case["compiled"]:
-        image_encoder.visual = torch.compile(image_encoder.visual)
     model, adam = accelerator.prepare(image_encoder, adam)
+    if case["compiled"]:
+        model = torch.compile(model)
     classes = torch.randint(0, 300, (pairs, 2), device=device)
 
     def step(images: torch.Tensor) -> None:
@@ -92,7 +100,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     else:
         each, waiting = with_data(step, case, size, device)
     taken = memory(device) - before
-    peak = matmul_peak(case["precision"], device)
+    peak = matmul_peak("fp16" if case["arithmetic"] == "fp16_l2" else case["precision"], device)
     rate = 2 * pairs / each
     return {
         **case,
@@ -111,16 +119,21 @@ def with_data(
     """Time of a step with images drawn on the fly, and the share of it spent waiting for them."""
     smiles = list(datasets.clean(datasets.load("nci_5k"))[0]["smiles"])
     molecules = in_chunks(drawing.prepare_all, smiles)["molecule"]
-    views = Views(molecules, np.arange(len(smiles)), "default", seed=0, size=size)
+    gpu = device.type == "cuda"  # where, as in a run, drawings are augmented too
+    views = Views(molecules, np.arange(len(smiles)), "none" if gpu else "default", seed=0, size=size)
     sampler = GroupedBatches(np.zeros(len(smiles), np.int64), case["pairs"], case["pairs"], seed=0)
     waited = 0.0
     started = last = time.perf_counter()
-    for number, (plain, randomised, _) in enumerate(loader(views, sampler, case["workers"])):
+    for number, (plain, randomised, positions) in enumerate(loader(views, sampler, case["workers"])):
         if number == 1:  # the first step warms up
             started, waited = time.perf_counter(), 0.0
         else:
             waited += time.perf_counter() - last
-        step(torch.cat([plain, randomised]).to(device, non_blocking=True))
+        images = torch.cat([drawn.to(device, non_blocking=True) for drawn in (plain, randomised)])
+        if gpu:
+            keys = [augmentation_batch.keys(0, 0, positions, view) for view in (0, 1)]
+            images = augmentation_batch.augment(images, "default", torch.cat(keys))
+        step(images)
         wait(device)
         last = time.perf_counter()
         if number == case["steps"]:
@@ -136,6 +149,23 @@ def memory(device: torch.device, peak: bool = True) -> float:
     return 1000.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def cases_of(tower: str, pairs: int | None, steps: int, workers: int, chunks: tuple[int, ...] = (4, 16)) -> list[Any]:
+    """Make the cases of a tower: arithmetics, precisions, data, chunks; compiled on a GPU (a CPU gains nothing)."""
+    gpu, precision = torch.cuda.is_available(), "bf16" if encoder.has_bf16() else "no"
+    pairs = pairs or (256 if gpu else 64 if tower == "small" else 8)
+    case = {"tower": tower, "pairs": pairs, "steps": steps, "precision": precision, "arithmetic": "fp32_l2"}
+    case |= {"compiled": False, "micro_batch_size": None, "workers": None}
+    fastest = case | {"compiled": gpu}
+    cases = [case, *([fastest] if gpu else []), fastest | {"workers": workers}]
+    cases += [case | {"precision": "no"}] if precision != "no" else []
+    if tower == encoder.PAPER and gpu:
+        cases += [case | {"precision": "no", "arithmetic": "fp16_l2"}]
+    cases += [fastest | {"arithmetic": "fp32_adamw"}] if gpu else []
+    if not tower.startswith(encoder.TIMM):  # batch normalisation needs whole batches
+        cases += [case | {"micro_batch_size": 2 * pairs // number} for number in chunks]
+    return cases
+
+
 def main() -> None:
     """Measure a few cases that fit the device."""
     gpu = torch.cuda.is_available()
@@ -143,19 +173,13 @@ def main() -> None:
     parser.add_argument("--towers", nargs="+", default=["small", "ViT-B-16-quickgelu"])
     parser.add_argument("--pairs", type=int, help="of a batch (GPU: 256, CPU: 64 for the small tower, 8 for others)")
     parser.add_argument("--steps", type=int, default=20 if gpu else 2)
-    parser.add_argument("--chunks", nargs="+", type=int, default=[4, 16], help="into which a batch is cut")
     parser.add_argument("--workers", type=int, default=16 if gpu else 1)
     arguments = parser.parse_args()
-    cases: list[dict[str, Any]] = []
-    precision = "bf16" if encoder.has_bf16() else "no"
-    for tower in arguments.towers:
-        pairs = arguments.pairs or (256 if gpu else 64 if tower == "small" else 8)
-        case = {"tower": tower, "pairs": pairs, "steps": arguments.steps, "precision": precision}
-        case |= {"compiled": False, "micro_batch_size": None, "workers": None}
-        cases += [case | {"precision": each} for each in dict.fromkeys(["no", precision])]
-        cases += [case | {"compiled": True}] if gpu else []  # gains nothing on a CPU
-        cases += [case | {"micro_batch_size": 2 * pairs // chunks} for chunks in arguments.chunks]
-        cases += [case | {"workers": arguments.workers}]
+    cases = [
+        case
+        for tower in arguments.towers
+        for case in cases_of(tower, arguments.pairs, arguments.steps, arguments.workers)
+    ]
     rows = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.special import ndtri
 
 from moleclip.drawing import Image
 
@@ -24,6 +25,7 @@ class Level:
     downscale: tuple[float, float] = (1.0, 1.0)  # range of the factor
 
 
+VARIANCE = (10, 50)  # of noise, at all levels
 LEVELS = {
     "none": None,
     "default": Level(0.5, 0.6, 0.3, 0.01, 0.3, 0.3, p_downscale=0.75, downscale=(0.7, 0.85)),
@@ -66,21 +68,18 @@ def augment(image: Image, level: str, rng: np.random.Generator) -> Image:
         image = rotate(image, rng.uniform(-180, 180))
     if rng.random() < step.p_downscale:
         image = coarsen(image, rng.uniform(*step.downscale))
-    # Inverted: pixels that drop-out sets to 0 turn white when the image is inverted back.
-    image = 255 - image
     if rng.random() < step.p_shrink:
         image = shrink(image, rng.uniform(step.shrink, 1), rng)
-    if rng.random() < step.p_dropout:
-        image = drop_pixels(image, step.dropout, rng)
-    image = 255 - image
-    if rng.random() < step.p_dropout:
-        image = drop_pixels(image, step.dropout, rng)
+    # The authors drop pixels of the inverted image, too: those turn white.
+    for value in (255, 0):
+        if rng.random() < step.p_dropout:
+            image = drop_pixels(image, step.dropout, rng, value)
     if rng.random() < step.p_blur:
         image = np.asarray(cv2.blur(image, (3, 3)), np.uint8)
     if rng.random() < step.p_noise:
-        image = add_noise(image, rng.uniform(10, 50), rng)
+        image = add_noise(image, rng.uniform(*VARIANCE), rng)
     if rng.random() < step.p_grey:
-        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.uint8, copy=False)
+        image = np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
     return image
 
 
@@ -109,16 +108,23 @@ def shrink(image: Image, scale: float, rng: np.random.Generator) -> Image:
     return np.asarray(cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
 
 
-def drop_pixels(image: Image, fraction: float, rng: np.random.Generator) -> Image:
-    """Set each pixel to 0, all channels together, with probability `fraction`."""
-    dropped = rng.random(image.shape[:2], np.float32) < fraction
-    return np.where(dropped[..., None], np.uint8(0), image)
+def drop_pixels(image: Image, fraction: float, rng: np.random.Generator, value: int = 0) -> Image:
+    """Set each pixel to `value`, all channels together, with probability `fraction`."""
+    count = image.shape[0] * image.shape[1]
+    dropped = image.copy()
+    # How many, and then which: far fewer random numbers than one a pixel, and the same distribution.
+    where = rng.choice(count, rng.binomial(count, fraction), replace=False, shuffle=False)
+    dropped.reshape(count, -1)[where] = value
+    return dropped
 
 
 def add_noise(image: Image, variance: float, rng: np.random.Generator) -> Image:
-    """Add Gaussian noise; the variance is on the scale 0..255."""
-    noise = rng.standard_normal(image.shape, np.float32)
-    noise *= np.float32(np.sqrt(variance))
-    noise += image
-    # Rounds to nearest and saturates, in one pass.
-    return np.asarray(cv2.convertScaleAbs(np.maximum(noise, 0, out=noise)), np.uint8)
+    """Add Gaussian noise of this variance (on the scale 0..255), round to nearest and saturate.
+
+    Noise of whole levels is rounded noise. A random byte looks it up in a table of its channel, of 256 quantiles at
+    random within 256 steps of equal probability: each pixel's noise is distributed as if drawn by itself.
+    """
+    steps = (np.arange(256)[:, None] + rng.random((256, image.shape[2]))) / 256
+    table = np.clip(np.rint(ndtri(steps) * np.sqrt(variance)), -127, 127).astype(np.int8)
+    numbers = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape)
+    return np.asarray(cv2.add(image, cv2.LUT(numbers, table[None]), dtype=cv2.CV_8U), np.uint8)

@@ -1,4 +1,4 @@
-"""The other estimators: forests, a fingerprint MLP, a linear head, chemprop, the mean. No score without them."""
+"""Estimators to compare with: forests, a fingerprint MLP, models on embeddings, chemprop, the mean."""
 
 import json
 import os
@@ -212,7 +212,7 @@ def _bits(given: Molecules) -> Inputs:
 
 
 class FrozenEncoder(MoleculeEstimator):
-    """A model of scikit-learn on the embeddings of an encoder as it is.
+    """A scikit-learn model on the embeddings of an encoder, which is not trained.
 
     Its setting, such as the penalty of a linear model, is chosen on the validation molecules, or without any by
     cross-validation on five parts.

@@ -201,7 +201,7 @@ def architecture(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def known(name: str, tag: str) -> dict[str, Any]:
-    """Look up open_clip's or timm's notes on weights (mean, std, address and more) without fetching them.
+    """Look up what open_clip or timm states about weights (mean, std, address and more), without fetching them.
 
     Raises
     ------
@@ -240,7 +240,7 @@ def without_classifier(path: Path, classifier: str | Sequence[str] | None) -> di
 
 
 def fetch(config: Mapping[str, Any]) -> Path:
-    """Fetch weights by such notes: from huggingface_hub's cache, or as `downloads.fetch` finds them.
+    """Fetch weights that `known` describes: from huggingface_hub's cache, or as `downloads.fetch` finds them.
 
     Raises
     ------

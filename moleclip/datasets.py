@@ -1,4 +1,4 @@
-"""Molecule tables: the sets of `data.yaml` by name, your own files, and the cleaning that loses no molecule."""
+"""Molecule tables: the sets of `data.yaml` by name, your own files, and cleaning that loses no molecule."""
 
 import dataclasses
 import gzip
@@ -103,7 +103,7 @@ def names() -> list[str]:
 
 
 def registry() -> pd.DataFrame:
-    """List what is known of each data set without reading it.
+    """List what is known about each data set, without reading it.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def _read_smiles(path: Path) -> Iterator[str]:
                     raise errors.DataError(f"{path}, line {number}: has {len(texts)} fields, expected {len(first)}")
                 yield texts[position]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise errors.DataError(f"{path}: cannot be read to its end ({error}); delete it and fetch it again") from None
+        raise errors.DataError(f"{path}: damaged or incomplete ({error}); delete it to download it again") from None
 
 
 def _read_series() -> tuple[tuple[str, ...], NDArray[np.float64]]:
@@ -293,9 +293,11 @@ def read_table(
         if chosen.count(name) > 1:
             raise ValueError(f"{path}: label {name!r} is named twice")
         if name in RESERVED:
-            raise ValueError(f"{path}: {name!r} cannot be the name of a label: tables have such a column; rename it")
+            raise ValueError(
+                f"{path}: {name!r} cannot be the name of a label: tables of results use it; rename the column"
+            )
         if _identifies(table[name]):
-            log.warning("%s: column %r numbers or names the molecules: should it be a label?", path, name)
+            log.warning("%s: column %r looks like a row number or an identifier: should it be a label?", path, name)
     values = np.array([_numbers(path, table[name], file.commas) for name in chosen]).reshape(len(chosen), len(texts)).T
     known = values[~np.isnan(values)]
     classes = bool(known.size) and bool(np.isin(known, (0, 1)).all())
@@ -373,16 +375,18 @@ def _label_columns(path: str | Path, table: pd.DataFrame, commas: bool, several:
         if not name or name.startswith("Unnamed: "):
             log.warning("%s: column %r has no name and is not used as a label: give it one to use it", path, name)
         elif name in RESERVED:
-            log.warning("%s: column %r is not used as a label: tables have such a column; rename it", path, name)
+            log.warning(
+                "%s: column %r is not used as a label, as tables of results use this name; rename it", path, name
+            )
         elif _identifies(table[name]):
-            log.info("%s: column %r numbers or names the molecules and is not used as a label", path, name)
+            log.info("%s: column %r looks like a row number or an identifier and is not used as a label", path, name)
         elif np.isfinite(pd.to_numeric(written, errors="coerce")).any():
             chosen.append(name)
         elif 2 * written.str.match(_QUANTITY).sum() >= max(1, len(written)):
             quantities[name] = written.iloc[0]
     for name, text in quantities.items():
         problem = (
-            f"{path}: column {name!r} is not used as a label: its fields, such as {text!r}, are no plain numbers. "
+            f"{path}: column {name!r} is not used as a label: its fields, such as {text!r}, are not plain numbers. "
             "Write the unit into the column's name"
         )
         if chosen:

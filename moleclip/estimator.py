@@ -1,4 +1,4 @@
-"""What all models share: molecules in, labels out, by scikit-learn's rules."""
+"""Base of all models: molecules in, labels out, by scikit-learn's rules."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from numbers import Integral
@@ -20,7 +20,7 @@ Labels = NDArray[np.float64]  # [N, T], NaN where missing
 
 
 class Molecules(Sequence[str]):
-    """SMILES with what models are fed of them, each made once: drawings, fingerprints, descriptors, embeddings.
+    """SMILES with the inputs that models need, each made once: drawings, fingerprints, descriptors, embeddings.
 
     A part of them, `molecules[rows]`, shares what has been made. Wherever an estimator takes SMILES, it takes these
     too: cross-validation and grid searches then draw every molecule once.

@@ -290,7 +290,7 @@ _FITTED = ("several_", "n_labels_", "shift_", "scale_", "epoch_", "train_loss_",
 
 
 def with_head(image_encoder: Encoder, targets: int, arithmetic: config.Arithmetic, hidden: int = 3) -> nn.Sequential:
-    """Put a fresh head on an encoder, whose weights get the format that they are trained in."""
+    """Put a new head on an encoder, and convert its weights to the number format of training."""
     top = head(image_encoder.tower.embed_dim, targets, hidden)
     arithmetics.prepare(image_encoder, arithmetic)
     return nn.Sequential(image_encoder, top).to(encoders.device())

@@ -90,7 +90,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of one training.
+    """Result of one training.
 
     Attributes
     ----------
@@ -189,7 +189,7 @@ def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed:
 
 
 class Job:
-    """The trainings of one job, kept in its folder: an interrupted job goes on after its last whole training."""
+    """The trainings of one job, kept in its folder: an interrupted job continues after its last finished training."""
 
     def __init__(self, problem: Problem, p: config.Finetune) -> None:
         batch_size, epochs = fitting(len(problem.split.train))
@@ -338,7 +338,7 @@ def _curves(training: Training, result: Result) -> pd.DataFrame:
 
 
 def run(p: config.Finetune, job: Problem | None = None) -> Path:
-    """Train the encoder and the baselines of one job; an interrupted job goes on after its last whole training.
+    """Train the encoder and the baselines of one job; an interrupted job continues after its last finished training.
 
     Each setting of the grid (learning rate of the head, augmentation) is trained `repeats` times. The one with the
     best mean validation score is chosen; with `final_epochs`, it is trained anew, `final_repeats` times, for the score.

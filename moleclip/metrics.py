@@ -38,7 +38,7 @@ def higher_is_better(metric: str) -> bool:
 
 
 def possible(metric: str, low: float, high: float) -> tuple[float, float]:
-    """Cut an interval where no score can be: an error is not below 0, an area not above 1.
+    """Clip an interval to possible scores: an error is not below 0, an area not above 1.
 
     >>> possible("MAE", -0.1, 1.3), possible("ROC-AUC", 0.8, 1.1), possible("gap", -5, 5)
     ((0.0, 1.3), (0.8, 1.0), (-5, 5))
@@ -86,7 +86,7 @@ class Difference(NamedTuple):
 
 
 def overlap(holdout: float) -> float:
-    """Molecules tested for each one given, be it to train on or to choose with.
+    """Molecules tested for each one used in training or validation.
 
     >>> overlap(0.2)
     0.25
@@ -164,7 +164,7 @@ def welch(a: "pd.Series[Any]", b: "pd.Series[Any]", sign: int) -> Difference:
 
 
 def paired(a_by_split: ArrayLike, b_by_split: ArrayLike, overlap: float = 0.0) -> Difference:
-    """Compare two models on the same splits by a paired t-test, corrected for what the splits share.
+    """Compare two models on the same splits by a paired t-test, corrected because the splits overlap.
 
     Where two ridge regressions are equally good by construction (sets of 30, 60 and 120 molecules, a quarter tested),
     the corrected test calls a difference sure in 5 to 8 % of sets, with 3, 5 or 10 splits; without the correction it is
@@ -196,7 +196,7 @@ def paired(a_by_split: ArrayLike, b_by_split: ArrayLike, overlap: float = 0.0) -
 
 
 def verdict(found: Interval | Difference, margin: float = np.nan) -> str:
-    """Say what an interval of a difference says, which is above zero where the first model is better.
+    """Judge a difference by its interval; above zero, the first model is better.
 
     Parameters
     ----------

@@ -22,9 +22,21 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from moleclip import arithmetic, clustering, config, datasets, drawing, encoder, losses, molecules, views
+from moleclip import (
+    arithmetic,
+    augmentation_batch,
+    clustering,
+    config,
+    datasets,
+    drawing,
+    encoder,
+    losses,
+    molecules,
+    views,
+)
 from moleclip.encoder import Encoder
 from moleclip.io import chunks, files, seeds
 from moleclip.io.files import sha256
@@ -38,6 +50,7 @@ REFERENCE = 1024  # training molecules among which they are looked for
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
 WATCH = 20.0  # seconds between two looks at a run
+COMPILED = 500  # steps from which compiling for a GPU, which takes a minute, pays
 
 Watch = Callable[[pd.DataFrame], None]
 
@@ -231,13 +244,19 @@ class _Training:
         self.model, self.adam = self.accelerator.prepare(self.encoder, adam)
         self.rates = [group["lr"] for group in adam.param_groups]
         size = self.encoder.preprocess.size
-        self.views = views.Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size, redraw=p.redraw)
+        self.gpu = _is_gpu(self.accelerator.device)
+        # On a GPU, those that draw do nothing else: it augments by itself.
+        level = "none" if self.gpu else p.augmentation
+        self.views = views.Views(corpus.molecules, corpus.train, level, p.seed, size, redraw=p.redraw)
         grouping = (p.batch_size, p.group_size, p.seed, rank, world)
         self.sampler = views.GroupedBatches(_finest(corpus), *grouping, of=_originals(corpus))
         self.total = p.epochs * self.sampler.per_epoch
         if p.warmup_steps >= self.total:
             raise ValueError(f"warmup_steps {p.warmup_steps} leaves none of the run's {self.total} steps")
-        self.classes = torch.from_numpy(corpus.classes[corpus.train])
+        self.loader = views.loader(self.views, self.sampler, p.workers)
+        if self.gpu and self.total >= COMPILED:
+            self.model = torch.compile(self.model)
+        self.classes = torch.from_numpy(corpus.classes[corpus.train]).to(self.accelerator.device)
         self.metrics = _Metrics(self.output, p.tensorboard, self.accelerator.is_main_process)
 
     def run(self, keep_checkpoint: bool) -> Path:
@@ -268,7 +287,7 @@ class _Training:
         self.sampler.set_epoch(epoch, start)
         since: list[dict[str, Tensor]] = []  # losses since the last line of the log
         clock = _Clock(p.batch_size)
-        for number, batch in enumerate(views.loader(self.views, self.sampler, p.workers), start + 1):
+        for number, batch in enumerate(self.loader, start + 1):
             step = epoch * per_epoch + number
             clock.waited()
             since.append(self._step(step, *batch))
@@ -286,15 +305,14 @@ class _Training:
         # Only towers with dropout draw any numbers here.
         rank = self.accelerator.process_index
         torch.manual_seed(int(seeds.generator(Stream.STEP, self.p.seed, step, rank).integers(2**63)))
-        images = torch.cat([plain, randomised]) if self.p.contrastive else plain
+        drawn = [plain, randomised] if self.p.contrastive else [plain]
         device = self.accelerator.device
-        images, classes = images.to(device, non_blocking=True), self.classes[positions].to(device, non_blocking=True)
-        found = backward(self.model, self.objective, images, classes, self.accelerator, self.p.micro_batch_size)
-        if not torch.isfinite(found["loss"]):
-            raise FloatingPointError(
-                f"the loss is {found['loss'].item()} at step {step}. Delete {self.output / CHECKPOINT}, if it is "
-                "there, and start again with a smaller lr"
-            )
+        images = torch.cat([images.to(device, non_blocking=True) for images in drawn])
+        if self.gpu:
+            epoch = (step - 1) // self.sampler.per_epoch
+            keys = [augmentation_batch.keys(self.p.seed, epoch, positions, view) for view in range(len(drawn))]
+            images = augmentation_batch.augment(images, self.p.augmentation, torch.cat(keys))
+        found = self._backward(images, self.classes[positions.to(device, non_blocking=True)])
         factor = losses.rate_factor(step, self.total, self.p.warmup_steps, self.p.decay)
         for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
@@ -304,11 +322,27 @@ class _Training:
         self.adam.zero_grad()
         return found
 
+    def _backward(self, images: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        try:
+            return backward(self.model, self.objective, images, classes, self.accelerator, self.p.micro_batch_size)
+        except TorchDynamoException as error:
+            log.warning("torch.compile failed (%s): going on without it", " ".join(str(error).split())[:200])
+            self.model = self.model._orig_mod
+            self.adam.zero_grad()
+            return self._backward(images, classes)
+
     def _log(self, epoch: int, number: int, since: list[dict[str, Tensor]], clock: "_Clock") -> None:
-        means = torch.stack([torch.stack(list(line.values())) for line in since]).mean(0)
-        values = dict(zip(since[0], self.accelerator.reduce(means, "mean").tolist(), strict=True))
-        rate, waiting = clock.read()
         step = epoch * self.sampler.per_epoch + number
+        lines = torch.stack([torch.stack(list(line.values())) for line in since])
+        means = self.accelerator.reduce(lines.mean(0), "mean")
+        values = dict(zip(since[0], means.tolist(), strict=True))  # a GPU is waited for here, not at every step
+        if not math.isfinite(values["loss"]):
+            first = step - len(since) + 1 + int(torch.isfinite(lines[:, -1]).long().argmin())
+            raise FloatingPointError(
+                f"the loss is not finite at step {first}. Delete {self.output / CHECKPOINT}, if it is there, and "
+                "start again with a smaller lr"
+            )
+        rate, waiting = clock.read()
         speed = {"molecules_per_s": round(rate, 1), "waiting_for_data": round(waiting, 3)}
         self.metrics.add(epoch=epoch + 1, step=step, **values, **speed)
         if self.accelerator.is_main_process:
@@ -379,6 +413,10 @@ class _Training:
         for name, parameter in self.encoder.named_parameters():
             if not torch.isfinite(parameter).all():
                 raise FloatingPointError(f"{name} is not finite any more; start again with a smaller lr")
+
+
+def _is_gpu(device: torch.device) -> bool:
+    return device.type == "cuda"
 
 
 def _refuse_batch_norm(module: nn.Module) -> None:
@@ -569,7 +607,7 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
 
 def _identity(p: config.Pretrain, corpus: Corpus) -> dict[str, Any]:
     """Name what must agree for a run to go on; what is excluded changes no result."""
-    kept = p.identity(exclude=("workers", "cache", "output", "tensorboard", "checkpoint_every"))
+    kept = p.identity(exclude=("workers", "processes", "cache", "output", "tensorboard", "checkpoint_every"))
     files = [sha256(file) for file in datasets.files(p.labels)]
     return {**kept, "sha256": files, "molecules and classes": corpus.sha256}
 

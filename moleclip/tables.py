@@ -1,4 +1,4 @@
-"""Tables of scores: the setting that validation chose, scores by split, differences between models."""
+"""Tables of scores: the setting that validation selected, scores by split, differences between models."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ JOB = ["set", "dataset", "drawing", "split", "encoder", "seed"]
 
 
 class Design(NamedTuple):
-    """What a comparison of models on a set needs to know of it.
+    """What a comparison of models needs to know about a data set.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ def overlap(table: pd.DataFrame) -> float:
 
 
 def by_split(scores: pd.DataFrame) -> pd.DataFrame:
-    """Score of each model on each split: the mean over the repeats of the cell chosen on validation.
+    """Score of each model on each split: the mean over the repeats of the setting selected on validation.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def _optimism(job: pd.DataFrame) -> float:
 
 
 def choose(scores: pd.DataFrame, by: str = "val") -> tuple[float, str]:
-    """Cell (head_lr, augmentation) of one model's grid with the best mean over repeats; of equal ones the first.
+    """Find the setting (head_lr, augmentation) with the best mean over repeats; of equal ones the first.
 
     A cell of which one repeat diverged (its scores are NaN) is not chosen. DEVIATION: by validation, in
     each split anew; the paper's MoleculeNet scores are the best test means of its grid, and its final runs have one
@@ -119,7 +119,7 @@ def _cell_means(scores: pd.DataFrame, by: str) -> "pd.Series[float]":
 
 
 def cells(scores: pd.DataFrame) -> "pd.Series[Any]":
-    """Cell of the grid that each row is of."""
+    """Get the setting of the grid that each row belongs to."""
     return pd.Series(list(zip(scores["head_lr"].fillna(0.0), scores["augmentation"], strict=True)), scores.index)
 
 

@@ -165,7 +165,8 @@ def loader(
         batch_sampler=batches,
         num_workers=workers,
         worker_init_fn=one_thread,
-        persistent_workers=False,
+        persistent_workers=workers > 0,  # which molecules an epoch takes, the sampler says in this process
+        prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
 

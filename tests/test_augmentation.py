@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from moleclip import augmentation, drawing
 
@@ -77,6 +78,18 @@ def test_noise_has_the_asked_variance(variance):
     # Rounding to whole levels adds 1/12.
     assert noise.var() == pytest.approx(variance + 1 / 12, rel=0.02)
     assert abs(noise.mean()) < 0.1
+
+
+def test_noise_is_rounded_normal_noise_of_independent_pixels():
+    grey = np.full((224, 224, 3), 128, np.uint8)
+    noise = np.stack([augmentation.add_noise(grey, 16, np.random.default_rng(seed)) for seed in range(40)]) - 128.0
+    levels = np.arange(-12, 13)
+    shares = np.array([(noise == level).mean() for level in levels])
+    expected = norm.cdf((levels + 0.5) / 4) - norm.cdf((levels - 0.5) / 4)
+    # A channel of an image has 256 quantiles.
+    assert np.all(np.abs(shares - expected) < 4 * np.sqrt(expected / (256 * 3 * 40)))
+    for a, b in ((noise[:, 1:], noise[:, :-1]), (noise[:, :, 1:], noise[:, :, :-1]), (noise[..., 0], noise[..., 1])):
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 4 / np.sqrt(a.size)
 
 
 def test_noise_variances_span_10_to_50(monkeypatch):

@@ -107,7 +107,7 @@ def test_strict_writes_nothing(table, tmp_path, capsys):
         (["embed", "{table}", "--encoder", SMALL, "--out", "out.xlsx"], "ends with .parquet or .csv"),
         (["embed", "{table}", "--encoder", SMALL, "--out", "no/out.csv"], "no folder no"),
         (["embed", "{table}", "--encoder", SMALL, "--smiles", "structure"], "no column 'structure'"),
-        (["embed", "{table}", "{smi}", "--encoder", SMALL], "files before it have"),
+        (["embed", "{table}", "{smi}", "--encoder", SMALL], "earlier files have"),
         (["predict", "{table}", "--model", "runs"], "keep_models"),
         (["embed", "{table}", "--encoder", SMALL, "--device", "abacus"], "abacus"),
         (["embed", "{table}", "--encoder", SMALL, "--batch-size", "0"], "batch_size=0"),
@@ -192,7 +192,7 @@ def test_interrupted_and_started_again(tmp_path):
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "run it again to go on" in err
+    assert "repeat the command to continue" in err
     assert not out.exists()
     again = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
     assert "800 molecules" in again.stderr

@@ -212,7 +212,7 @@ def test_no_other_column_is_learnt_in_place_of_quantities(tmp_path, texts):
     lines = "".join(f"C,{n}.5,{text}\n" for n, text in enumerate(texts.split(",")))
     file = write(tmp_path, f"smiles,mw,yield\n{lines}")
     problem = (
-        f"column 'yield' is not used as a label: its fields, such as '{texts.split(',')[0]}', are no plain numbers"
+        f"column 'yield' is not used as a label: its fields, such as '{texts.split(',')[0]}', are not plain numbers"
     )
     with pytest.raises(ValueError, match=rf"{re.escape(problem)}.* name the columns .* \('mw'\?\)"):
         datasets.read_table(file)
@@ -221,7 +221,7 @@ def test_no_other_column_is_learnt_in_place_of_quantities(tmp_path, texts):
 
 def test_quantities_alone_are_no_labels(tmp_path, caplog):
     assert datasets.read_table(write(tmp_path, "smiles,yield\nCCO,12 %\nCC,3 %\n")).label_names == ()
-    assert "column 'yield' is not used as a label: its fields, such as '12 %', are no plain numbers" in caplog.text
+    assert "column 'yield' is not used as a label: its fields, such as '12 %', are not plain numbers" in caplog.text
 
 
 @pytest.mark.parametrize("texts", ["2-chlorophenol,4-chlorophenol", "2024-01-01,2024-01-02", "50-00-0,64-17-5"])
@@ -281,7 +281,7 @@ def test_counters_and_identifiers_are_no_labels(tmp_path, header, values, caplog
     file = write(tmp_path, f"{header},smiles,y\n{lines}")
     assert datasets.read_table(file).label_names == ("y",)
     assert datasets.read_table(file, labels=[header]).label_names == (header,)
-    assert f"column {header!r} numbers or names the molecules: should it be a label?" in caplog.text
+    assert f"column {header!r} looks like a row number or an identifier: should it be a label?" in caplog.text
 
 
 @pytest.mark.parametrize("header", ["yield", "acid", "pKa_acid", "log P", "Identity", "yearly", "nitride"])

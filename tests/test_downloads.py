@@ -114,7 +114,7 @@ def test_a_file_with_unknown_checksum_says_it_and_can_be_pinned(made, monkeypatc
     with pytest.raises(errors.DataError, match=f"sha256 is {made.sha256}, expected {'0' * 64}"):
         downloads.fetch("made", "0" * 64)
     (tmp_path / "cache" / made.path).unlink()
-    with pytest.raises(errors.DataError, match="refused"):
+    with pytest.raises(errors.DataError, match="rejected"):
         downloads.fetch("made", "0" * 64)
     assert not (tmp_path / "cache" / made.path).exists()
 

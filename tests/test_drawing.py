@@ -173,6 +173,13 @@ def test_what_the_rasteriser_does_not_know_is_refused():
         rasterize.rasterise(svg, 224)
 
 
+@pytest.mark.parametrize("point", ["1,2.5", "1.25,2.5", "1.2,2.55"])
+def test_coordinates_have_one_decimal(point):
+    path = f"<path d='M {point} L 3.5,4.5' style='fill:none;stroke:#000000;stroke-width:2px'/>"
+    with pytest.raises(ValueError, match="one decimal"):
+        rasterize.rasterise(f"<?xml?><svg><!-- --><rect/></rect>{path}</svg>", 224)
+
+
 def test_one_layout_serves_all_drawings():
     prepared = drawing.prepare(MOLECULES[0])
     before = prepared.ToBinary()

@@ -242,6 +242,14 @@ def test_a_molecule_is_augmented_by_its_number():
     assert not np.array_equal(by_number, by_position)
 
 
+def test_molecules_are_tested_as_they_are_drawn():
+    model = fitted(FinetunedEncoder(**ONE, augmentation="intense", scale_labels=False))
+    plain = torch.from_numpy(SOME[TEST].drawings(model.image_encoder.preprocess.size))
+    with torch.no_grad():
+        expected = model.network_.eval()(plain.to(encoder.device())).cpu().double().numpy()
+    np.testing.assert_allclose(model.predict_values(SOME[TEST]), expected, atol=1e-5)
+
+
 def test_r_groups_are_drawn_where_asked_for():
     plain, replaced = (SOME.drawings(224, drawing) for drawing in ("plain", "r_groups"))
     assert plain.shape == replaced.shape == (40, 224, 224, 3)

@@ -128,6 +128,15 @@ def test_optimism_is_what_choosing_on_test_would_win(metric, optimism):
     assert (row["test"], row["runs"], row["optimism"]) == ({"MAE": 4.0, "ROC-AUC": 5.0}[metric], 3, optimism)
 
 
+def test_a_run_that_diverged_leaves_no_score():
+    """A mean of the others would look better than the model is."""
+    scores = GRID.assign(dataset="made", drawing="plain", split="random", holdout=0.1, encoder="a", seed=1, unit="")
+    scores["chosen"] = (scores["head_lr"] == 1e-3) & (scores["augmentation"] == "default")
+    assert by_split(scores).loc[0, ["val", "test"]].tolist() == [2, 4]
+    scores.loc[scores["chosen"].idxmax(), ["val", "test"]] = np.nan
+    assert by_split(scores).loc[0, ["val", "test"]].isna().all()
+
+
 def test_test_labels_change_nothing_but_the_test_scores(own_set, finetune_params):
     """Neither the cells that are chosen, nor the epochs, nor a single prediction."""
     options = {"baselines": ["fingerprint_mlp", "frozen", "ecfp4_extra_trees"], "head_lr": [1e-3, 1e-4], "epochs": 3}
@@ -328,4 +337,4 @@ def test_labels_with_units(tmp_path, finetune_params, caplog):
     file.write_text("smiles,yield\nCCO,12 %\nCC,3 %\n")
     with pytest.raises(ValueError, match=r"own\.csv: has no labels to learn: no column of plain numbers"):
         gridsearch.problem(finetune_params(dataset=str(file)))
-    assert "column 'yield' is not used as a label: its fields, such as '12 %', are no plain numbers" in caplog.text
+    assert "column 'yield' is not used as a label: its fields, such as '12 %', are not plain numbers" in caplog.text

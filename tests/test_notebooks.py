@@ -43,7 +43,7 @@ def test_lint_sees_what_is_wrong(tmp_path):
     notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="left over")]
     nbformat.write(notebook, path)
     problems = "\n".join(notebooks.lint(path))
-    for part in ("does not start with a title", "has outputs", "0 cells tagged", "defines a class", "say question"):
+    for part in ("does not start with a title", "has outputs", "0 cells tagged", "defines a class", "state question"):
         assert part in problems
 
 

@@ -64,7 +64,7 @@ def test_an_ill_typed_value_is_named(values, part):
         ("01_depict_molecules", {"seed": -1}, "'seed' = -1"),
         ("02_cluster_structures", {"unique": 1}, "'unique' = 1"),
         ("02_cluster_structures", {"k_sweep": [1]}, "'k_sweep.0' = 1"),
-        ("02_cluster_structures", {"k_labels": [31]}, "k_labels has [31], which k_sweep lacks"),
+        ("02_cluster_structures", {"k_labels": [31]}, "k_labels has [31], which is missing in k_sweep"),
         ("07_explore_encoder", {"sample": 19}, "'sample' = 19"),
         ("07_explore_encoder", {"encoders": {}}, "'encoders' = {}"),
         ("07_explore_encoder", {"method": "pca"}, "'method' = 'pca'"),
@@ -108,7 +108,7 @@ def test_no_type_is_written_down_for_nothing():
 def test_a_sample_by_set():
     values = {"datasets": ["moses", "my/file.smi.gz"], "sample": {"moses": 9}}
     assert params.read("01_depict_molecules", None, **values).sample == {"moses": 9}
-    assert "sample has 'mose'" in refusal("01_depict_molecules", sample={"mose": 9})
+    assert "sample names 'mose'" in refusal("01_depict_molecules", sample={"mose": 9})
     assert "twice" in refusal("01_depict_molecules", datasets=["nci_5k", "elsewhere/nci_5k.smi"])
 
 

@@ -341,17 +341,21 @@ def shell(p, folder, after_lines, then=0.0, torchrun=()):
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
-@pytest.mark.parametrize("torchrun", [(), pytest.param(TORCHRUN, marks=pytest.mark.long)])
-def test_two_processes_killed_go_on_like_one(pretrain_params, tmp_path, torchrun):
+@pytest.mark.parametrize(
+    ("before", "after", "torchrun"), [(2, 1, ()), (1, 2, ()), pytest.param(2, 2, TORCHRUN, marks=pytest.mark.long)]
+)
+def test_killed_it_goes_on_with_any_number_of_processes(pretrain_params, tmp_path, before, after, torchrun):
     """Started by us or by torchrun: with the process that was started, those that train are gone too."""
-    often = {"log_every": 1, "checkpoint_every": 1, "processes": 2}
-    straight = weights(pretrain.run(pretrain_params(output=str(tmp_path / "straight"), **often | {"processes": 1})))
-    p = pretrain_params(output=str(tmp_path / "killed"), **often)
-    assert shell(p, tmp_path, after_lines=4, torchrun=torchrun) is None
+    often = {"log_every": 1, "checkpoint_every": 1}
+    straight = weights(pretrain.run(pretrain_params(output=str(tmp_path / "straight"), **often)))
+    killed, again = (
+        pretrain_params(output=str(tmp_path / "killed"), processes=processes, **often) for processes in (before, after)
+    )
+    assert shell(killed, tmp_path, after_lines=4, torchrun=torchrun) is None
     assert (tmp_path / "killed" / pretrain.CHECKPOINT).is_file()
     while locked(tmp_path / "killed"):
         time.sleep(0.1)
-    found = weights(shell(p, tmp_path, None, torchrun=torchrun))
+    found = weights(shell(again, tmp_path, None, torchrun=torchrun))
     steps = pretrain.read_metrics(tmp_path / "killed").dropna(subset="loss")["step"]
     assert steps.tolist() == list(range(1, 9))
     assert all(torch.allclose(tensor, straight[name], atol=5e-3) for name, tensor in found.items())
@@ -388,7 +392,7 @@ def test_two_runs_do_not_share_a_folder(pretrain_params):
     p = pretrain_params(epochs=1)
     with subprocess.Popen([sys.executable, "-c", HOLD, p.output], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(RuntimeError, match="another run is writing here"):
+        with pytest.raises(RuntimeError, match="another run is writing to this folder"):
             pretrain.run(p)
         other.kill()
         other.wait()
@@ -453,6 +457,24 @@ def test_moments_are_kept_where_asked_for(pretrain_params):
     steps = {float(state["step"]) for state in adam.state.values()}
     metrics = pd.read_json(folder / "metrics.jsonl", lines=True)
     assert steps == {metrics["step"].max()}
+
+
+def test_the_way_of_a_gpu_and_without_compiling_if_that_fails(pretrain_params, tmp_path, monkeypatch, caplog):
+    """On a CPU: it augments whole batches, is compiled, and ends with the same weights if that fails."""
+    monkeypatch.setattr(pretrain, "_is_gpu", lambda device: True)
+    monkeypatch.setattr(pretrain, "COMPILED", 0)
+    monkeypatch.setattr(torch, "compile", lambda model: torch._dynamo.optimize("eager")(model))
+    compiled = weights(pretrain.run(pretrain_params(output=str(tmp_path / "compiled"))))
+    assert "torch.compile failed" not in caplog.text
+
+    def fails(*_):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", lambda model: torch._dynamo.optimize(fails)(model))
+    without = weights(pretrain.run(pretrain_params(output=str(tmp_path / "without"))))
+    assert "torch.compile failed" in caplog.text
+    assert "no compiler here" in caplog.text
+    assert all(torch.allclose(tensor, without[name], atol=1e-5) for name, tensor in compiled.items())
 
 
 def test_neighbours_by_hand():

@@ -186,8 +186,8 @@ def test_the_command_prints_what_a_figure_was_made_from(tmp_path, figure, record
 
 def test_a_foreign_figure_has_no_provenance(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "foreign.png")
-    with pytest.raises(ValueError, match="no provenance"):
+    with pytest.raises(ValueError, match="no record of its provenance"):
         provenance.show(tmp_path / "foreign.png")
     (tmp_path / "foreign.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"foreign.json: carries no provenance"):
+    with pytest.raises(ValueError, match=r"foreign.json: has no record of its provenance"):
         provenance.show(tmp_path / "foreign.json")

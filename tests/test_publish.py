@@ -113,7 +113,7 @@ def test_uncommitted_code_is_not_published(root):
     (root / "moleclip/code.py").write_text("2")
     draw(root, scores="1")
     with pytest.raises(
-        ValueError, match=r"uncommitted changes .*: moleclip/code\.py\. Commit them first, or say DIRTY=1"
+        ValueError, match=r"uncommitted changes .*: moleclip/code\.py\. Commit them first, or add DIRTY=1"
     ):
         publish.publish("demo")
     git(root, "commit", "-qam", "edited")

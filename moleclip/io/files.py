@@ -1,4 +1,4 @@
-"""Whole files: written under another name, then moved, so that none is ever half-written."""
+"""Write files under a temporary name, then rename them, so that none is ever half-written."""
 
 import fcntl
 import functools
@@ -85,11 +85,11 @@ def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     old, new = ([repr(one[name]) if name in one else "the default" for name in differ] for one in (before, now))
     changes = ", ".join(f"{name} was {a}, is {b}" for name, a, b in zip(differ, old, new, strict=True))
-    kind, advice = "an unfinished", "Delete it to start afresh, or set them back to go on with it"
+    kind, advice = "an unfinished", "Delete it to start again, or restore these settings to continue it"
     if finished:
         kind, advice = "a finished", f"It is not overwritten: choose another folder, or delete {file.parent}"
     if differ:
-        raise ValueError(f"{file}: of {kind} run with other settings ({changes if before else 'not known'}). {advice}")
+        raise ValueError(f"{file}: of {kind} run with other settings ({changes if before else 'unknown'}). {advice}")
 
 
 @contextmanager
@@ -109,5 +109,5 @@ def alone(folder: Path) -> Iterator[None]:
             if os.environ.get("RANK", "0") == "0":  # the process that writes
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RuntimeError(f"{folder}: another run is writing here; wait for it, or end it") from None
+            raise RuntimeError(f"{folder}: another run is writing to this folder; wait for it or stop it") from None
         yield

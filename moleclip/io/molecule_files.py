@@ -1,7 +1,7 @@
 """Files of molecules, one molecule at a time: spreadsheets, delimited text, SMILES, SDF, Parquet, standard input.
 
-Nothing is guessed in silence: the log says in which encoding a file is, what separates its columns, and which of them
-holds the SMILES. A line that does not fit is an error that names file and line.
+Nothing is guessed silently: the log names the encoding of a file, what separates its columns, and which column holds
+the SMILES. If a line does not fit, an error names file and line.
 """
 
 import codecs
@@ -202,7 +202,7 @@ def _text(path: str, content: Path | bytes, ending: str, encoding: str, smiles: 
     said = {"utf-8-sig": "UTF-8", "cp1252": "cp1252, as it is not UTF-8"}.get(encoding, encoding.upper())
     lines = _strings(path, content, encoding)
     if not table:
-        log.info("%s: %s, a SMILES per line and perhaps a name", path, said)
+        log.info("%s: %s, a SMILES per line, and a name if there is one", path, said)
         return MoleculeFile(path, ["smiles", "name"], "smiles", False, _smi(lines))
     rows = _fields(lines, path, delimiter)
     return _table(path, rows, smiles, f"{said}, {_DELIMITERS[delimiter]} between columns", delimiter != ",")

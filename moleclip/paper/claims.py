@@ -1,24 +1,24 @@
-"""The paper's quantitative claims, each compared with what is printed, the released runs, and our own.
+"""The paper's quantitative claims, compared with the printed numbers, the released runs and our runs.
 
-Verdicts are given by rule, from 95 % intervals over the units of replication:
+Each verdict follows from a rule and a 95 % interval, over splits where there are several:
 
-- a model is *better*: reproduced if the whole interval of the difference is on its side, not supported if the whole is
-  on the other side, else inconclusive
-- a model is *comparable* or better: reproduced if the whole interval says that it is not worse by more than the margin
-  of the set (a difference that would matter, in `data.yaml`), not supported if the whole says that it is, else
-  inconclusive
-- a score is *below* a limit: reproduced if the whole interval is, not supported if none of it is, else inconclusive
+- a model is *better*: reproduced if the whole interval of the difference is above zero, not supported if the whole is
+  below zero, otherwise inconclusive
+- a model is *comparable* or better: reproduced if the whole interval excludes a loss larger than the margin of the set
+  (a difference that would matter, in `data.yaml`), not supported if the whole is such a loss, otherwise inconclusive
+- a score is *below* a limit: reproduced if the whole interval is below it, not supported if the whole is above it,
+  otherwise inconclusive
 - what no released run tests is not testable yet
 
-A difference is in percent of the other's mean score, above zero where the first model is better; pairs are splits.
-Random splits of one set share most of their molecules: intervals over them are corrected for it (`metrics`). Beside the
-verdict stand those of the *plain* paired test, without the correction, and of the *printed* intervals, taken at their
-word: the difference of two scores, with the root of the sum of the squares of what is printed after +-.
-*Detectable* is the smallest difference that the design would show in 80 % of cases.
-On the one scaffold split, printed scores are those of the setting with the best test score. Two grids are compared over
-the settings that both have, so that nothing is selected: such an interval says nothing of other splits. A printed
-number or a forest is compared with the best and with the median setting: which one validation would select, is not
-released.
+Differences are in percent of the other model's mean score, paired by split; above zero, the first model is better.
+Random splits of one set share most of their molecules, and intervals over them are corrected for this (`metrics`). Two
+more columns give the verdict by other tests: the *plain* paired test lacks this correction; the *printed* intervals
+take what is printed after +- at face value, and add the squares of those of both models.
+*Detectable* is the smallest true difference that would be detected in 80 % of cases.
+On the single scaffold split, printed scores are those of the setting with the best test score. Two grids are compared
+over the settings that both have, so that nothing is selected; such an interval says nothing about other splits. A
+printed number or a forest is compared with the best and with the median setting, because it is not known which setting
+validation would select.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

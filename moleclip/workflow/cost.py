@@ -1,4 +1,4 @@
-"""What a profile and its studies amount to before any of it runs: jobs, trainings, images, GPU hours.
+"""Estimate what a profile and its studies cost before they run: jobs, trainings, images, GPU hours.
 
 python -m moleclip.workflow.cost paper
 """
@@ -23,7 +23,7 @@ STEP = 0.01  # seconds that a step takes at least, however few its images are; a
 
 
 def table(profile: str, rate: float = RATE) -> pd.DataFrame:
-    """Reckon what a profile and each of its studies would train.
+    """Estimate what a profile and each of its studies would train.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ def main() -> int:
     for part in (found, sums):
         print(part.to_string(index=False, float_format="%.3g"), end="\n\n")
     print(
-        f"images and steps in millions; GPU hours at {arguments.rate:g} images a second, which is assumed unless you "
-        f"measured it, and at least {STEP:g} s a step, assumed too"
+        f"images and steps in millions; GPU hours at {arguments.rate:g} images a second, at least {STEP:g} s a step: "
+        "assumptions, unless you have measured them"
     )
     return 0
 

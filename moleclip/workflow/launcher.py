@@ -88,8 +88,10 @@ def main() -> None:
         _end_with_parent()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("file", help="parameters of notebook 03, as YAML or JSON")
-    parser.add_argument("--processes", type=int, help="instead of the file's")
-    parser.add_argument("--keep-checkpoint", action="store_true", help="leave the last one when the run is finished")
+    parser.add_argument("--processes", type=int, help="number of processes, instead of that in the file")
+    parser.add_argument(
+        "--keep-checkpoint", action="store_true", help="keep the last checkpoint when the run is finished"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("moleclip").setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Run notebooks so that a failure is loud and a success whole; keep their shape.
+"""Run notebooks so that a failure cannot go unnoticed; check their structure.
 
 python -m moleclip.workflow.notebooks run NOTEBOOK OUTPUT [-f FILE] [-y YAML]
 python -m moleclip.workflow.notebooks lint
@@ -167,7 +167,7 @@ def lint(path: Path) -> list[str]:
         "defines a class or loops over training steps": any(
             re.search(r"^class |backward\(", cell.source, re.MULTILINE) for cell in code
         ),
-        "first lines do not say question, inputs, outputs and cost": not all(
+        "the first cell does not state question, inputs, outputs and cost": not all(
             word in first.source for word in ("Question", "Inputs", "Outputs", "Cost")
         ),
         "the cell after the parameters does not check them": len(tagged) == 1
@@ -199,12 +199,12 @@ def main(arguments: list[str] | None = None) -> int:
     runner.add_argument("notebook", type=Path)
     runner.add_argument("output", type=Path)
     runner.add_argument("-f", "--file", type=Path, help="YAML file of parameters")
-    runner.add_argument("-y", "--yaml", default="{}", help="parameters that win over the file's, as YAML")
-    commands.add_parser("lint", help="check the shape of notebooks/*.ipynb")
+    runner.add_argument("-y", "--yaml", default="{}", help="parameters that override those of the file, as YAML")
+    commands.add_parser("lint", help="check the structure of notebooks/*.ipynb")
     chosen = parser.parse_args(arguments)
     if chosen.command == "lint":
         problems = [line for path in sorted((files.ROOT / "notebooks").glob("*.ipynb")) for line in lint(path)]
-        print("\n".join(problems) or "notebooks: in shape")
+        print("\n".join(problems) or "notebooks: no problems")
         return bool(problems)
     try:
         run(chosen.notebook, chosen.output, chosen.file, yaml.safe_load(chosen.yaml))

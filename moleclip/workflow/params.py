@@ -1,4 +1,4 @@
-"""The parameters of each notebook, of each profile, and of the jobs that a profile fans out to.
+"""The parameters of each notebook, of each profile, and of the jobs that a profile runs.
 
 A notebook's cell tagged `parameters` is the only place of a default and its comment; a profile's YAML file overrides
 defaults. The default also shows the type; `_TYPES` has what it does not show.
@@ -63,17 +63,17 @@ _TYPES: dict[str, Any] = {
 def _labels_are_swept(p: Any) -> Any:
     missing = sorted(set(p.k_labels) - set(p.k_sweep))
     if missing and p.sweep_sample is None:
-        raise ValueError(f"k_labels has {missing}, which k_sweep lacks")
+        raise ValueError(f"k_labels has {missing}, which is missing in k_sweep")
     return p
 
 
 def _sets_differ(p: Any) -> Any:
     names = [datasets.short_name(source) for source in p.datasets]
     if len(set(names)) < len(names):
-        raise ValueError(f"datasets has a name twice: {', '.join(names)}")
+        raise ValueError(f"datasets names a set twice: {', '.join(names)}")
     for source in p.sample if isinstance(p.sample, dict) else ():
         if source not in p.datasets:
-            raise ValueError(f"sample has {source!r}, which datasets lacks")
+            raise ValueError(f"sample names {source!r}, which is not in datasets")
     return p
 
 
@@ -116,7 +116,7 @@ def _type(where: str, default: Any) -> Any:
             values = _type(where, next(iter(default.values())))
             return Annotated[dict[str, values], Field(min_length=1)]  # type: ignore[valid-type]
     raise ParameterError(
-        f"{where}: its default {default!r} shows no type; add it to _TYPES in moleclip/workflow/params.py"
+        f"{where}: its default {default!r} does not show its type; add it to _TYPES in moleclip/workflow/params.py"
     )
 
 
@@ -157,7 +157,7 @@ class Profile(Parameters):
     def _the_workflow_says_where(self) -> "Profile":
         if "output" in self.draw:
             raise ValueError(
-                "draw has no output: pages are drawn below runs/, and `publish` says where they are copied to"
+                "draw cannot set output: pages are drawn below runs/, and `publish` says where they are copied to"
             )
         return self
 
@@ -319,7 +319,7 @@ def read_profile(folder: str | Path, study: str | None = None) -> tuple[dict[str
         if file.name == "profile.yaml" or file.name.startswith("study_"):
             continue
         if file.name not in known:
-            raise ParameterError(f"{file}: belongs to no notebook{nearest(file.name, list(known))}")
+            raise ParameterError(f"{file}: no notebook has such a parameter file{nearest(file.name, list(known))}")
         parameters[known[file.name]] = read(known[file.name], file)
     return parameters, profile
 

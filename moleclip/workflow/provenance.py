@@ -250,7 +250,7 @@ def show(file: str | Path) -> dict[str, Any]:
             record = json.loads(file.with_suffix(".json").read_text())
         return {"notebook": record["notebook"], **record}
     except (ValueError, KeyError):
-        raise ValueError(f"{files.relative(file)}: carries no provenance") from None
+        raise ValueError(f"{files.relative(file)}: has no record of its provenance") from None
 
 
 def summary(record: Mapping[str, Any]) -> str:
@@ -271,7 +271,7 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Print what a figure was made from.")
     parser.add_argument("file", type=Path, help="PNG, PDF or JSON file of a figure")
-    parser.add_argument("--all", action="store_true", help="everything, as JSON")
+    parser.add_argument("--all", action="store_true", help="print the whole record, as JSON")
     chosen = parser.parse_args()
     try:
         record = show(chosen.file)

@@ -99,12 +99,12 @@ def _check_committed(notebooks: list[str], records: dict[Path, dict[str, Any]], 
         return  # no git checkout, and so nothing to compare with
     if changed:
         raise ValueError(
-            f"uncommitted changes of the code that draws: {', '.join(changed)}. Commit them first, or say DIRTY=1"
+            f"uncommitted changes of the code that draws: {', '.join(changed)}. Commit them first, or add DIRTY=1"
         )
     drawn = [str(place) for place, record in records.items() if record["dirty"]]
     if drawn:
         raise ValueError(
-            f"drawn by code that was not committed, as {', '.join(drawn)} says. Draw again: {how}; or say DIRTY=1"
+            f"drawn by code that was not committed, as {', '.join(drawn)} says. Draw again: {how}; or add DIRTY=1"
         )
 
 
@@ -113,7 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("profile", help="a folder of params/")
     parser.add_argument("study", nargs="?", help="one of its studies")
-    parser.add_argument("--dirty", action="store_true", help="publish even what uncommitted code has drawn")
+    parser.add_argument("--dirty", action="store_true", help="publish figures that uncommitted code has drawn, too")
     chosen = parser.parse_args()
     try:
         place = publish(chosen.profile, chosen.study or None, chosen.dirty)

@@ -1,4 +1,4 @@
-"""A profile cut to a few steps, so that a typing error is found in minutes and not after GPU days.
+"""Cut a profile to a few steps, so that mistakes are found in minutes and not after days of GPU time.
 
     python -m moleclip.workflow.smoke_test paper
 
@@ -132,7 +132,7 @@ def _moved(name: str, value: Any, profile: str, overlay: Mapping[str, Any]) -> A
     for corpus, stand_in in overlay["stand_ins"].items():
         # An encoder's folder may be named after its corpus, and keeps its name.
         if name not in _ENCODERS and Path(value).stem == corpus and not downloads.present(corpus):
-            print(f"{corpus} is not on this machine: {stand_in} stands in for it")
+            print(f"{corpus} is not on this machine; {stand_in} is used instead")
             value = value.replace(corpus, stand_in)
     if not _is_run(value, profile):
         return value
@@ -159,7 +159,7 @@ def _look_up_encoder(source: str) -> None:
         return
     if source in downloads.known():
         if not downloads.present(source):
-            print(f"{source} is not on this machine yet; the real run downloads it, or says where to get it")
+            print(f"{source} is not on this machine yet; the real run downloads it or says where to get it")
     elif not Path(source.rpartition("@")[2]).exists():
         encoder.tower(name or encoder.PAPER)
         if tag != "random":
