@@ -36,7 +36,8 @@ from moleclip import encoder as encoders
 from moleclip.datasets import Task
 from moleclip.encoder import head
 from moleclip.estimator import Labels, MoleculeEstimator, Molecules, by_label, values_of
-from moleclip.finetune import Inputs, NetworkEstimator
+from moleclip.finetune import FinetunedEncoder, Inputs, NetworkEstimator
+from moleclip.io import errors
 
 # Of the linear model on embeddings, from strong to weak.
 PENALTIES = 10.0 ** np.arange(5, -4, -1)
@@ -193,8 +194,7 @@ class FingerprintMLP(NetworkEstimator):
     def _fit(
         self, given: Molecules, labels: Labels, validation: tuple[Molecules, Labels] | None, _: NDArray[np.int64]
     ) -> None:
-        if validation is None:
-            raise ValueError("no validation molecules: give some, or a validation_fraction above 0")
+        assert validation
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = head(given.morgan().shape[1], self.n_labels_)
@@ -344,8 +344,7 @@ class Chemprop(MoleculeEstimator):
         self.task, self.validation_fraction, self.seed = task, validation_fraction, seed
 
     def _fit(self, given: Molecules, labels: Labels, validation: tuple[Molecules, Labels] | None, *_: Any) -> None:
-        if validation is None:
-            raise ValueError("no validation molecules: give some, or a validation_fraction above 0")
+        assert validation
         command, targets = chemprop_command(), [f"y{number}" for number in range(self.n_labels_)]
         table = pd.DataFrame(np.concatenate([labels, validation[1]]), columns=targets)
         table.insert(0, "smiles", [*given, *validation[0]])
@@ -398,17 +397,55 @@ def _run(command: list[str], what: str, folder: Path) -> None:
         raise RuntimeError(f"chemprop {what} failed:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
-# Estimators that choose their settings themselves or have none, by the names that they have in parameters and tables.
+# Estimators by the names that they have in parameters and tables, from simple to complex: of those between which
+# nothing is sure, the first is the one to use. They choose their settings themselves, or have none.
 BY_NAME: dict[str, Callable[..., MoleculeEstimator]] = {
+    "mean": Mean,
     "ecfp4_forest": partial(Forest, "ecfp4", "forest"),
-    "ecfp4_extra_trees": partial(Forest, "ecfp4", "extra_trees"),
-    "descriptor_forest": partial(Forest, "descriptors", "forest"),
-    "descriptor_extra_trees": partial(Forest, "descriptors", "extra_trees"),
     "count_forest": partial(Forest, "counts", "forest"),
+    "tanimoto_gp": TanimotoGP,
+    "descriptor_forest": partial(Forest, "descriptors", "forest"),
+    "ecfp4_extra_trees": partial(Forest, "ecfp4", "extra_trees"),
+    "descriptor_extra_trees": partial(Forest, "descriptors", "extra_trees"),
     "tuned_forest": partial(Forest, "counts", "forest", tuned=True, trees=200),
     "gradient_boosting": partial(Forest, "counts", "gradient_boosting", tuned=True, trees=200),
-    "tanimoto_gp": TanimotoGP,
+    "fingerprint_mlp": FingerprintMLP,
+    "frozen_linear": partial(FrozenEncoder, model="linear"),
+    "frozen_pls": partial(FrozenEncoder, model="pls"),
+    "frozen_gaussian_process": partial(FrozenEncoder, model="gaussian_process"),
+    "frozen_svm": partial(FrozenEncoder, model="svm"),
+    "frozen_best": partial(FrozenEncoder, model="best"),
     "chemprop": Chemprop,
-    "mean": Mean,
+    # Of a few dozen molecules, a tenth is too few to choose the epoch.
+    "finetuned": partial(FinetunedEncoder, validation_fraction=0.2),
 }
 SEEDLESS = ("mean", "tanimoto_gp")  # those of them that are the same for each seed
+
+
+def make(name: str, task: Task, seed: int, encoder: str | Path = "", **settings: Any) -> MoleculeEstimator:
+    """Make an estimator by its name in `BY_NAME`; those that see drawings start from `encoder`.
+
+    Raises
+    ------
+    ValueError
+        The name is not known.
+
+    Examples
+    --------
+    >>> make("frozen_pls", "regression", 0, "lite")
+    FrozenEncoder(encoder='lite', model='pls')
+    """
+    if name not in BY_NAME:
+        raise ValueError(f"unknown method {name!r}{errors.nearest(name, list(BY_NAME))}")
+    if sees(name):
+        settings["encoder"] = encoder
+    return BY_NAME[name](task=task, seed=seed, **settings)
+
+
+def sees(name: str) -> bool:
+    """Whether an estimator predicts from drawings, by an encoder.
+
+    >>> sees("frozen_linear"), sees("ecfp4_forest")
+    (True, False)
+    """
+    return name == "finetuned" or name.startswith("frozen_")

@@ -307,6 +307,22 @@ def read_table(
     )
 
 
+def column(source: str | Path, name: str, smiles: str = "smiles") -> list[str]:
+    """Read one column of your own file, as text, with a field for each molecule of `load`.
+
+    Raises
+    ------
+    ValueError
+        The source is no file, or has no such column.
+    """
+    path = find(str(source))
+    file = molecule_files.read(path, smiles) if path else None
+    if file is None or name not in file.columns:
+        known = errors.nearest(name, file.columns) if file else ": only a file of your own has columns"
+        raise ValueError(f"{source}: has no column {name!r}{known}")
+    return [given[name] for _, given, _ in file.records]
+
+
 def _numbers(path: str | Path, texts: "pd.Series[str]", commas: bool) -> NDArray[np.float64]:
     """Numbers of a label column, by the line of each; NaN where a field is empty."""
     stripped = _points(texts, commas)
@@ -473,6 +489,58 @@ def summary(dataset: Dataset, molecules: pd.DataFrame, unreadable: pd.DataFrame)
         "heavy atoms (median)": float(sizes.median()),
         "largest molecule": int(sizes.max()) if len(sizes) else 0,
     }
+
+
+def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Readable, labelled molecules, each once: a repeated one might be trained on and tested; and `doubtful`.
+
+    Raises
+    ------
+    ValueError
+        There are no labels, fewer than `least` molecules, or a label does not vary.
+    """
+    name, columns = dataset.name, list(dataset.label_names)
+    if not columns:
+        raise ValueError(f"{name}: has no labels to learn: no column of plain numbers")
+    every = readable(dataset, None, seed)
+    known = every[every[columns].notna().any(axis=1)]
+    kept = known.drop_duplicates("canonical_smiles")
+    without, repeated = len(every) - len(known), len(known) - len(kept)
+    if without or repeated:
+        log.warning("%s: left out, %d molecules without a label and %d that are repeated", name, without, repeated)
+    if len(kept) < least:
+        raise ValueError(
+            f"{name}: {len(kept)} different readable molecules with a label; at least {least} are needed, as fewer "
+            f"cannot tell methods apart. Label more"
+        )
+    kept = kept.iloc[seeds.sample(len(kept), sample, seed)].reset_index(drop=True)
+    for column in columns:
+        if kept[column].nunique() < 2:
+            raise ValueError(f"{name}: all labels {column!r} are the same: there is nothing to learn; leave it out")
+    return kept, doubtful(known, columns, np.nan_to_num(dataset.margin))
+
+
+def doubtful(molecules: pd.DataFrame, labels: Sequence[str], margin: float = 0.0) -> dict[str, int]:
+    """Count what is doubtful in readable molecules, as of `clean`, with labels.
+
+    Returns
+    -------
+    dict
+        repeated (structures that occur more than once), conflicts (those of them whose labels differ by more than
+        `margin`), differ_in_stereo_only (structures that are the same but for stereochemistry), open_stereocentres
+        (molecules), several_fragments (molecules).
+    """
+    smiles = molecules["canonical_smiles"]
+    same = molecules.groupby(smiles)[list(labels)]
+    flat = smiles.map(lambda text: Chem.MolToSmiles(reading.parse(text), isomericSmiles=False))
+    counts = {
+        "repeated": smiles.value_counts() > 1,
+        "conflicts": (same.max() - same.min() > margin).any(axis=1),
+        "differ_in_stereo_only": smiles.groupby(flat).agg(lambda texts: len(set(texts))) > 1,
+        "open_stereocentres": smiles.map(reading.has_open_centre),
+        "several_fragments": smiles.str.contains(".", regex=False),
+    }
+    return {name: int(found.sum()) for name, found in counts.items()}
 
 
 def read_molecules(source: str | Sequence[str]) -> pd.DataFrame:

@@ -128,7 +128,8 @@ class MoleculeEstimator(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            The numbers of molecules and labels differ, a label has no known value, or a class is not 0 or 1.
+            The numbers of molecules and labels differ, a label has no known value, a class is not 0 or 1, or there
+            are no validation molecules for what needs them.
         FloatingPointError
             The training diverged.
         """
@@ -142,7 +143,9 @@ class MoleculeEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_labels_ = labels.shape[1]
         if self.task == "classification":
             self.classes_ = np.array([0, 1])
-        if validation is None and self.validation_fraction:
+        if validation is None and self.validation_fraction is not None:
+            if not self.validation_fraction:
+                raise ValueError("no validation molecules: give some, or a validation_fraction above 0")
             train, held_out = self._hold_out(labels)
             validation = given[held_out], labels[held_out]
             given, labels, numbers = given[train], labels[train], numbers[train]

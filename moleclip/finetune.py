@@ -257,8 +257,7 @@ class FinetunedEncoder(NetworkEstimator):
         validation: tuple[Molecules, Labels] | None,
         numbers: NDArray[np.int64],
     ) -> None:
-        if validation is None:
-            raise ValueError("no validation molecules: give some, or a validation_fraction above 0")
+        assert validation
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             image_encoder = encoders.load(self.encoder, self.seed, self.image_size)

@@ -18,7 +18,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moleclip import arithmetic, baselines, config, datasets, encoder, metrics, splits
-from moleclip.baselines import FingerprintMLP, FrozenEncoder
 from moleclip.datasets import Dataset
 from moleclip.estimator import MoleculeEstimator, Molecules
 from moleclip.finetune import FinetunedEncoder, fitting
@@ -174,18 +173,19 @@ def leaks(job: Problem) -> pd.DataFrame:
 
 def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed: int) -> MoleculeEstimator:
     """Make the estimator of a training."""
-    shared: dict[str, Any] = {"task": task, "seed": seed}
-    if training.model == p.name:
-        settings = {name: getattr(p, name) for name in FinetunedEncoder("").get_params() if hasattr(p, name)}
-        chosen = {name: getattr(training, name) for name in ("head_lr", "augmentation", "epochs")}
-        return FinetunedEncoder(**{**settings, **chosen, **shared})
-    if training.model in (f"{p.name}_frozen", f"{p.name}_frozen_best"):
-        shared |= {name: getattr(p, name) for name in ("encoder", "drawing", "image_size", "workers")}
-        return FrozenEncoder(model="best" if training.model.endswith("best") else "linear", **shared)
-    if training.model == "fingerprint_mlp":
-        shared |= {"batch_size": p.batch_size, "weight_decay": p.mlp_weight_decay, "scale_labels": p.scale_labels}
-        return FingerprintMLP(lr=training.head_lr, epochs=training.epochs, **shared)
-    return baselines.BY_NAME[training.model](**shared)
+    name, settings = training.model, dict[str, Any]()
+    if name == p.name:
+        taken = {"encoder", "task", "seed"}
+        settings = {key: getattr(p, key) for key in FinetunedEncoder("").get_params() if hasattr(p, key)}
+        settings |= {key: getattr(training, key) for key in ("head_lr", "augmentation", "epochs")}
+        name, settings = "finetuned", {key: value for key, value in settings.items() if key not in taken}
+    elif name in (f"{p.name}_frozen", f"{p.name}_frozen_best"):
+        name = "frozen_best" if name.endswith("best") else "frozen_linear"
+        settings = {key: getattr(p, key) for key in ("drawing", "image_size", "workers")}
+    elif name == "fingerprint_mlp":
+        settings = {"batch_size": p.batch_size, "weight_decay": p.mlp_weight_decay, "scale_labels": p.scale_labels}
+        settings |= {"lr": training.head_lr, "epochs": training.epochs}
+    return baselines.make(name, task, seed, p.encoder, **settings)
 
 
 class Job:

@@ -6,6 +6,8 @@ Bengio, Machine Learning 2003, 52, 239). Functions take this ratio, `overlap`; 0
 many splits, a corrected interval does not shrink to nothing.
 """
 
+import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -220,6 +222,105 @@ def verdict(found: Interval | Difference, margin: float = np.nan) -> str:
     if found.low > 0 or found.high < 0:
         return "better" if found.low > 0 else "worse"
     return "inconclusive"
+
+
+def all_pairs(scores: pd.DataFrame, overlap: float = 0.0) -> pd.DataFrame:
+    """Compare each two of several models on the same parts, by Tukey's honestly significant difference.
+
+    Repeated measures: the spread is what is left of scores when the means of parts and of models are taken away. The
+    test assumes that all differences spread alike, which `paired` does not, and is right for all pairs together. Of
+    two models it is `paired`, and without overlap the textbook's.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        A row per part (of each repeat of a cross-validation), a column per model.
+    overlap : float
+        As of `paired`.
+
+    Returns
+    -------
+    DataFrame
+        A row per pair: a, b, difference (of means, a - b), low and high (simultaneous 95 % intervals), p, and effect:
+        the difference in standard deviations between parts, once the means are taken away.
+
+    Examples
+    --------
+    >>> scores = pd.DataFrame({"x": [1.0, 2, 3, 4], "y": [1.5, 2.5, 3.5, 4.6], "z": [2.0, 3.2, 3.9, 5.0]})
+    >>> all_pairs(scores).round(3).values.tolist()[0]
+    ['x', 'y', -0.525, -0.698, -0.352, 0.0, -6.568]
+    """
+    values = scores.to_numpy(float)
+    parts, models = values.shape
+    if parts < 2 or models < 2 or np.isnan(values).any():
+        raise ValueError(f"{models} models with {parts} scores each: two of both are needed, and none missing")
+    residuals = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    freedom = (parts - 1) * (models - 1)
+    spread = np.sqrt((residuals**2).sum() / freedom)
+    error = spread * np.sqrt(1 / parts + overlap)
+    half, rows = _edge(models, freedom) * error, []
+    for a, b in itertools.combinations(scores.columns, 2):
+        found = float(scores[a].mean() - scores[b].mean())
+        p = stats.studentized_range.sf(abs(found) / error, models, freedom) if error else float(found == 0)
+        effect = found / spread if spread else np.nan
+        rows.append((a, b, found, found - half, found + half, float(p), effect))
+    return pd.DataFrame(rows, columns=["a", "b", "difference", "low", "high", "p", "effect"])
+
+
+@functools.cache
+def _edge(models: int, freedom: int) -> float:
+    """Find Tukey's 95 % quantile, for which SciPy takes a second."""
+    return float(stats.studentized_range.ppf(1 - LEVEL, models, freedom))
+
+
+def labels_needed(given: int, found: Difference, difference: float) -> float:
+    """Estimate how many labels would show a difference in 80 % of cases, where `given` would show `found.detectable`.
+
+    Assumes that the spread of differences falls as one over the root of the number of labels.
+
+    >>> labels_needed(40, Difference(0.1, -0.3, 0.5, 0.6, detectable=0.6), 0.3)
+    160.0
+    """
+    return float(given * (found.detectable / difference) ** 2)
+
+
+def cv_plus(
+    tested: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    folds: NDArray[np.int64],
+    predictions: NDArray[np.float64],
+    level: float = 0.9,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Make prediction intervals from a cross-validation by CV+ (Barber et al., Ann. Statist. 2021, 49, 486).
+
+    Each molecule of the cross-validation says what a new one may be: what the model that had not seen it predicts for
+    the new one, plus or minus the error that it made. Of molecules like those given, intervals hold the label in about
+    `level` of cases, and in no fewer than about 2 `level` - 1 whatever the model. With as many folds as molecules it
+    is the jackknife+.
+
+    Parameters
+    ----------
+    tested, labels : ndarray, shape [N]
+        Prediction of each molecule by the model that had not seen it, and its label; NaN where there is none.
+    folds : ndarray of int64, shape [N]
+        Which of the models that is.
+    predictions : ndarray, shape [models, M]
+        Of the new molecules, by each model.
+
+    Returns
+    -------
+    low, high : ndarray, shape [M]
+        None where there are too few labels for the level (fewer than 9 for 90 %).
+    """
+    known = ~np.isnan(labels)
+    errors, count = np.abs(labels - tested)[known], int(known.sum())
+    rank = int(np.ceil(round(level * (count + 1), 9)))  # of the ends, from the inner ones
+    if rank > count:
+        return None
+    by_molecule = predictions[folds[known]]
+    low = np.sort(by_molecule - errors[:, None], axis=0)[count - rank]
+    high = np.sort(by_molecule + errors[:, None], axis=0)[rank - 1]
+    return low, high
 
 
 def nearest(embeddings: NDArray[Any], count: int, queries: NDArray[Any] | None = None) -> NDArray[np.int64]:

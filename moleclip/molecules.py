@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,14 +83,33 @@ def chiral(smiles: str) -> bool:
     return True
 
 
+def has_open_centre(smiles: str) -> bool:
+    """Whether a molecule has a stereocentre whose configuration is not stated.
+
+    >>> has_open_centre("CC(N)C(=O)O"), has_open_centre("C[C@H](N)C(=O)O"), has_open_centre("CCO")
+    (True, False, False)
+    """
+    centres = Chem.FindMolChiralCenters(parse(smiles), includeUnassigned=True, useLegacyImplementation=False)
+    return any("?" in configuration for _, configuration in centres)
+
+
 def morgan(smiles: Sequence[str], counts: bool = False) -> NDArray[np.float32]:
     """Morgan fingerprints, float32 [N, 2048]: of 0 and 1 as the paper's baseline has them, or counts of environments.
 
     They are ECFP4, as the radius is 2.
     """
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    generator = _morgan()
     make = generator.GetCountFingerprintAsNumPy if counts else generator.GetFingerprintAsNumPy
     return np.stack([make(parse(text)) for text in smiles]).astype(np.float32)
+
+
+def fingerprint(molecule: Chem.Mol) -> Any:
+    """Compute the same fingerprint, of 0 and 1, as RDKit has it."""
+    return _morgan().GetFingerprint(molecule)
+
+
+def _morgan() -> rdFingerprintGenerator.FingerprintGenerator64:
+    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
 
 
 def descriptors(smiles: Sequence[str]) -> NDArray[np.float32]:

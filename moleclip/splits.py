@@ -3,10 +3,14 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from rdkit import DataStructs
 from rdkit.Chem.Scaffolds import MurckoScaffold
+from rdkit.ML.Cluster import Butina
 
 from moleclip import molecules
 
@@ -69,6 +73,33 @@ def random(n: int, seed: int, holdout: float = 0.1) -> Split:
     np.random.RandomState(seed).shuffle(order)
     size = int(holdout * n)
     return _split(order[2 * size :], order[size : 2 * size], order[:size])
+
+
+def groups(kind: str, smiles: Sequence[str]) -> Indices:
+    """Find groups of molecules, for a cross-validation that keeps groups together, and number them.
+
+    Parameters
+    ----------
+    kind : {"scaffold", "cluster"}
+        Bemis-Murcko scaffolds, where each molecule without a ring is a group of its own; or Butina's clusters of Morgan
+        fingerprints, whose members have a Tanimoto similarity of at least .35 to the centre (J. Chem. Inf. Comput. Sci.
+        1999, 39, 747).
+
+    Examples
+    --------
+    >>> groups("scaffold", ["c1ccccc1O", "CCO", "c1ccccc1N", "CCN"])
+    array([0, 1, 0, 2])
+    """
+    parsed = [molecules.parse(text) for text in smiles]
+    if kind == "scaffold":
+        names = [MurckoScaffold.MurckoScaffoldSmiles(mol=one) or number for number, one in enumerate(parsed)]
+        return np.asarray(pd.factorize(np.array(names, object))[0], np.int64)
+    bits = [molecules.fingerprint(one) for one in parsed]
+    near = [DataStructs.BulkTanimotoSimilarity(one, bits[:row], returnDistance=True) for row, one in enumerate(bits)]
+    found = np.empty(len(bits), np.int64)
+    for number, members in enumerate(Butina.ClusterData(list(chain(*near)), len(bits), 0.65, isDistData=True)):
+        found[list(members)] = number
+    return found
 
 
 def split(kind: str, smiles: Sequence[str], seed: int, holdout: float) -> Split:

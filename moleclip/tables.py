@@ -123,6 +123,25 @@ def cells(scores: pd.DataFrame) -> "pd.Series[Any]":
     return pd.Series(list(zip(scores["head_lr"].fillna(0.0), scores["augmentation"], strict=True)), scores.index)
 
 
+def by_part(scores: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+    """Arrange scores of a cross-validation by part (repeat and fold) and method, and tell how much parts overlap.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `apply.cross_validation`.
+
+    Returns
+    -------
+    wide : DataFrame
+        A row per part and a column per method; NaN where a method was not tested, or diverged.
+    overlap : float
+        Molecules tested for each one trained on, for `metrics.paired`.
+    """
+    wide = scores.pivot(index=["repeat", "fold"], columns="method", values="score")  # noqa: PD010 (nothing to aggregate)
+    return wide[list(dict.fromkeys(scores["method"]))], float((scores["tested"] / scores["given"]).mean())
+
+
 def contrasts(table: pd.DataFrame, pairs: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """How much better one model is than another, in percent of the other's mean test score.
 

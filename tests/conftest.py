@@ -101,7 +101,6 @@ SMALL = {
         "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",
         "neighbours": 30,
         "sample": 40,
-        "splits": 2,
         "advise": 0,
     },
     "train_model": {"sample": 20, "methods": ["frozen_linear"], "keep": True},

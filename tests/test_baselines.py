@@ -237,3 +237,19 @@ def test_chemprop_itself_learns_more_than_the_mean():
         for model in (baselines.Chemprop(seed=1), baselines.Mean())
     ]
     assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("name", ["finetuned", "fingerprint_mlp", "chemprop"])
+def test_what_chooses_an_epoch_needs_molecules_to_choose_on(name):
+    model = baselines.make(name, "regression", 0, "small/random", validation_fraction=0.0)
+    with pytest.raises(ValueError, match="no validation molecules: give some, or a validation_fraction above 0"):
+        model.fit(["CCO", "CCN", "CCC"], [1.0, 2.0, 3.0])
+
+
+def test_estimators_by_name():
+    for name in baselines.BY_NAME:
+        model = baselines.make(name, "classification", 7, "some/encoder")
+        assert (model.task, model.seed) == ("classification", 7)
+        assert getattr(model, "encoder", None) == ("some/encoder" if baselines.sees(name) else None)
+    with pytest.raises(ValueError, match="unknown method 'frozen_liner'; did you mean 'frozen_linear'"):
+        baselines.make("frozen_liner", "regression", 0)

@@ -235,6 +235,6 @@ def test_the_package_works_outside_the_checkout(table, tmp_path):
         ["predict", str(table), "--model", "model", "--views", "1", "--out", "predictions.csv"],
     ]
     program = f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))\nimport moleclip\n"
-    program += f"from moleclip.apply import cli, learning_curves\nassert not any(map(cli.main, {commands!r}))\n"
+    program += f"from moleclip.apply import cli, training\nassert not any(map(cli.main, {commands!r}))\n"
     assert "unpacked" in run(f"{program}print(moleclip.MoleCLIPFeaturizer, moleclip.__file__)")
     assert len(pd.read_parquet(empty / "out.parquet")) == len(pd.read_csv(empty / "predictions.csv")) == 12

@@ -224,3 +224,95 @@ def test_what_cannot_be_scored():
         metrics.score("MAE", [[np.nan]], [[1.0]])
     with pytest.raises(ValueError, match="one class only"):
         metrics.score("ROC-AUC", [[1.0], [1.0]], [[0.2], [0.3]])
+
+
+# Yield of penicillin: five blends of corn steep liquor (blocks), four treatments. Box, Hunter & Hunter, Statistics for
+# Experimenters, Table 4.4; their residual mean square is 18.83 with 12 degrees of freedom.
+PENICILLIN = pd.DataFrame(
+    [[89, 88, 97, 94], [84, 77, 92, 79], [81, 87, 87, 85], [87, 92, 89, 84], [79, 81, 80, 88]], columns=list("ABCD")
+)
+
+
+def test_all_pairs_is_tukeys_test_after_blocks():
+    """Differences, intervals and p from the contrasts of statsmodels' least squares, whose error is the textbook's."""
+    expected = {
+        ("A", "B"): (-1, -9.148719, 7.148719, 0.982668),
+        ("A", "C"): (-5, -13.148719, 3.148719, 0.310509),
+        ("A", "D"): (-2, -10.148719, 6.148719, 0.883755),
+        ("B", "C"): (-4, -12.148719, 4.148719, 0.490519),
+        ("B", "D"): (-1, -9.148719, 7.148719, 0.982668),
+        ("C", "D"): (3, -5.148719, 11.148719, 0.700227),
+    }
+    found = metrics.all_pairs(PENICILLIN).set_index(["a", "b"])
+    for pair, values in expected.items():
+        assert found.loc[pair, ["difference", "low", "high", "p"]].tolist() == pytest.approx(values, abs=2e-6)
+        assert found.loc[pair, "effect"] == pytest.approx(values[0] / np.sqrt(18.8333333))
+    # The printed table of the studentised range: q(.05; 4, 12) = 4.20.
+    assert found["high"].iloc[0] + 1 == pytest.approx(4.20 * np.sqrt(18.8333333 / 5), rel=1e-3)
+
+
+def test_what_blocks_share_is_no_spread():
+    shifted = PENICILLIN.add([0, 100, -40, 7, 3], axis=0)
+    pd.testing.assert_frame_equal(metrics.all_pairs(PENICILLIN), metrics.all_pairs(shifted))
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25])
+def test_two_models_are_a_paired_test(overlap):
+    a, b = PENICILLIN["A"], PENICILLIN["C"]
+    found = metrics.all_pairs(PENICILLIN[["A", "C"]], overlap)[["difference", "low", "high", "p"]].iloc[0]
+    assert found.tolist() == pytest.approx(list(metrics.paired(a, b, overlap)[:4]), rel=1e-5)
+
+
+def test_all_pairs_needs_whole_rows():
+    with pytest.raises(ValueError, match="none missing"):
+        metrics.all_pairs(PENICILLIN.where(PENICILLIN > 77))
+    with pytest.raises(ValueError, match="1 models with 5 scores"):
+        metrics.all_pairs(PENICILLIN[["A"]])
+
+
+def test_the_labels_that_are_needed_would_show_the_difference():
+    """By the power of the t-test itself, where the spread falls as assumed."""
+    differences = np.random.default_rng(1).normal(0.1, 1.0, 10)
+    found = metrics.paired(differences, np.zeros(10), 0.25)
+    more = metrics.labels_needed(50, found, 0.4)
+    shrunk = metrics.paired(differences * np.sqrt(50 / more), np.zeros(10), 0.25)
+    assert shrunk.detectable == pytest.approx(0.4)
+
+
+def test_cv_plus_with_a_fold_for_each_molecule_is_the_jackknife_plus():
+    """By the definition of Barber et al., equation 1.2, for least squares through the origin."""
+    rng = np.random.default_rng(2)
+    x, new = rng.normal(size=29), rng.normal(size=7)
+    y = 2 * x + rng.normal(size=29)
+    slopes = np.array([(x[keep] @ y[keep]) / (x[keep] @ x[keep]) for keep in ~np.eye(29, dtype=bool)])
+    found = metrics.cv_plus(slopes * x, y, np.arange(29), slopes[:, None] * new, level=0.9)
+    for place, value in enumerate(new):
+        errors = [abs(y[i] - slopes[i] * x[i]) for i in range(29)]
+        lower = sorted(slopes[i] * value - errors[i] for i in range(29))
+        upper = sorted(slopes[i] * value + errors[i] for i in range(29))
+        assert found[0][place] == pytest.approx(lower[math.floor(0.1 * 30) - 1])
+        assert found[1][place] == pytest.approx(upper[math.ceil(0.9 * 30 - 1e-9) - 1])
+
+
+def test_intervals_hold_nine_labels_in_ten():
+    rng, held = np.random.default_rng(3), []
+    for _ in range(300):
+        x = rng.normal(size=(60, 3))
+        y = x.sum(axis=1) + rng.standard_t(3, size=60)
+        folds, tested, slopes = np.arange(40) % 5, np.empty(40), []
+        for fold in range(5):
+            rest = folds != fold
+            slopes.append(np.linalg.lstsq(x[:40][rest], y[:40][rest])[0])
+            tested[~rest] = x[:40][~rest] @ slopes[-1]
+        low, high = metrics.cv_plus(tested, y[:40], folds, np.array(slopes) @ x[40:].T)
+        held.append(((low <= y[40:]) & (y[40:] <= high)).mean())
+    assert np.mean(held) == pytest.approx(0.91, abs=0.02)
+
+
+def test_too_few_labels_make_no_interval():
+    labels = np.array([*range(9), np.nan, np.nan], float)
+    given = (np.zeros(11), labels, np.zeros(11, np.int64), np.zeros((1, 2)))
+    low, high = metrics.cv_plus(*given)
+    assert (low.tolist(), high.tolist()) == ([-8, -8], [8, 8])
+    labels[0] = np.nan
+    assert metrics.cv_plus(*given) is None

@@ -94,9 +94,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--method",
         action="append",
-        help="compare only this method; can be given several times: mean, ecfp4_forest, descriptor_forest, "
-        "frozen_linear, frozen_gaussian_process (for classes: frozen_svm), finetuned (slow). Default: all",
+        help="compare only this method; can be given several times: ecfp4_forest, descriptor_forest, tanimoto_gp, "
+        "frozen_linear, frozen_gaussian_process (classes: frozen_svm), finetuned (slow), which is the default, "
+        "or count_forest, tuned_forest, gradient_boosting, frozen_pls, chemprop",
     )
+    train.add_argument(
+        "--split",
+        default="random",
+        help="random (default); scaffold or cluster: molecules that are alike are tested together; or a column that "
+        "says which are",
+    )
+    train.add_argument("--repeats", type=int, help="of the cross-validation (default: 2 up to 200 molecules, else 1)")
+    train.add_argument("--difference", type=float, help="of scores that would matter: how many labels would show it?")
     train.add_argument("--encoder", help="folder, or another source that `moleclip encoders` lists")
     train.add_argument("--keep", action="store_true", help="keep a model that does not beat the mean of the labels")
     train.add_argument("--seed", type=int, default=0, help="for folds and models (default: 0)")
@@ -138,10 +147,10 @@ def _train(chosen: argparse.Namespace) -> None:
     from moleclip.apply import training
 
     options = {name: getattr(chosen, name) for name in ("out", "smiles", "method", "keep", "seed")}
+    options |= {name: getattr(chosen, name) for name in ("split", "repeats", "difference")}
     source = chosen.encoder or training.ENCODER
     found = training.train(chosen.input, chosen.target, encoder=source, verbose=not chosen.quiet, **options)
-    print(training.shown(found.table))
-    print(f"\n{found.sentence}\nNext: moleclip predict new.xlsx --model {found.folder} --out predictions.csv")
+    print(f"{found}\nNext: moleclip predict new.xlsx --model {found.folder} --out predictions.csv")
 
 
 def _compute(chosen: argparse.Namespace) -> None:

@@ -1,7 +1,9 @@
 """Predict the properties of molecules with a kept model, and say how far to trust each prediction."""
 
 import dataclasses
+import itertools
 import json
+import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -13,20 +15,23 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from rdkit import Chem, DataStructs
-from rdkit.Chem import rdFingerprintGenerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from moleclip import drawing, encoder, molecules
+from moleclip import baselines, drawing, encoder, metrics, molecules
 from moleclip.apply import readers, training
+from moleclip.apply.cross_validation import CrossValidation, Part
 from moleclip.apply.inference import BLOCK, Block, Computation, batched, report
 from moleclip.apply.readers import Item
-from moleclip.apply.training import MOLECULES
-from moleclip.baselines import FrozenEncoder
-from moleclip.estimator import Labels, values_of
+from moleclip.apply.training import MOLECULES, TESTED
+from moleclip.datasets import Dataset
+from moleclip.estimator import Molecules, values_of
 from moleclip.finetune import FinetunedEncoder
 from moleclip.io import files, molecule_files, seeds
 from moleclip.io.seeds import Stream
+from moleclip.plots.style import decimals
+
+log = logging.getLogger(__name__)
 
 VIEWS = 8  # drawings over which the spread of a prediction is taken
 
@@ -55,7 +60,9 @@ class MoleCLIPPredictor:
     Attributes
     ----------
     models : list of MoleculeEstimator, length R
-        One per repeat of the training.
+        One per repeat of the training, whose mean is the prediction.
+    folds : list of MoleculeEstimator
+        Those of the cross-validation, for the intervals. Of a finetuned encoder they are `models`.
     label_names : tuple of str, length T
     task, metric, unit, drawing : str
     note : str
@@ -91,26 +98,43 @@ class MoleCLIPPredictor:
         folder, self.card = _card(Path(model))
         self.task, self.metric, self.unit = (str(self.card[name]) for name in ("task", "metric", "unit"))
         self.label_names = tuple(self.card["label_names"])
-        if files.sha256(folder / MOLECULES) != self.card["molecules"]:
-            raise ValueError(f"{folder / MOLECULES}: not the file that {encoder.CARD} describes; the folder is damaged")
+        compared = "method" in self.card  # by `train`; else it is of a finetuning job
+        if compared and "tested" not in self.card:
+            raise ValueError(f"{folder}: written by an earlier version, without what intervals need; train it again")
+        for name in (MOLECULES, TESTED)[: 1 + compared]:
+            if files.sha256(folder / name) != self.card[Path(name).stem]:
+                raise ValueError(f"{folder / name}: not the file that {encoder.CARD} describes; the folder is damaged")
         self.molecules = pd.read_parquet(folder / MOLECULES)
         self.note = str(self.card.get("note", ""))
         self.models: list[Any] = [FinetunedEncoder.load(folder / name) for name in self.card["models"]]
         self._encoder: encoder.Encoder | None = None
+        self._tested = pd.read_parquet(folder / TESTED) if compared else pd.DataFrame()
+        self.folds = self.models if compared else []
         if not self.models:
             self._fit(folder)
         self.drawing = getattr(self.models[0], "drawing", "plain")
+        for label in self.label_names if self.folds and self.task == "regression" else ():
+            if self._interval(label, np.zeros((len(self.folds), 1))) is None:
+                count = self.molecules[label].notna().sum()
+                log.warning("%s: %d labels are too few for 90 %% intervals of predictions", label, count)
         for kept in self.models if self.card["models"] else ():
             kept.network_.to(self.device)
 
     def _fit(self, folder: Path) -> None:
         """Fit what takes seconds anew, as no pickle would be safe to load or last from version to version."""
-        source = folder / training.WEIGHTS
-        model = training.estimator(self.card["method"], self.card["task"], source, self.card["seed"])
+        method, source = self.card["method"], folder / training.WEIGHTS
         labels = self.molecules[list(self.label_names)].to_numpy(np.float64)
-        self.models = [training.fit(model, list(self.molecules["smiles"]), labels)]
-        if isinstance(model, FrozenEncoder):
+        dataset = Dataset(
+            self.card["dataset"], tuple(self.molecules["smiles"]), labels, self.label_names, self.card["task"]
+        )
+        job = CrossValidation(dataset, self.molecules, str(source), seed=self.card["seed"])
+        self.models = [job.fitted(method)]
+        if baselines.sees(method):
             self._encoder = encoder.load(source).to(self.device).eval()
+        if self.task == "regression":
+            tested = self._tested["fold"].to_numpy()
+            folds = [(fold, *map(np.flatnonzero, (tested != fold, tested == fold))) for fold in sorted(set(tested))]
+            self.folds = [job.fitted(method, Part(1, *fold)) for fold in folds]
 
     @property
     def sees(self) -> bool:
@@ -125,8 +149,8 @@ class MoleCLIPPredictor:
         found = {"similarity": 2}
         for label in self.label_names:
             typical = error if np.isfinite(error) else float(known[label].std()) / 2
-            digits = 2 if self.task == "classification" or not typical > 0 else 1 - int(np.floor(np.log10(typical)))
-            found |= dict.fromkeys((label, f"{label}_sd_repeats", f"{label}_sd_views"), max(0, digits))
+            digits = 2 if self.task == "classification" else decimals(typical, digits=2)
+            found |= dict.fromkeys((label, *(f"{label}_{ending}" for ending in training.ENDINGS)), digits)
         return found
 
     def predict(self, X: Any) -> pd.DataFrame:  # noqa: N803
@@ -141,9 +165,11 @@ class MoleCLIPPredictor:
         -------
         DataFrame, length N
             In the order of X, NaN where a molecule cannot be read: molecule; for each label the prediction (mean over
-            repeats, in the unit of the label, or the probability of class 1) under the label's name; in_domain, whether
-            the similarity is at least `threshold`; similarity, the highest Tanimoto similarity of Morgan fingerprints
-            (radius 2, 2048 bits) to a molecule that it was trained on, and nearest, that molecule; for what predicts
+            repeats, in the unit of the label, or the probability of class 1) under the label's name, and the ends
+            `<label>_low` and `<label>_high` of its 90 % interval (`metrics.cv_plus`; none for classes, for a finetuning
+            job, and where there are fewer than 9 labels); in_domain, whether the similarity is at least `threshold`;
+            similarity, the highest Tanimoto similarity of Morgan fingerprints (radius 2, 2048 bits) to a molecule that
+            it was trained on, and nearest, that molecule; for what predicts
             from drawings the standard deviations `<label>_sd_repeats` over the repeats (NaN for a single one) and
             `<label>_sd_views` over the randomised drawings; problem, which says why a molecule cannot be read ("" where
             it can); and note, if there is one. Outside of its domain a prediction is a guess, whatever its spread.
@@ -164,10 +190,10 @@ class MoleCLIPPredictor:
             similarity = np.array([value for _, value in nearest])
             inside = pd.Series(similarity >= self.threshold, dtype="boolean").mask(np.isnan(similarity))
             table = pd.DataFrame({"molecule": [readers.name(item) for item in block]})
-            spread = self._spread(values.astype(np.float64))
-            table = table.join(spread[list(self.label_names)])
+            predictions, spread = self._columns(values.astype(np.float64))
+            table = table.join(predictions)
             table = table.assign(in_domain=inside, similarity=similarity, nearest=[smiles for smiles, _ in nearest])
-            table = table.join(spread.drop(columns=list(self.label_names))).assign(problem=reasons)
+            table = table.join(spread).assign(problem=reasons)
             outside, count = outside + int((similarity < self.threshold).sum()), count + len(block)
             yield table.assign(note=self.note) if self.note else table
         if outside:
@@ -184,9 +210,10 @@ class MoleCLIPPredictor:
             for block in batched(items, BLOCK):
                 texts, reasons = zip(*map(_smiles, block), strict=True)
                 good = [row for row, reason in enumerate(reasons) if not reason]
-                values = np.full((len(block), len(self.label_names)), np.nan, np.float32)
+                values = np.full((len(block), len(self._every) * len(self.label_names)), np.nan)
                 if good:
-                    values[good] = self.models[0].predict_values([texts[row] for row in good])
+                    some = Molecules(texts[row] for row in good)  # whose fingerprints are made once
+                    values[good] = np.concatenate([model.predict_values(some) for model in self._every], axis=1)
                 bar.update(len(block))
                 yield block, values, list(reasons)
 
@@ -196,7 +223,7 @@ class MoleCLIPPredictor:
         redrawn = [dataclasses.replace(drawing.random_style(rng), r_groups=plain.r_groups) for rng in generators]
         return Computation(
             self._outputs,
-            len(self.models) * (1 + self.views) * len(self.label_names),
+            len(self._every) * (1 + self.views) * len(self.label_names),
             [plain, *redrawn],
             (self._encoder or self.models[0].image_encoder).preprocess.size,
             self.batch_size,
@@ -206,38 +233,49 @@ class MoleCLIPPredictor:
             self.verbose,
         )
 
+    @property
+    def _every(self) -> list[Any]:
+        return [*self.models, *(self.folds if self.folds is not self.models else ())]
+
     def _outputs(self, images: NDArray[np.uint8]) -> Tensor:
-        """Predict by all repeats from all drawings, [B, R * styles * T]."""
-        styles = range(images.shape[1])
-        values = [self._predict(model, images[:, style]) for model in self.models for style in styles]
+        """Predict by every model from all drawings, [B, models * styles * T]."""
+        styles: list[Any] = [images[:, style] for style in range(images.shape[1])]
+        if self._encoder is not None:
+            styles = [self._encoder.embed(one, self.batch_size).cpu().double().numpy() for one in styles]
+        pairs = itertools.product(self._every, styles)
+        if self._encoder is None:
+            values = [model.predict_drawings(given) for model, given in pairs]
+        else:
+            values = [values_of(model.models_, given, model.task) for model, given in pairs]
         return torch.from_numpy(np.concatenate(values, axis=1)).float()
 
-    def _predict(self, model: Any, images: NDArray[np.uint8]) -> Labels:
-        if self._encoder is None:
-            found: Labels = model.predict_drawings(images)
-            return found
-        embeddings = self._encoder.embed(images, self.batch_size).cpu().double().numpy()
-        return values_of(model.models_, embeddings, model.task)
-
-    def _spread(self, values: NDArray[np.float64]) -> pd.DataFrame:
-        """Mean and spread by label of values [B, R * styles * T], or [B, T] of what sees no drawings."""
-        if not self.sees:
-            return pd.DataFrame(values, columns=list(self.label_names))
-        outputs = values.reshape(-1, len(self.models), 1 + self.views, len(self.label_names))
-        plain, redrawn = outputs[:, :, 0], outputs[:, :, 1:].mean(axis=1)
-        columns = {}
+    def _columns(self, values: NDArray[np.float64]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Predictions with intervals and, for what sees drawings, their spread, of [B, models * styles * T]."""
+        outputs = values.reshape(len(values), len(self._every), -1, len(self.label_names))
+        plain, redrawn = outputs[:, : len(self.models), 0], outputs[:, : len(self.models), 1:]
+        of_folds, predictions, spread = outputs[:, -len(self.folds) :, 0], {}, {}
         for number, label in enumerate(self.label_names):
-            columns[label] = plain[:, :, number].mean(axis=1)
-            columns[f"{label}_sd_repeats"] = _sd(plain[:, :, number])
-            columns[f"{label}_sd_views"] = _sd(redrawn[:, :, number])
-        return pd.DataFrame(columns)
+            predictions[label] = plain[:, :, number].mean(axis=1)
+            if ends := self._interval(label, of_folds[:, :, number].T):
+                predictions[f"{label}_low"], predictions[f"{label}_high"] = ends
+            if self.sees:
+                spread[f"{label}_sd_repeats"] = _sd(plain[:, :, number])
+                spread[f"{label}_sd_views"] = _sd(redrawn[..., number].mean(axis=1))
+        return pd.DataFrame(predictions), pd.DataFrame(spread)
+
+    def _interval(self, label: str, predictions: NDArray[np.float64]) -> tuple[Any, Any] | None:
+        """Make the ends of 90 % intervals from predictions by `folds`, [folds, B]."""
+        if self.task == "classification" or not self.folds:
+            return None
+        tested, folds = (self._tested[name].to_numpy() for name in (f"tested {label}", "fold"))
+        return metrics.cv_plus(tested, self.molecules[label].to_numpy(float), folds - 1, predictions)
 
     def _nearest(self, item: Item, reason: str) -> tuple[str, float]:
         molecule = None if reason else readers.molecule(item)
         if molecule is None:
             return "", np.nan
         smiles, fingerprints = self._trained_on
-        similarities = DataStructs.BulkTanimotoSimilarity(_fingerprint(molecule), fingerprints)
+        similarities = DataStructs.BulkTanimotoSimilarity(molecules.fingerprint(molecule), fingerprints)
         best = int(np.argmax(similarities))
         return smiles[best], similarities[best]
 
@@ -255,7 +293,7 @@ class MoleCLIPPredictor:
     @cached_property
     def _trained_on(self) -> tuple[list[str], list[Any]]:
         smiles = list(self.molecules.loc[self.molecules["part"] == "train", "smiles"])
-        return smiles, [_fingerprint(molecules.parse(text)) for text in smiles]
+        return smiles, [molecules.fingerprint(molecules.parse(text)) for text in smiles]
 
 
 def _card(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -285,7 +323,3 @@ def _smiles(item: Item) -> tuple[str, str]:
     if found is None:
         return "", "missing" if not readers.name(item) else "a picture, and the model predicts from structures"
     return item if isinstance(item, str) else Chem.MolToSmiles(found), ""
-
-
-def _fingerprint(molecule: Any) -> Any:
-    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048).GetFingerprint(molecule)

@@ -1,95 +1,121 @@
-"""From a file with labels to a model: estimators compared by cross-validation, the best one refitted and kept."""
+"""From labels to a model: methods compared by cross-validation, the best and simplest one advised, and kept."""
 
-import hashlib
 import json
 import logging
-import warnings
-from collections.abc import Sequence
-from importlib.metadata import version
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
-from tqdm.auto import tqdm
 
-from moleclip import baselines, config, datasets, gridsearch, metrics
+from moleclip import baselines, datasets, metrics, tables
 from moleclip import encoder as encoders
-from moleclip.apply import learning_curves
-from moleclip.apply.learning_curves import Words
-from moleclip.baselines import FrozenEncoder
+from moleclip.apply import cross_validation
+from moleclip.apply.cross_validation import PARTS, CrossValidation
 from moleclip.datasets import Dataset, Task
 from moleclip.encoder import LITE
-from moleclip.estimator import Labels, MoleculeEstimator, Molecules
 from moleclip.finetune import FinetunedEncoder
-from moleclip.io import errors, files, seeds
-from moleclip.io.seeds import Stream
-from moleclip.splits import Indices
+from moleclip.io import files
+from moleclip.metrics import LEVEL, Difference
+from moleclip.plots.style import MODEL_NAMES, decimals
 
 log = logging.getLogger(__name__)
 
 ENCODER = LITE  # default of the command line and of `train`
 
 LEAST = 10  # labelled molecules
-FOLDS = 5
 REPEATED = 200  # molecules up to which the cross-validation is done twice
-MODELS = 2  # finetunings that are kept: other heads, other orders
+ONCE = ("finetuned", "chemprop")  # which take a hundred times as long as a forest
+SHUFFLES = 5
+# Too slow to be repeated on shuffled labels.
+SLOW = (*ONCE, "fingerprint_mlp", "tuned_forest", "gradient_boosting", "frozen_best")
 
-MOLECULES, COMPARISON, WEIGHTS = "molecules.parquet", "comparison", "encoder"
-PARTS = "parts"  # what each method predicted in each part, for a call that goes on
+MOLECULES, COMPARISON, WEIGHTS, TESTED = "molecules.parquet", "comparison", "encoder", "tested.parquet"
+Shuffled = tuple[str, float, list[float]]  # method, its score on the labels, and on each shuffle of them
+ENDINGS = ("low", "high", "sd_repeats", "sd_views")  # of columns of predictions, behind the name of a label
 
 
 def methods(task: Task) -> list[str]:
-    """Name the methods that are compared, from simple to complex."""
+    """Name the methods that are compared by default, from simple to complex."""
     kernel = "gaussian_process" if task == "regression" else "svm"
-    return ["mean", "ecfp4_forest", "descriptor_forest", "frozen_linear", f"frozen_{kernel}", "finetuned"]
+    structures = ("ecfp4_forest", "tanimoto_gp", "descriptor_forest")
+    return ["mean", *structures, "frozen_linear", f"frozen_{kernel}", "finetuned"]
 
 
-class Trained(NamedTuple):
-    """What `train` has found.
+class Comparison(NamedTuple):
+    """What a comparison of methods says.
 
     Attributes
     ----------
     method : str
-        The one that is kept.
+        The best and simplest one: of all that are not surely worse than the best, the simplest.
+    sure : bool
+        Whether it is surely better than the mean of the labels, and better than on shuffled labels. If not, use none.
     table : DataFrame
-        A row per method, the best first: method, score (mean over parts), sd, parts, and how much better than the mean
-        of the labels in the same parts (gain) it is, with the ends of the 95 % interval and p (gain_low, ...).
+        A row per method, the best first: method, score (mean over parts), sd, parts; how much better than the mean of
+        the labels it is (gain) and how much worse than the best (behind), each with the ends of the 95 % interval, p
+        and what could have been shown (gain_low, gain_high, gain_p, gain_detectable, ...), by `metrics.paired` on the
+        parts that both have been tested on; in how many repeats it is the best (wins).
     sentence : str
-    folder : Path
-        For `MoleCLIPPredictor` and `moleclip predict`.
-    predictions : DataFrame
-        Each molecule, label and repeat (split_seed) as a method that had not seen it predicts it, in the form of
-        `tables.mean_predictions`, where the method is in the column encoder.
+    remarks : list of str
+        What to know before it is relied on.
+    note : str
+        What each prediction of the method must say; "" if it is sure.
+    scores, predictions : DataFrame
+        As of `cross_validation.Tested`.
+    job : CrossValidation, optional
+    folder : Path, optional
+        Of the kept model, for `MoleCLIPPredictor` and `moleclip predict`.
     """
 
     method: str
+    sure: bool
     table: pd.DataFrame
     sentence: str
-    folder: Path
-    predictions: pd.DataFrame
+    remarks: list[str]
+    note: str
+    scores: pd.DataFrame
+    predictions: pd.DataFrame = pd.DataFrame()
+    job: CrossValidation | None = None
+    folder: Path | None = None
+
+    def __str__(self) -> str:
+        """One table and one sentence, with equal digits in a column; and the remarks."""
+        form, rows = f".{decimals(self.table['score'])}f", []
+        best = next(iter(self.table.loc[self.table["method"] != "mean", "method"]), "mean")
+        for row in self.table.to_dict("records"):
+            differences = [
+                f"{row[key]:{form}} ({row[f'{key}_low']:{form}} to {row[f'{key}_high']:{form}})"
+                * (row["method"] != other)
+                for key, other in (("gain", "mean"), ("behind", best))
+            ]
+            rows.append((row["method"], f"{row['score']:{form}} \u00b1 {row['sd']:{form}}", *differences))
+        shown = pd.DataFrame(rows, columns=["method", "score", "better than the mean by", "worse than the best by"])
+        return "\n".join([shown.to_string(index=False), "", self.sentence, *(f"- {line}" for line in self.remarks)])
 
 
-def train(
+def compare(
     source: str | Path | Dataset,
     target: str | Sequence[str] | None = None,
     *,
-    out: str | Path,
     smiles: str = "smiles",
     encoder: str | Path = ENCODER,
     method: str | Sequence[str] | None = None,
-    keep: bool = False,
+    split: str = "random",
+    repeats: int | None = None,
+    size: int | None = None,
+    difference: float | None = None,
     sample: int | None = None,
     seed: int = 0,
+    folder: str | Path | None = None,
     verbose: bool = False,
-) -> Trained:
-    """Compare methods on your labels by repeated cross-validation, and keep the best, trained on all of them.
+) -> Comparison:
+    """Compare methods on your labels by repeated cross-validation, and say which to use, and how sure that is.
 
-    The molecules are tested in five parts, each by models of the other four; up to 200 molecules twice, in other parts,
-    except by finetuning, which takes a hundred times as long as a forest.
-    An interrupted call goes on where it stopped.
+    The molecules are tested in five parts, each by models of the other four. An interrupted call with a folder goes on
+    where it stopped.
 
     Parameters
     ----------
@@ -97,230 +123,305 @@ def train(
         Your file, as of `datasets.read_table`, or a data set by name.
     target : str or sequence of str, optional
         Columns of the labels; by default the one that holds numbers.
-    out : str or Path
-        Folder of the model.
     smiles : str
         Column of the SMILES.
     encoder : str or Path
         As of `encoder.load`.
     method : str or sequence of str, optional
-        Those of `methods` to compare; by default all. Finetuning takes most of the time: without it, seconds. A single
-        one is compared with the mean only.
-    keep : bool
-        Keep a model that does not beat the mean of the labels. Its predictions say so.
+        Names of `baselines.BY_NAME` to compare; by default `methods`. Finetuning takes most of the time: without it,
+        seconds. A single one is compared with the mean only.
+    split : str
+        "random"; "scaffold" or "cluster": molecules that are alike are never in two parts, so that scores are those for
+        new kinds of molecules; or a column of your file that says which are kept together, such as a series or a batch.
+    repeats : int, optional
+        Of the cross-validation, with other parts; by default 2 up to 200 molecules, else 1, and 1 for `ONCE`.
+    size : int, optional
+        Train on so many molecules only, for a point of a learning curve.
+    difference : float, optional
+        Difference of scores that would matter, for the number of labels that would show it; by default the margin of
+        the data set, or a tenth of the score.
     sample : int, optional
         Use so many molecules, drawn at random.
     seed : int
         Of folds and models.
+    folder : str or Path, optional
+        Keeps what is done.
     verbose : bool
         Show progress.
-
-    Returns
-    -------
-    Trained
 
     Raises
     ------
     ValueError
-        There are fewer than 10 molecules, a label does not vary, no method beats the mean, or the folder holds another
-        model.
+        There are fewer than 10 molecules, a label does not vary, a method is unknown, the molecules cannot be divided,
+        or the folder holds another model.
     """
     targets = [target] if isinstance(target, str) else target
     dataset = source if isinstance(source, Dataset) else datasets.load(str(source), smiles=smiles, labels=targets)
-    molecules = learning_curves.labelled(dataset, sample, seed, LEAST)
-    names, folder = methods(dataset.task), Path(out)
-    asked = [method] if isinstance(method, str) else list(method or names)
-    for name in asked:
-        if name not in names:
-            raise ValueError(f"unknown method {name!r}{errors.nearest(name, names)}")
-    job = _Job(dataset, molecules, str(encoder), seed, folder)
-    job.refuse_another(asked, keep)
-    scores, predictions = job.compare(list(dict.fromkeys(["mean", *asked])), verbose)
-    table = _table(scores, job)
-    chosen = next((name for name in table.index if name != "mean"), "mean")
-    gain, p, score = (float(table[name][chosen]) for name in ("gain", "gain_p", "score"))
-    sentence, note = _sentence(table, chosen, job)
-    if not gain > 0 and not keep and chosen != "mean":
-        raise ValueError(f"{sentence} Nothing is kept; ask for it to be kept all the same (keep=True, --keep)")
-    job.keep(chosen, scores, {"score": score, "gain_p": p, "note": note}, asked, keep)
-    return Trained(chosen, table.reset_index(), sentence, folder, predictions)
+    for name in dataset.label_names:
+        if clash := [f"{name}_{end}" for end in ENDINGS if f"{name}_{end}" in dataset.label_names]:
+            raise ValueError(f"predictions of {name!r} have the column {clash[0]!r}, as a label is called: rename that")
+    asked = [method] if isinstance(method, str) else list(method or methods(dataset.task))
+    names = list(dict.fromkeys(["mean", *asked]))
+    for name in names:
+        baselines.make(name, dataset.task, seed)
+    molecules, doubts = datasets.labelled(dataset, sample, seed, LEAST)
+    molecules = cross_validation.with_groups(molecules, split, "" if isinstance(source, Dataset) else source, smiles)
+    often, once = repeats or (2 if len(molecules) <= REPEATED else 1), ONCE if repeats is None else ()
+    path = Path(folder) if folder else None
+    job = CrossValidation(dataset, molecules, str(encoder), often, size, seed, path)
+    if path and (card := path / encoders.CARD).is_file():
+        before = json.loads(card.read_text()).get("identity", {})
+        files.refuse_another(card, before, _identity(job, names), finished=True)
+    tested = job.run(names, once, keep=path is not None, verbose=verbose)
+    given = np.nan_to_num(dataset.margin) if difference is None else difference
+    shuffled = _shuffled(job, ranked(tested.scores), verbose)
+    found = advise(tested.scores, given, shuffled)
+    remarks = [*found.remarks, *_about(job, doubts)]
+    return found._replace(remarks=remarks, predictions=tested.predictions, job=job)
 
 
-def shown(table: pd.DataFrame) -> str:
-    """Write the table of `Trained` as text, with equal digits in a column."""
-    digits = Words.of(pd.DataFrame({"score": table["score"], "metric": "", "unit": ""})).decimals
-    scores = zip(table["score"], table["sd"], strict=True)
-    columns = {"method": table["method"], "score": [f"{mean:.{digits}f} \u00b1 {sd:.{digits}f}" for mean, sd in scores]}
-    ends = zip(table["gain"], table["gain_low"], table["gain_high"], strict=True)
-    columns["better than the mean by"] = [
-        "" if name == "mean" else f"{gain:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-        for name, (gain, low, high) in zip(table["method"], ends, strict=True)
-    ]
-    return pd.DataFrame(columns).to_string(index=False)
+def train(
+    source: str | Path | Dataset,
+    target: str | Sequence[str] | None = None,
+    *,
+    out: str | Path,
+    keep: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Compare methods on your labels as `compare` does, and keep the best and simplest one, trained on all of them.
+
+    A finetuned encoder is kept as the five models of the cross-validation, whose mean is the prediction: each label has
+    trained four of them.
+
+    Parameters
+    ----------
+    source, target
+        As of `compare`.
+    out : str or Path
+        Folder of the model.
+    keep : bool
+        Keep a model that does not beat the mean of the labels. Its predictions say so.
+    **options
+        Of `compare`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ValueError
+        As of `compare`; or no method beats the mean.
+    """
+    found = compare(source, target, folder=out, **options)
+    row: Any = found.table.set_index("method").loc[found.method]
+    if not row["gain"] > 0 and not keep and found.method != "mean":
+        raise ValueError(f"{found.sentence} Nothing is kept; ask for it to be kept all the same (keep=True, --keep)")
+    _keep(found, float(row["score"]))
+    return found._replace(folder=Path(out))
 
 
-def estimator(method: str, task: Task, source: str | Path, seed: int) -> MoleculeEstimator:
-    """Make the estimator of a method."""
-    shared: dict[str, Any] = {"task": task, "seed": seed}
+def _identity(job: CrossValidation, methods: Iterable[str]) -> dict[str, Any]:
+    return {**job.identity, "repeats": job.repeats, "methods": list(dict.fromkeys(methods))}
+
+
+def _keep(found: Comparison, score: float) -> None:
+    """Write models, molecules, what each was predicted to be without having been seen and, last, the card."""
+    job, method = found.job, found.method
+    assert job
+    assert job.folder
+    kept = []
     if method == "finetuned":
-        return FinetunedEncoder(source, validation_fraction=0.2, **shared)
-    if method.startswith("frozen_"):
-        return FrozenEncoder(source, model=method.removeprefix("frozen_"), **shared)
-    return baselines.BY_NAME[method](**shared)
-
-
-def fit(model: MoleculeEstimator, *given: Any) -> MoleculeEstimator:
-    """Fit, without the warnings of optimisers that could go on a little."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(*given)
-
-
-class _Job:
-    """Cross-validation of one set, kept in a folder step by step."""
-
-    def __init__(self, dataset: Dataset, molecules: pd.DataFrame, source: str, seed: int, folder: Path) -> None:
-        self.dataset, self.source, self.seed, self.folder = dataset, source, seed, folder
-        self.table = molecules[["smiles", *dataset.label_names]]
-        self.molecules = Molecules(molecules["smiles"])
-        self.labels: Labels = molecules[list(dataset.label_names)].to_numpy(np.float64)
-        self.identity = {
-            "molecules": hashlib.sha256(self.table.to_csv(index=False).encode()).hexdigest(),
-            "task": dataset.task,
-            "metric": dataset.metric,
-            "encoder": encoders.digest(encoders.load(source, seed)),
-            "seed": seed,
-            "results": config.RESULTS,
-            "versions": [*map(version, gridsearch.LIBRARIES), encoders.device().type],
-        }
-
-    def splits(self) -> list[tuple[Indices, Indices]]:
-        """Positions to train on and to test; one label's classes are stratified."""
-        repeats = 2 if len(self.labels) <= REPEATED else 1
-        classes = self.labels[:, 0] if self.dataset.task == "classification" and self.labels.shape[1] == 1 else None
-        if classes is None:
-            return list(RepeatedKFold(n_splits=FOLDS, n_repeats=repeats, random_state=self.seed).split(self.labels))
-        rarer = int(min(np.unique(classes, return_counts=True)[1]))
-        if rarer < 2:
-            raise ValueError(f"{self.dataset.name}: a class has {rarer} molecule: at least 2 are needed, better 10")
-        folds = RepeatedStratifiedKFold(n_splits=min(FOLDS, rarer), n_repeats=repeats, random_state=self.seed)
-        return list(folds.split(self.labels, classes))
-
-    def compare(self, names: Sequence[str], verbose: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Score each method in each split (NaN: diverged), with the epoch that was chosen; and its predictions."""
-        scores, predictions = [], []
-        for name in names:
-            splits = self.splits()[: FOLDS if name == "finetuned" else None]
-            for number, (train, test) in enumerate(tqdm(splits, desc=name, disable=not verbose)):
-                digest = hashlib.sha256(json.dumps([self.identity, name, number]).encode()).hexdigest()[:20]
-                file = self.folder / PARTS / f"{digest}.json"
-                if not file.is_file():
-                    files.write_json(file, self._tested(name, number, train, test))
-                kept, score = json.loads(file.read_text()), np.nan
-                if kept["values"]:
-                    values = np.array(kept["values"])
-                    score = metrics.score(self.dataset.metric, self.labels[test], values)
-                    predictions += self._rows(name, test, values)
-                scores.append((name, number, score, kept["epoch"]))
-        found = pd.concat(predictions, ignore_index=True)
-        found["split_seed"] = 1 + found.groupby(["encoder", "row", "target"]).cumcount()
-        return pd.DataFrame(scores, columns=["method", "split", "score", "epoch"]), found
-
-    def _tested(self, name: str, number: int, train: Indices, test: Indices) -> dict[str, Any]:
-        # A frozen encoder with random weights must be the same in all splits, to be embedded with once.
-        seed = self.seed if name.startswith("frozen") else self._seed(number)
-        model = estimator(name, self.dataset.task, self.source, seed)
-        try:
-            found = fit(model, self.molecules[train], self.labels[train]).predict_values(self.molecules[test])
-        except FloatingPointError:
-            return {"values": None, "epoch": 0}
-        return {"values": found.tolist(), "epoch": int(getattr(model, "epoch_", 0))}
-
-    def _rows(self, name: str, test: Indices, values: Labels) -> list[pd.DataFrame]:
-        """Predictions of one part, a table per label."""
-        place: dict[str, Any] = {"dataset": self.dataset.name, "encoder": name, "part": "test", "runs": 1, "row": test}
-        molecules = pd.DataFrame({"smiles": list(self.molecules[test])}).assign(**place)
-        each = zip(self.dataset.label_names, self.labels[test].T, values.T, strict=True)
-        return [molecules.assign(target=name, label=known, prediction=found) for name, known, found in each]
-
-    def _seed(self, number: int) -> int:
-        return int(seeds.generator(Stream.REPEAT, self.seed, number).integers(2**31))
-
-    def refuse_another(self, asked: list[str], keep: bool) -> None:
-        """Refuse a folder that holds a model of other molecules or parameters."""
-        card = self.folder / encoders.CARD
-        if card.is_file():
-            before = json.loads(card.read_text()).get("identity", {})
-            files.refuse_another(card, before, self._whole(asked, keep), finished=True)
-
-    def _whole(self, asked: list[str], keep: bool) -> dict[str, Any]:
-        return {**self.identity, "methods": asked, "keep": keep}
-
-    def keep(self, method: str, scores: pd.DataFrame, found: dict[str, Any], asked: list[str], keep: bool) -> None:
-        """Train on all labels, and write models, molecules and, last, the card."""
-        kept = []
-        if method == "finetuned":
-            epochs = max(1, round(scores.loc[scores["method"] == method, "epoch"].median()))
-            for number in range(MODELS):
-                model = FinetunedEncoder(
-                    self.source, epochs=epochs, task=self.dataset.task, seed=self._seed(1000 + number)
-                )
-                # All labels are trained on, for as long as was best where others chose the epoch.
-                fit(model, self.molecules, self.labels, (self.molecules, self.labels))
-                kept.append(f"model_{number + 1}")
+        for part in (part for part in job.parts if part.repeat == 1):
+            place = job.model_folder(method, part)
+            if not (place / encoders.CARD).is_file():  # of a call that kept another method
+                model = job.fitted(method, part)
                 assert isinstance(model, FinetunedEncoder)
-                model.save(self.folder / kept[-1])
-        if method.startswith("frozen"):
-            encoders.load(self.source, self.seed).save(self.folder / WEIGHTS)
-        molecules = files.write_parquet(self.folder / MOLECULES, self.table.assign(part="train"))
-        files.write_csv(self.folder / f"{COMPARISON}.csv", scores)
-        card = {
-            "name": method,
-            "method": method,
-            **{name: getattr(self.dataset, name) for name in ("task", "metric", "unit", "label_names")},
-            "dataset": self.dataset.name,
-            "molecules": files.sha256(molecules),
-            "models": kept,
-            "seed": self.seed,
-            **found,
-            "identity": self._whole(asked, keep),
-        }
-        files.write_json(self.folder / encoders.CARD, card)
+                model.save(place)
+            kept.append(str(place.relative_to(job.folder)))
+    if baselines.sees(method) and not kept:
+        encoders.load(job.encoder, job.seed).save(job.folder / WEIGHTS)
+    table = job.molecules[["smiles", *job.dataset.label_names]].assign(part="train")
+    rows = found.predictions.query("encoder == @method and split_seed == 1").sort_values("row")
+    by_target = {f"tested {name}": part["prediction"].to_numpy() for name, part in rows.groupby("target")}
+    tested = pd.DataFrame({"fold": rows.drop_duplicates("row")["fold"].to_numpy(), **by_target})
+    written = [
+        files.write_parquet(job.folder / MOLECULES, table),
+        files.write_parquet(job.folder / TESTED, tested),
+    ]
+    files.write_csv(job.folder / f"{COMPARISON}.csv", found.scores)
+    card = {
+        "name": method,
+        "method": method,
+        **{name: getattr(job.dataset, name) for name in ("task", "metric", "unit", "label_names")},
+        "dataset": job.dataset.name,
+        "molecules": files.sha256(written[0]),
+        "tested": files.sha256(written[1]),
+        "models": kept,
+        "seed": job.seed,
+        "score": score,
+        "note": found.note,
+        "identity": _identity(job, found.scores["method"]),
+    }
+    files.write_json(job.folder / encoders.CARD, card)
+    for place in set(filter(Path.is_dir, (job.folder / PARTS).iterdir())) - {job.folder / name for name in kept}:
+        shutil.rmtree(place)
 
 
-def _table(scores: pd.DataFrame, job: _Job) -> pd.DataFrame:
-    """Compare with the mean of the labels in the same parts, by `metrics.paired`; the best method first."""
-    by_method = {name: found.set_index("split")["score"] for name, found in scores.groupby("method", sort=False)}
-    train, test = job.splits()[0]
-    sign, rows = 1 if metrics.higher_is_better(job.dataset.metric) else -1, {}
-    for name, found in by_method.items():
-        if found.isna().any():
-            log.warning("%s diverged in one of the parts, and is not compared", name)
+def ranked(scores: pd.DataFrame) -> pd.DataFrame:
+    """Make the table of `Comparison`, by method, from the scores of a cross-validation of the mean and others."""
+    wide, overlap = tables.by_part(scores)
+    lost = sorted(set(scores.loc[scores["score"].isna(), "method"]))
+    if lost:
+        log.warning("%s diverged in one of the parts, and is not compared", ", ".join(lost))
+    wide = wide.drop(columns=lost)
+    better = wide if metrics.higher_is_better(scores["metric"].iloc[0]) else -wide
+
+    def difference(a: str, b: str) -> Difference:
+        both = better[[a, b]].dropna()
+        return metrics.paired(both.iloc[:, 0], both.iloc[:, -1], overlap)
+
+    gains = {name: difference(name, "mean") for name in map(str, wide)}
+    order = sorted(gains, key=lambda name: -gains[name].difference)
+    best = next((name for name in order if name != "mean"), "mean")
+    by_repeat = better.drop(columns="mean").groupby(level="repeat").mean()
+    # A repeat without the best one, which may be tested in the first only, says nothing of it.
+    winners = [] if best == "mean" else list(map(str, by_repeat[by_repeat[best].notna()].idxmax(axis=1)))
+    rows = {}
+    for name in order:
+        known = wide[name].dropna()
+        row: dict[str, Any] = {"score": known.mean(), "sd": known.std(), "parts": len(known)}
+        for key, found in {"gain": gains[name], "behind": difference(best, name)}.items():
+            ends = zip(("", "_low", "_high", "_p", "_detectable"), found, strict=True)
+            row |= {f"{key}{ending}": value for ending, value in ends}
+        rows[name] = row | {"wins": winners.count(name)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def choose(table: pd.DataFrame) -> str:
+    """Choose the best and simplest method of `ranked`.
+
+    Of all that are not surely worse than the best, the simplest. If the best is surely better than the mean, or better
+    at all, then so must be the one that is chosen.
+    """
+    others = table.drop(index="mean")
+    if others.empty:
+        return "mean"
+    best = others.iloc[0]
+    sure = (others["gain"] > 0) & (others["gain_p"] < LEVEL)
+    fit = (others["behind_p"] >= LEVEL) | (others.index == others.index[0])
+    if best["gain"] > 0:
+        fit &= sure if sure.iloc[0] else others["gain"] > 0
+    return min(map(str, others.index[fit]), key=list(baselines.BY_NAME).index)
+
+
+def _shuffled(job: CrossValidation, table: pd.DataFrame, verbose: bool) -> Shuffled | None:
+    """Score the chosen method, or a forest where that takes long, on the labels and on shuffled ones."""
+    name = choose(table)
+    if name == "mean":
+        return None
+    name = "ecfp4_forest" if name in SLOW else name
+    scores = []
+    for number in range(SHUFFLES + 1):
+        other = job.shuffled(number) if number else job
+        try:
+            found = other.run([name], once=[name], verbose=verbose).scores["score"]
+        except ValueError:  # a part of so few has one class only
             continue
-        mean = by_method["mean"][found.index]
-        gain = metrics.paired(sign * found, sign * mean, len(test) / len(train))[:4]
-        rows[name] = (found.mean(), found.std(), len(found), *gain)
-    columns = ["score", "sd", "parts", "gain", "gain_low", "gain_high", "gain_p"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
-    return table.sort_values("gain", ascending=False, kind="stable")
+        scores.append(float(found.mean()))
+    return (name, scores[0], scores[1:]) if len(scores) > 1 else None
 
 
-def _sentence(table: pd.DataFrame, chosen: str, job: _Job) -> tuple[str, str]:
-    """Say what is kept and how sure it is that it beats the mean; and what each of its predictions must say."""
-    scores = pd.DataFrame({"score": table["score"], "metric": job.dataset.metric, "unit": job.dataset.unit})
-    say, parts = Words.of(scores), table["parts"][chosen]
-    tested = f"cross-validation of {len(job.labels)} molecules ({parts} test parts)"
-    others = len(table) - 1 - ("mean" in table.index and chosen != "mean")
-    place = f", the best of {others + 1} methods" if others and chosen == table.index[0] else ""
-    found = metrics.Difference(*table.loc[chosen, "gain":"gain_p"])
-    sentence = f"{say.name(chosen)[:1].upper()}{say.name(chosen)[1:]}{place}: {say.score(table, chosen)} in {tested}"
+def _about(job: CrossValidation, doubts: dict[str, int]) -> list[str]:
+    """Say what is doubtful in the molecules, and how alike those tested are to those trained on."""
+    bits, nearest = job.some.morgan(), []
+    for part in job.parts:
+        if part.repeat == 1:
+            nearest += baselines.Tanimoto()(bits[part.test], bits[part.train]).max(axis=1).tolist()
+    said = [
+        f"The molecules tested have a median similarity of {np.median(nearest):.2f} to the nearest trained on "
+        "(Tanimoto, ECFP4): for molecules that are less alike, errors are larger than this score says."
+    ]
+    texts = {
+        "conflicts": "structures with different labels, of which the first is used",
+        "open_stereocentres": "molecules with an undefined stereocentre",
+        "differ_in_stereo_only": "structures that differ in stereochemistry only, which fingerprints do not see",
+    }
+    counted = [f"{text}: {doubts[key]}" for key, text in texts.items() if doubts[key]]
+    return said + ([f"Doubtful: {'; '.join(counted)}."] if counted else [])
+
+
+def advise(scores: pd.DataFrame, difference: float = 0.0, shuffled: Shuffled | None = None) -> Comparison:
+    """Say which method to use, and how sure that is.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Of a cross-validation, as of `cross_validation.Tested`.
+    difference : float
+        One that would matter; 0: a tenth of the score.
+    """
+    table, first = ranked(scores), scores.iloc[0]
+    chosen, higher = choose(table), metrics.higher_is_better(first["metric"])
+    better, digits, mean = "higher" if higher else "lower", decimals(table["score"]), "the training mean"
+
+    def number(value: float) -> str:
+        return f"{value:.{digits}f} {first['unit']}".strip()
+
+    def score(name: str) -> str:
+        return f"{first['metric']} of {number(float(table['score'][name]))}"
+
+    def interval(found: Difference) -> str:
+        ends = " to ".join(f"{value:.{digits}f}" for value in found[1:3])
+        p = f"= {found.p:.2g}" if found.p >= 0.001 else "< 0.001"
+        return f"{found.difference:.{digits}f} (95 % {ends}; corrected p {p})"
+
+    def name(method: str) -> str:
+        return MODEL_NAMES.get(method, method)
+
+    count, remarks, note = int(first["given"] + first["tested"]), list[str](), ""
+    facts = f"{score(chosen)} in cross-validation of {count} molecules ({int(table['parts'][chosen])} test parts)"
     if chosen == "mean":
-        return f"{sentence}.", "the mean of all labels, whatever the molecule"
-    if not found.difference > 0:
-        note = f"no better than {say.name('mean')}"
-        return f"{sentence}. This is {note} ({say.score(table, 'mean')}).", note
-    sentence += f", {say.interval(found)} {say.better} than {say.than('mean')}."
-    if found.p < metrics.LEVEL:
-        return sentence, ""
-    note = f"not surely better than {say.name('mean')}"
-    return f"{sentence} It is {note}: label more, before you rely on it.", note
+        note = "the mean of all labels, whatever the molecule"
+        return Comparison("mean", False, table.reset_index(), f"{mean.capitalize()}: {facts}.", [], note, scores)
+    gain = Difference(*table.loc[chosen, "gain":"gain_detectable"])
+    if shuffled:
+        model, real, others = shuffled
+        signal = real > max(others) if higher else real < min(others)
+        remarks.append(
+            f"{name(model)} is {'' if signal else 'NOT '}better than on each of {len(others)} shuffles of labels."
+        )
+    if not gain.difference > 0:
+        note = f"no better than {mean}"
+        sentence = f"Use none: {name(chosen)} has an {facts}, {note} ({score('mean')})."
+    else:
+        if gain.p >= LEVEL:
+            note = f"not surely better than {mean}"
+        elif shuffled and not signal:
+            note = "not surely better than on shuffled labels"
+        start = f"Use none yet: {name(chosen)} is {note}, with an" if note else f"Use {name(chosen)}:"
+        sentence = f"{start} {facts}, {interval(gain)} {better} than that of {mean}."
+    ranks = [name for name in table.index if name != "mean"]
+    if len(ranks) > 1:
+        # The chosen one and the best of the others; where that is better, what is chosen is simpler.
+        other = next(name for name in ranks if name != chosen)
+        found = Difference(*table.loc[other if chosen == ranks[0] else chosen, "behind":"behind_detectable"])
+        said = f"is better than {name(other)}, the next best, by {interval(found)}"
+        if chosen != ranks[0]:
+            sentence += f" {name(other)} is better by {interval(found)}: not surely, and not as simple."
+        else:
+            sentence += f" It {said}." if found.p < LEVEL else f" It {said}: not surely."
+        matters = difference or 0.1 * float(table["score"][chosen])
+        if found.detectable > 0:
+            needed = float(f"{metrics.labels_needed(count, found, matters):.2g}")
+            remarks.append(
+                f"Between these two, {count} labels would show a difference of {number(found.detectable)} (in 80 % of "
+                f"cases). One of {number(matters)} takes about {needed:.0f}, if the spread of differences falls as one "
+                "over the root of their number."
+            )
+        wins = table["wins"][table["wins"] > 0].sort_values(ascending=False, kind="stable")
+        each = ", ".join(f"{name(str(winner))} in {times}" for winner, times in wins.items())
+        agree = "agree" if len(wins) == 1 else "do NOT agree"
+        times = int(wins.sum())
+        remarks.append(f"{times} repeats {agree} on the best: {each}." if times > 1 else "One repeat only: try others.")
+    return Comparison(chosen, not note, table.reset_index(), sentence, remarks, note, scores)

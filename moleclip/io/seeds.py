@@ -18,6 +18,7 @@ class Stream(IntEnum):
     REPEAT = 7
     SAMPLE = 8
     REDRAWN = 9
+    SHUFFLED = 10
 
 
 def generator(stream: Stream, seed: int, epoch: int, index: int = 0) -> np.random.Generator:

@@ -102,6 +102,51 @@ def contrasts(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def all_pairs(scores: pd.DataFrame) -> Figure:
+    """Methods of a cross-validation against each other: mean scores, and all differences.
+
+    On the left, bars of two methods overlap unless they differ surely, by `metrics.all_pairs`; mean ranks are beside
+    the names. On the right, how much better the method of the line is than that of the column, in percent of the
+    best score, with its simultaneous 95 % interval; sure differences are bold.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Of a cross-validation. Parts in which a method was not tested are left out.
+    """
+    wide, overlap = tables.by_part(scores)
+    wide = wide.dropna()
+    metric, unit = scores[["metric", "unit"]].iloc[0]
+    higher = metrics.higher_is_better(metric)
+    order = list(map(str, wide.mean().sort_values(ascending=not higher).index))
+    pairs, ranks = metrics.all_pairs(wide[order], overlap), wide.rank(axis=1, ascending=not higher).mean()
+    sign, count = 1 if higher else -1, len(order)
+    percent = np.full((count, count), np.nan)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(PAGE, 1.0 + 0.36 * count), sharey=True, width_ratios=[1, 0.8 + 0.28 * count]
+    )
+    for pair in pairs.to_dict("records"):
+        row, column = order.index(pair["a"]), order.index(pair["b"])
+        values = 100 * sign * np.array([pair["difference"], pair["low"], pair["high"]]) / wide[order[0]].mean()
+        for y, x, (middle, *ends) in ((row, column, values), (column, row, -values)):
+            percent[y, x] = middle
+            text = f"{middle:+.0f}\n{min(ends):+.0f} to {max(ends):+.0f}"
+            right.text(
+                x, y, text, ha="center", va="center", size=5, weight="bold" if pair["p"] < metrics.LEVEL else None
+            )
+    edge = np.nanmax(np.abs(percent))
+    right.imshow(percent, cmap="PiYG", vmin=-1.5 * edge, vmax=1.5 * edge, aspect="auto")
+    right.set(xticks=range(count), title="better by (% of the best score)")
+    right.set_xticklabels([MODEL_NAMES.get(name, name) for name in order], rotation=30, ha="right", size=6)
+    half = (pairs["high"] - pairs["low"]).iloc[0] / 4  # of two bars that touch, half an interval apart
+    left.errorbar(wide[order].mean(), range(count), xerr=half, fmt="D", markersize=4, capsize=3, color="0.2")
+    _lines(left, [f"{MODEL_NAMES.get(name, name)} (rank {ranks[name]:.1f})" for name in order])
+    left.set_xlabel(to_better(with_unit(f"test {metric}", unit), higher))
+    left.set_title(f"{len(wide)} test parts", loc="right")
+    letters((left, right))
+    return figure
+
+
 def r_groups(gaps: pd.DataFrame, model: str, competitor: str) -> Figure:
     """Relative gap between two models on plain and R-group drawings, and what each loses by them (paper, Fig. 4b).
 

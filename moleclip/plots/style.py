@@ -58,16 +58,28 @@ _OTHERS = {
     "chemprop": "chemprop's D-MPNN",
     "mean": "training mean",
 }
+# Of a cross-validation, which has one encoder.
+_BY_METHOD = {
+    "finetuned": "finetuned encoder",
+    "frozen_linear": "frozen encoder + linear",
+    "frozen_pls": "frozen encoder + PLS",
+    "frozen_gaussian_process": "frozen encoder + Gaussian process",
+    "frozen_svm": "frozen encoder + SVM",
+}
 # Models as figures and tables call them, and in their order: each encoder, finetuned and then frozen; then the others.
-MODEL_NAMES = {
-    name: text
-    for encoder, title in _ENCODERS.items()
-    for name, text in (
-        (encoder, title),
-        (f"{encoder}_frozen", f"{title.removesuffix(' encoder')}, frozen + linear"),
-        (f"{encoder}_frozen_best", f"{title.removesuffix(' encoder')}, frozen + best of five"),
-    )
-} | _OTHERS
+MODEL_NAMES = (
+    {
+        name: text
+        for encoder, title in _ENCODERS.items()
+        for name, text in (
+            (encoder, title),
+            (f"{encoder}_frozen", f"{title.removesuffix(' encoder')}, frozen + linear"),
+            (f"{encoder}_frozen_best", f"{title.removesuffix(' encoder')}, frozen + best of five"),
+        )
+    }
+    | _BY_METHOD
+    | _OTHERS
+)
 
 
 def set_style() -> None:
@@ -109,16 +121,16 @@ def to_better(label: str, higher: bool, vertical: bool = False) -> str:
     return f"{label}, {f'better {arrow}' if higher else f'{arrow} better'}"
 
 
-def decimals(values: Any) -> int:
-    """Decimals that give a typical one of these numbers three digits.
+def decimals(values: Any, digits: int = 3) -> int:
+    """Decimals that give a typical one of these numbers three digits, or another number of them.
 
-    >>> decimals([0.0138, 0.0102]), decimals([12.1, 9.5, float("nan")]), decimals([])
-    (4, 1, 2)
+    >>> decimals([0.0138, 0.0102]), decimals([12.1, 9.5, float("nan")]), decimals([]), decimals(0.12, digits=2)
+    (4, 1, 2, 2)
     """
-    known = np.abs(np.asarray(values, float))
+    known = np.abs(np.asarray(values, float)).ravel()
     known = known[np.isfinite(known)]
     typical = (float(np.median(known)) if len(known) else 0.0) or 1.0
-    return max(0, 2 - int(np.floor(np.log10(typical))))
+    return max(0, digits - 1 - int(np.floor(np.log10(typical))))
 
 
 def in_digits(frame: pd.DataFrame) -> Styler:

@@ -38,7 +38,7 @@ _TwoOrMore = Annotated[int, Field(ge=2)]
 # Types of the other notebooks' parameters where the default says too little: by name, or by notebook and name.
 _TYPES: dict[str, Any] = {
     **dict.fromkeys(("seed", "workers", "advise"), _NotNegative),
-    **dict.fromkeys(("folds", "splits", "clusters", "explained", "steps", "redrawn"), _TwoOrMore),
+    **dict.fromkeys(("folds", "repeats", "clusters", "explained", "steps", "redrawn"), _TwoOrMore),
     **dict.fromkeys(("k_sweep", "k_labels"), Annotated[list[_TwoOrMore], Field(min_length=1)]),
     **dict.fromkeys(("sample", "sweep_sample"), Count | None),
     "01_depict_molecules.sample": Count | dict[str, Count] | None,
@@ -47,9 +47,9 @@ _TYPES: dict[str, Any] = {
         PathText | Annotated[list[PathText], Field(min_length=1)],
     ),
     "08_train_model.methods": list[str],
+    "08_train_model.repeats": Count | None,
     "07_explore_encoder.sample": Annotated[int, Field(ge=20)] | None,
     **dict.fromkeys(("label_columns", "jobs"), list[str] | None),
-    "sizes": list[Count] | None,
     "cache": PathText | None,
     "checksums": dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
     "missing": Literal["skip", "fail"],
