@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -79,13 +78,11 @@ class Run:
 
 
 def start(notebook: str, parameters: config.Parameters) -> Run:
-    """Open a run: go to the project's folder, show the parameters, send the module's log to the notebook."""
+    """Open a run: go to the project's folder, send the module's log to the notebook."""
     os.chdir(files.ROOT)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
     logging.getLogger("moleclip").setLevel(logging.INFO)
     pd.set_option("display.max_colwidth", 200)  # addresses, checksums and reasons are shown whole
-    values = {name: repr(value) for name, value in parameters}
-    display(pd.DataFrame({"value": values}).rename_axis("parameter"))  # type: ignore[no-untyped-call]
     return Run(notebook, parameters)
 
 
