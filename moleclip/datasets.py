@@ -40,6 +40,7 @@ _IDENTIFIER = re.compile(
     r"(?:index|indices|idx|id|nr|no|num|number|row|line|entry|sample|compound|molecule|cas|cid|registry|year|date|"
     r"unnamed: \d+)(?:[ _-]?(?:index|id|nr|no|num|number))?[.#]?|#|.*[ _-]id|.*ID"
 )
+_UNIT = re.compile(r"[(\[]([^()\[\]]+)[)\]]\s*$")  # at the end of a column's name
 _COUNTED = 10  # rows from which on 0, 1, 2, ... or 1, 2, 3, ... count them, whatever the name
 
 # Numbers with a decimal comma, and those that could as well be thousands.
@@ -262,7 +263,8 @@ def read_table(
         Name of the column of SMILES, in upper or lower case.
     labels : sequence of str or "all", optional
         Names of the label columns; by default the one column that holds numbers. `[]`: none; "all": each that does.
-        Empty fields are missing labels. Labels that are all 0 or 1 make a classification task, others a regression.
+        Empty fields are missing labels. Labels that are all 0 or 1 make a classification task, others a regression,
+        whose unit is what ends the name of a single label in parentheses: "ddG (kcal/mol)".
 
     Raises
     ------
@@ -302,9 +304,9 @@ def read_table(
     known = values[~np.isnan(values)]
     classes = bool(known.size) and bool(np.isin(known, (0, 1)).all())
     task: tuple[Task, str] = ("classification", "ROC-AUC") if classes else ("regression", "MAE")
-    return Dataset(
-        short_name(str(path)), tuple(texts), values, tuple(chosen), *(task if chosen else ("pretraining", ""))
-    )
+    unit = _UNIT.search(chosen[0]) if len(chosen) == 1 and not classes else None
+    facts = (*task, unit[1] if unit else "") if chosen else ("pretraining", "")
+    return Dataset(short_name(str(path)), tuple(texts), values, tuple(chosen), *facts)
 
 
 def column(source: str | Path, name: str, smiles: str = "smiles") -> list[str]:

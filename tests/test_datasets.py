@@ -161,6 +161,12 @@ def test_your_own_table(tmp_path):
     assert datasets.read_table(file, labels=["logP"]).label_names == ("logP",)
 
 
+@pytest.mark.parametrize(("header", "unit"), [("ddG (kcal/mol)", "kcal/mol"), ("E [eV] ", "eV"), ("(R)-yield", "")])
+def test_the_unit_stands_in_the_columns_name(tmp_path, header, unit):
+    (tmp_path / "own.csv").write_text(f"smiles,{header}\nCC,1.5\nCCC,2.5\n")
+    assert datasets.load(str(tmp_path / "own.csv")).unit == unit
+
+
 def test_zeros_and_ones_are_classes(tmp_path):
     dataset = datasets.read_table(write(tmp_path, "smiles,active\nCCO,1\nCC,0\nC,\n"))
     assert (dataset.task, dataset.metric) == ("classification", "ROC-AUC")

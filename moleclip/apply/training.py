@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from moleclip import baselines, datasets, metrics, tables
 from moleclip import encoder as encoders
@@ -322,10 +323,10 @@ def _shuffled(job: CrossValidation, table: pd.DataFrame, verbose: bool) -> Shuff
         return None
     name = "ecfp4_forest" if name in SLOW else name
     scores = []
-    for number in range(SHUFFLES + 1):
+    for number in tqdm(range(SHUFFLES + 1), desc="shuffled labels", disable=not verbose):
         other = job.shuffled(number) if number else job
         try:
-            found = other.run([name], once=[name], verbose=verbose).scores["score"]
+            found = other.run([name], once=[name]).scores["score"]
         except ValueError:  # a part of so few has one class only
             continue
         scores.append(float(found.mean()))

@@ -105,10 +105,10 @@ def look(model: str, models: Sequence[str]) -> dict[str, Any]:
 def with_unit(quantity: str, unit: str) -> str:
     """Label of an axis.
 
-    >>> with_unit("MAE", "eV"), with_unit("ROC-AUC", "")
-    ('MAE (eV)', 'ROC-AUC')
+    >>> with_unit("MAE", "eV"), with_unit("ROC-AUC", ""), with_unit("gap (eV)", "eV")
+    ('MAE (eV)', 'ROC-AUC', 'gap (eV)')
     """
-    return f"{quantity} ({unit})" if unit else quantity
+    return f"{quantity} ({unit})" if unit and not quantity.endswith(f"({unit})") else quantity
 
 
 def to_better(label: str, higher: bool, vertical: bool = False) -> str:
