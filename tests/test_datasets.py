@@ -81,8 +81,8 @@ CHEMREPS = "chembl_id\tcanonical_smiles\tstandard_inchi\tstandard_inchi_key\nCHE
     ("content", "problem"),
     [
         (gzip.compress(CHEMREPS.encode(), mtime=0), None),
-        (gzip.compress(CHEMREPS.encode(), mtime=0)[:-12], "to its end"),
-        (b"<html>moved</html>", "to its end"),
+        (gzip.compress(CHEMREPS.encode(), mtime=0)[:-12], "damaged or incomplete"),
+        (b"<html>moved</html>", "damaged or incomplete"),
         (gzip.compress((CHEMREPS + "CHEMBL3\tCC\n").encode(), mtime=0), "line 4: has 2 fields, expected 4"),
     ],
 )

@@ -50,7 +50,7 @@ def test_python_lines_run_one_after_another(place):
     out = run([sys.executable, "-W", "error::UserWarning", "-c", lines], place)
     assert out.count("(2, 1280)") == 2
     assert "similarity" in out
-    assert "given 45 labelled molecules" in out
+    assert "cross-validation of 51 molecules" in out
 
 
 def test_shell_lines_run(place):
