@@ -24,7 +24,7 @@ from moleclip.finetune import FinetunedEncoder, fitting
 from moleclip.io import files, seeds
 from moleclip.io.seeds import Stream
 from moleclip.splits import Split
-from moleclip.tables import SETTING, cells, choose
+from moleclip.tables import SETTING, choose, setting_of
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ class Job:
         scores = pd.DataFrame([self._score(*pair) for pair in done])
         if scores.loc[scores["stage"] == "final", "val"].isna().any():
             raise FloatingPointError(f"{name}: a final training diverged; try smaller learning rates in the grid")
-        chosen = (cells(scores) == setting) & (scores["stage"] == ("final" if refit else "grid"))
+        chosen = (setting_of(scores) == setting) & (scores["stage"] == ("final" if refit else "grid"))
         if name == p.name and p.keep_models:
             self._keep_models([training for (training, _), hit in zip(done, chosen, strict=True) if hit])
         return done, scores.assign(chosen=chosen)

@@ -63,7 +63,7 @@ def by_split(scores: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         dataset, drawing, split, encoder, seed, holdout, metric, unit, head_lr, augmentation, val, test, sd (over
-        repeats), runs, optimism: how much better the test score of the grid would look if its cell were chosen by it.
+        repeats), runs, optimism: how much better the test score of the grid would look if it chose the setting.
     """
     rows = []
     names = [name for name in JOB if name in scores]
@@ -86,39 +86,39 @@ def by_split(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _optimism(job: pd.DataFrame) -> float:
-    if cells(job[job["stage"] == "grid"]).nunique() < 2:  # of one cell nothing was chosen
+    if setting_of(job[job["stage"] == "grid"]).nunique() < 2:  # of one setting nothing was chosen
         return np.nan
-    means = _cell_means(job, "test")
-    return float(abs(means[choose(job, by="test")] - means[cells(job[job["chosen"]]).iloc[0]]))
+    means = _setting_means(job, "test")
+    return float(abs(means[choose(job, by="test")] - means[setting_of(job[job["chosen"]]).iloc[0]]))
 
 
 def choose(scores: pd.DataFrame, by: str = "val") -> tuple[float, str]:
     """Find the setting (head_lr, augmentation) with the best mean over repeats; of equal ones the first.
 
-    A cell of which one repeat diverged (its scores are NaN) is not chosen. DEVIATION: by validation, in
+    A setting of which one repeat diverged (its scores are NaN) is not chosen. DEVIATION: by validation, in
     each split anew; the paper's MoleculeNet scores are the best test means of its grid, and its final runs have one
-    cell for all splits of a set.
+    setting for all splits of a set.
 
     Parameters
     ----------
     scores : DataFrame
         Rows of `scores.parquet` of one model of one job.
     by : {"val", "test"}
-        The score of a study is that of the cell chosen by "val". "test" is only for the optimism of `by_split`.
+        The score of a study is that of the setting chosen by "val". "test" is only for the optimism of `by_split`.
     """
-    means = _cell_means(scores, by).dropna()
+    means = _setting_means(scores, by).dropna()
     if means.empty:
         raise FloatingPointError("no training of the grid had a finite validation loss; try a smaller learning rate")
     best = means.idxmax() if higher_is_better(scores["metric"].iloc[0]) else means.idxmin()
     return best  # type: ignore[return-value]
 
 
-def _cell_means(scores: pd.DataFrame, by: str) -> "pd.Series[float]":
+def _setting_means(scores: pd.DataFrame, by: str) -> "pd.Series[float]":
     grid = scores[scores["stage"] == "grid"]
-    return grid.groupby(cells(grid), sort=False)[by].agg(lambda values: values.mean(skipna=False))
+    return grid.groupby(setting_of(grid), sort=False)[by].agg(lambda values: values.mean(skipna=False))
 
 
-def cells(scores: pd.DataFrame) -> "pd.Series[Any]":
+def setting_of(scores: pd.DataFrame) -> "pd.Series[Any]":
     """Get the setting of the grid that each row belongs to."""
     return pd.Series(list(zip(scores["head_lr"].fillna(0.0), scores["augmentation"], strict=True)), scores.index)
 
@@ -211,7 +211,7 @@ def mean_predictions(predictions: pd.DataFrame, scores: pd.DataFrame) -> pd.Data
     return means.reset_index()
 
 
-def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
+def robustness(table: pd.DataFrame, model: str, competitor: str) -> pd.DataFrame:
     """Relative gap between two models on plain and on R-group drawings, and what each loses (paper, Fig. 4b).
 
     Parameters
@@ -233,12 +233,12 @@ def robustness(table: pd.DataFrame, model: str, rival: str) -> pd.DataFrame:
             continue
         variant = r_groups.removeprefix("r_groups").replace("_", " ")
         wide = part.pivot_table(index="seed", columns=["encoder", "drawing"], values="test")
-        wide = wide.reindex(columns=pd.MultiIndex.from_product([(model, rival), ("plain", r_groups)]))
+        wide = wide.reindex(columns=pd.MultiIndex.from_product([(model, competitor), ("plain", r_groups)]))
         pairs = {
-            "gap, plain": ((rival, "plain"), (model, "plain")),
-            "gap, R-groups": ((rival, r_groups), (model, r_groups)),
+            "gap, plain": ((competitor, "plain"), (model, "plain")),
+            "gap, R-groups": ((competitor, r_groups), (model, r_groups)),
             f"loss, {model}": ((model, r_groups), (model, "plain")),
-            f"loss, {rival}": ((rival, r_groups), (rival, "plain")),
+            f"loss, {competitor}": ((competitor, r_groups), (competitor, "plain")),
         }
         for quantity, (a, b) in pairs.items():
             both = wide[[a, b]].dropna()

@@ -167,7 +167,7 @@ def test_our_names_are_those_of_the_profile_and_its_studies():
 
 def test_our_forests_are_compared_with_the_released_runs(check):
     """On selectivity, a forest that never errs by more than .1 is better than any of their splits; one by 9, worse."""
-    claim, name = "better than an untuned random forest on ECFP4 (ours)", "Phosphines-selectivity"
+    claim, name = "better than an untuned random forest on ECFP4 (our comparison)", "Phosphines-selectivity"
     for error, expected in ((0.1, UNSUPPORTED), (9.0, REPRODUCED)):
         place = {
             "set": "Phosphines_selectivity",

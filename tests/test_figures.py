@@ -247,7 +247,7 @@ def test_finetuning_curves_mark_the_tested_epoch():
 
 def test_maps_have_a_panel_per_encoder_with_every_molecule():
     place = {"smiles": "C", "class": [n % 4 for n in range(40)], "x": range(40), "y": 0.0}
-    table = pd.DataFrame({**place, "purity": 0.25, "chance": 0.1})
+    table = pd.DataFrame({**place, "agreement": 0.25, "chance": 0.1})
     figure = molecules.maps(pd.concat([table.assign(encoder=name) for name in ("one", "two")]))
     assert [ax.get_title() for ax in figure.axes] == ["one\n25 % (chance 10 %)", "two\n25 % (chance 10 %)"]
     assert [sum(len(line.get_xdata()) for line in ax.lines) for ax in figure.axes] == [40, 40]

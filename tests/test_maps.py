@@ -131,7 +131,7 @@ def test_a_table_of_maps_holds_every_molecule(style):
     assert rows["one"]["smiles"].tolist() == list(smiles)
     assert rows["one"]["chance"].iloc[0] == pytest.approx(9 / 39)
     assert np.isfinite(table[["x", "y"]]).all(axis=None)
-    assert rows["one"]["purity"].iloc[0] == rows["other"]["purity"].iloc[0]  # random weights have a seed
+    assert rows["one"]["agreement"].iloc[0] == rows["other"]["agreement"].iloc[0]  # random weights have a seed
     markers = [line.get_marker() for line in molecules.maps(rows["one"]).axes[0].lines]
     assert len(set(markers)) == len(markers) == 5  # one is of the other classes, here none
 

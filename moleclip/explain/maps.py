@@ -194,7 +194,7 @@ def table(sources: Mapping[str, str], smiles: Sequence[str], classes: NDArray[np
     Returns
     -------
     DataFrame
-        encoder, smiles, class, x, y, purity and chance (of all molecules of this encoder, see `label_agreement`).
+        encoder, smiles, class, x, y, agreement and chance (of all molecules of this encoder, see `label_agreement`).
     """
     parts = []
     for name, source in sources.items():
@@ -203,5 +203,5 @@ def table(sources: Mapping[str, str], smiles: Sequence[str], classes: NDArray[np
         embeddings = encoder.embed_drawings(loaded, images).float().cpu().numpy()
         (x, y), (agreement, chance) = plane(embeddings, seed).T, label_agreement(embeddings, classes)
         values = {"encoder": name, "smiles": list(smiles), "class": classes, "x": x, "y": y}
-        parts.append(pd.DataFrame({**values, "purity": agreement, "chance": chance}))
+        parts.append(pd.DataFrame({**values, "agreement": agreement, "chance": chance}))
     return pd.concat(parts, ignore_index=True)

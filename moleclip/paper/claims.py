@@ -175,7 +175,7 @@ def ledger(runs: pd.DataFrame, scores: pd.DataFrame, ours: compare.Ours) -> pd.D
         ("the forest that validation chooses of four", config.FORESTS),
     ):
         rows = _forests(e, every, candidates)
-        claims.append((f"better than {words} (ours)", "fixed representations: p. 10836", rows))
+        claims.append((f"better than {words} (our comparison)", "fixed representations: p. 10836", rows))
     domain, phosphines = "domain-focused pretraining improves it", CATALYSIS[2:]
     claims += [
         (domain, "p. 10837; Fig. 4a", _pairs(e, phosphines, PRIMARY, better, FOCUSED)),
@@ -214,7 +214,7 @@ def _pairs(e: Evidence, datasets: Iterable[str], other: str, judge: Judge, model
             # A model that has no augmentation has settings by rate only.
             setting = SETTING if set(grids[0][SETTING[0]]) & set(grids[1][SETTING[0]]) else SETTING[1:]
             mine, theirs = (grid.groupby(setting)["value"].mean() for grid in grids)
-            over, evidence = "cells of a grid", " ".join(map(area, grids))
+            over, evidence = "settings of a grid", " ".join(map(area, grids))
         else:
             mine, theirs = pd.Series(first.by_split), pd.Series(second.by_split)
             over, evidence = "splits", f"{first.run_cells} {second.run_cells}"
@@ -264,13 +264,13 @@ def _state_of_the_art(e: Evidence) -> Iterator[Row]:
         others = e.scores.loc[quoted, "value"]
         worst = others.min() if metrics.higher_is_better(score.metric) else others.max()
         means = grid.groupby(SETTING)["value"].mean()
-        best = f"best cell by test {score.mean:.3g}, median {score.median:.3g}"
+        best = f"best setting by test {score.mean:.3g}, median {score.median:.3g}"
         yield {
             "dataset": name,
             "printed": e.quote(name, PRIMARY),
             "recomputed": f"{best}; others {others.min()} to {others.max()}",
-            "over": f"{len(means)} cells of a grid; the others on splits of their own",
-            "rule": "best and median cell better than the worst of the others' printed scores",
+            "over": f"{len(means)} settings of a grid; the others on splits of their own",
+            "rule": "best and median setting better than the worst of the others' printed scores",
             "verdict": best_and_median(compare.percent(means, worst, score.metric)),
             "evidence": area(grid),
         }
@@ -290,8 +290,10 @@ def _forests(e: Evidence, datasets: Iterable[str], candidates: Sequence[str]) ->
         if name in MOLECULENET:
             grid = e.grid(name, PRIMARY)
             percents = compare.percent(grid.groupby(SETTING)["value"].mean(), chosen["test"].iloc[0], score.metric)
-            row["recomputed"] = f"{percents.max():+.1f} % (best cell by test), {percents.median():+.1f} % (median cell)"
-            row |= {"over": f"{len(percents)} cells of a grid", "rule": "better: best and median cell"}
+            row["recomputed"] = (
+                f"{percents.max():+.1f} % (best setting by test), {percents.median():+.1f} % (median setting)"
+            )
+            row |= {"over": f"{len(percents)} settings of a grid", "rule": "better: best and median setting"}
             row |= {"verdict": best_and_median(percents), "evidence": area(grid)}
         else:
             theirs = chosen["test"].rename(lambda seed: f"seed-{seed}")

@@ -25,7 +25,7 @@ SHOWN |= {name: style.MODEL_NAMES[name] for name in ("lite", "lite_frozen_best",
 OTHER_SPLIT = "its own"  # of models whose scores the paper quotes from elsewhere
 
 _PRINTED = "SD as printed"
-_GRID = "median cell of the grid, from worst to best"
+_GRID = "median setting of the grid, from worst to best"
 _SPLITS = "95 % t-interval over splits, ticks: splits"
 
 # Columns of a table of points. A point is one number of a figure: its panel, its line, and whose number it is

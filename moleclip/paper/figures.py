@@ -220,7 +220,7 @@ def ablations_table(scores: pd.DataFrame) -> pd.DataFrame:
             {f"{line.dataset}, printed": line.text, f"{line.dataset}, median": median}
         )
     table = pd.DataFrame(rows).T.rename_axis("pretraining").reset_index()
-    return table.assign(of="scaffold split, 3 runs a cell")
+    return table.assign(of="scaffold split, 3 runs a setting")
 
 
 def _short(model: str) -> str:

@@ -75,7 +75,7 @@ def maps(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, len(encoders), figsize=(PAGE, 1.1 + PAGE / len(encoders)), squeeze=False)
     for ax, (name, rows) in zip(axes[0], encoders, strict=True):
         classes(ax, rows[["x", "y"]].to_numpy(), rows["class"].to_numpy())
-        agreement, chance = rows[["purity", "chance"]].iloc[0]
+        agreement, chance = rows[["agreement", "chance"]].iloc[0]
         ax.set(xticks=[], yticks=[], xlabel="t-SNE (no unit)", box_aspect=1)
         ax.set_title(f"{name}\n{100 * agreement:.0f} % (chance {100 * chance:.0f} %)")
     letters(axes[0])
