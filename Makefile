@@ -42,7 +42,7 @@ study: STUDY = $(NAME)
 study: run ## run a study of a profile (NAME=baseline; PROFILE=paper, or demo if paper has no such study)
 
 smoke-test: PROFILE = paper
-smoke-test: .venv/installed ## run a profile and its studies with a few steps each (PROFILE=paper; 25 minutes at most)
+smoke-test: .venv/installed ## run a profile and its studies with a few steps each (PROFILE=paper; an hour of processor time)
 	$(BIN)/python -m moleclip.workflow.smoke_test $(PROFILE)
 	@for study in "" $(patsubst params/$(PROFILE)/study_%.yaml,%,$(wildcard params/$(PROFILE)/study_*.yaml)); do \
 		$(MAKE) --no-print-directory run PROFILE=smoke_test_$(PROFILE) STUDY=$$study \
@@ -78,10 +78,10 @@ dag: .venv/installed ## what `make run` would do, and why
 # Two processes, with a thread each: more would only wait for each other.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
-test: .venv/installed ## run the tests, except long ones that repeat others (8 minutes on 2 cores)
+test: .venv/installed ## run the tests, except long ones that repeat others (20 minutes on 2 cores)
 	$(PYTEST) -m "not long"
 
-test-all: .venv/installed ## run all tests (20 minutes on 2 cores)
+test-all: .venv/installed ## run all tests (half an hour on 2 cores)
 	$(PYTEST)
 
 nightly: .venv/installed ## test the readers with 10,000 cases of bad input (minutes)
