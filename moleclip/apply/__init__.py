@@ -1,1 +1,1 @@
-"""Your own molecules: readers, featurizer, predictor, learning curves, command line."""
+"""Your own molecules: readers, featurizer, cross-validation, training, predictor, command line."""
