@@ -42,7 +42,7 @@ study: STUDY = $(NAME)
 study: run ## run a study of a profile (NAME=baseline; PROFILE=paper, or demo if paper has no such study)
 
 smoke-test: PROFILE = paper
-smoke-test: .venv/installed ## run a profile and its studies with a few steps each (PROFILE=paper; an hour of processor time)
+smoke-test: .venv/installed ## run a profile and its studies with a few steps each (PROFILE=paper; 90 minutes of processor time)
 	$(BIN)/python -m moleclip.workflow.smoke_test $(PROFILE)
 	@for study in "" $(patsubst params/$(PROFILE)/study_%.yaml,%,$(wildcard params/$(PROFILE)/study_*.yaml)); do \
 		$(MAKE) --no-print-directory run PROFILE=smoke_test_$(PROFILE) STUDY=$$study \
