@@ -131,8 +131,7 @@ def with_data(
             waited += time.perf_counter() - last
         images = torch.cat([drawn.to(device, non_blocking=True) for drawn in (plain, randomised)])
         if gpu:
-            keys = [augmentation_batch.keys(0, 0, positions, view) for view in (0, 1)]
-            images = augmentation_batch.augment(images, "default", torch.cat(keys))
+            images = augmentation_batch.augment_views(images, "default", 0, 0, positions)
         step(images)
         wait(device)
         last = time.perf_counter()

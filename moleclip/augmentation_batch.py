@@ -30,6 +30,19 @@ def keys(seed: int, epoch: int, positions: Tensor, view: int) -> Tensor:
     return key
 
 
+def augment_views(images: Tensor, level: str, seed: int, epoch: int, positions: Tensor) -> Tensor:
+    """Augment the first views of a batch of molecules, followed by their second ones if there are any.
+
+    Parameters
+    ----------
+    images : Tensor of uint8, shape [views * B, H, W, 3]
+    positions : Tensor of int64, shape [B]
+        Of the molecules, on the CPU.
+    """
+    views = range(len(images) // len(positions))
+    return augment(images, level, torch.cat([keys(seed, epoch, positions, view) for view in views]))
+
+
 def augment(images: Tensor, level: str, keys: Tensor) -> Tensor:
     """Augment drawings, distributed as by `augmentation.augment`.
 

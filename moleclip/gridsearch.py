@@ -175,10 +175,9 @@ def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed:
     """Make the estimator of a training."""
     name, settings = training.model, dict[str, Any]()
     if name == p.name:
-        taken = {"encoder", "task", "seed"}
-        settings = {key: getattr(p, key) for key in FinetunedEncoder("").get_params() if hasattr(p, key)}
+        name, others = "finetuned", FinetunedEncoder("").get_params().keys() - {"encoder", "seed"}
+        settings = {key: getattr(p, key) for key in others if hasattr(p, key)}
         settings |= {key: getattr(training, key) for key in ("head_lr", "augmentation", "epochs")}
-        name, settings = "finetuned", {key: value for key, value in settings.items() if key not in taken}
     elif name in (f"{p.name}_frozen", f"{p.name}_frozen_best"):
         name = "frozen_best" if name.endswith("best") else "frozen_linear"
         settings = {key: getattr(p, key) for key in ("drawing", "image_size", "workers")}

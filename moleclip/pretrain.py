@@ -310,8 +310,7 @@ class _Training:
         images = torch.cat([images.to(device, non_blocking=True) for images in drawn])
         if self.gpu:
             epoch = (step - 1) // self.sampler.per_epoch
-            keys = [augmentation_batch.keys(self.p.seed, epoch, positions, view) for view in range(len(drawn))]
-            images = augmentation_batch.augment(images, self.p.augmentation, torch.cat(keys))
+            images = augmentation_batch.augment_views(images, self.p.augmentation, self.p.seed, epoch, positions)
         found = self._backward(images, self.classes[positions.to(device, non_blocking=True)])
         factor = losses.rate_factor(step, self.total, self.p.warmup_steps, self.p.decay)
         for group, rate in zip(self.adam.param_groups, self.rates, strict=True):

@@ -175,8 +175,9 @@ def compare(
         files.refuse_another(card, before, _identity(job, names), finished=True)
     tested = job.run(names, once, keep=path is not None, verbose=verbose)
     given = np.nan_to_num(dataset.margin) if difference is None else difference
-    shuffled = _shuffled(job, ranked(tested.scores), verbose)
-    found = advise(tested.scores, given, shuffled)
+    table = ranked(tested.scores)
+    shuffled = _shuffled(job, choose(table), tested.scores, verbose)
+    found = advise(tested.scores, given, shuffled, table)
     remarks = [*found.remarks, *_about(job, doubts)]
     return found._replace(remarks=remarks, predictions=tested.predictions, job=job)
 
@@ -316,21 +317,21 @@ def choose(table: pd.DataFrame) -> str:
     return min(map(str, others.index[fit]), key=list(baselines.BY_NAME).index)
 
 
-def _shuffled(job: CrossValidation, table: pd.DataFrame, verbose: bool) -> Shuffled | None:
-    """Score the chosen method, or a forest where that takes long, on the labels and on shuffled ones."""
-    name = choose(table)
+def _shuffled(job: CrossValidation, name: str, scores: pd.DataFrame, verbose: bool) -> Shuffled | None:
+    """Score a method, or a forest where that takes long, on the labels and on shuffled ones."""
     if name == "mean":
         return None
     name = "ecfp4_forest" if name in SLOW else name
-    scores = []
-    for number in tqdm(range(SHUFFLES + 1), desc="shuffled labels", disable=not verbose):
-        other = job.shuffled(number) if number else job
+    real = scores[(scores["method"] == name) & (scores["repeat"] == 1)]
+    if real.empty:
+        real = job.run([name], once=[name]).scores
+    others = []
+    for number in tqdm(range(1, SHUFFLES + 1), desc="shuffled labels", disable=not verbose):
         try:
-            found = other.run([name], once=[name]).scores["score"]
+            others.append(float(job.shuffled(number).run([name]).scores["score"].mean()))
         except ValueError:  # a part of so few has one class only
             continue
-        scores.append(float(found.mean()))
-    return (name, scores[0], scores[1:]) if len(scores) > 1 else None
+    return (name, float(real["score"].mean()), others) if others else None
 
 
 def _about(job: CrossValidation, doubts: dict[str, int]) -> list[str]:
@@ -352,7 +353,12 @@ def _about(job: CrossValidation, doubts: dict[str, int]) -> list[str]:
     return said + ([f"Doubtful: {'; '.join(counted)}."] if counted else [])
 
 
-def advise(scores: pd.DataFrame, difference: float = 0.0, shuffled: Shuffled | None = None) -> Comparison:
+def advise(
+    scores: pd.DataFrame,
+    difference: float = 0.0,
+    shuffled: Shuffled | None = None,
+    table: pd.DataFrame | None = None,
+) -> Comparison:
     """Say which method to use, and how sure that is.
 
     Parameters
@@ -361,8 +367,10 @@ def advise(scores: pd.DataFrame, difference: float = 0.0, shuffled: Shuffled | N
         Of a cross-validation, as of `cross_validation.Tested`.
     difference : float
         One that would matter; 0: a tenth of the score.
+    table : DataFrame, optional
+        From `ranked`, where it has been made.
     """
-    table, first = ranked(scores), scores.iloc[0]
+    table, first = ranked(scores) if table is None else table, scores.iloc[0]
     chosen, higher = choose(table), metrics.higher_is_better(first["metric"])
     better, digits, mean = "higher" if higher else "lower", decimals(table["score"]), "the training mean"
 
