@@ -27,7 +27,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Kernel, WhiteK
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, mean_absolute_error
-from sklearn.model_selection import GridSearchCV, ParameterGrid
+from sklearn.model_selection import GridSearchCV, ParameterGrid, ShuffleSplit, StratifiedShuffleSplit
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, SVR
@@ -41,6 +41,8 @@ from moleclip.io import errors
 
 # Of the linear model on embeddings, from strong to weak.
 PENALTIES = 10.0 ** np.arange(5, -4, -1)
+# Of trees, the best settings hardly depend on more molecules, and on thousands the search takes hours.
+MOST_TO_CHOOSE = 1000
 
 
 class Mean(MoleculeEstimator):
@@ -67,7 +69,7 @@ class Forest(MoleculeEstimator):
         Breiman's random forest, extremely randomised trees, or trees that each correct those before it.
     tuned : bool
         Choose the features that a split looks at and the size of the leaves (for gradient boosting the learning rate
-        and the depth) by cross-validation on five parts of the training molecules.
+        and the depth) by cross-validation on five parts of the training molecules, or on five draws of 1,000 of them.
     trees : int
     """
 
@@ -103,7 +105,7 @@ class Forest(MoleculeEstimator):
         pipeline = Pipeline([("impute", SimpleImputer(strategy="median")), ("trees", trees)])
         if self.tuned:
             settings = {f"trees__{name}": values for name, values in choices.items()}
-            self.models_ = _search(pipeline, settings, self._inputs(given), labels, self.task)
+            self.models_ = _search(pipeline, settings, self._inputs(given), labels, self.task, MOST_TO_CHOOSE)
         else:
             self.models_ = by_label(partial(clone, pipeline), self._inputs(given), labels)
 
@@ -275,14 +277,23 @@ class FrozenEncoder(MoleculeEstimator):
         return given.made(("embeddings", str(self.encoder), self.seed, self.image_size, self.drawing), embed)
 
 
-def _search(pipeline: Pipeline, settings: Any, inputs: NDArray[Any], labels: Labels, task: Task) -> list[Any]:
-    """Choose a setting for each label by cross-validation on five parts, fewer where a class has fewer molecules."""
+def _search(
+    pipeline: Pipeline, settings: Any, inputs: NDArray[Any], labels: Labels, task: Task, most: int | None = None
+) -> list[Any]:
+    """Choose a setting for each label by cross-validation on five parts, fewer where a class has fewer molecules.
+
+    With `most`, larger sets choose on five draws of that many molecules, and fit the chosen setting to all.
+    """
     found = []
     for column in labels.T:
         known = ~np.isnan(column)
-        loss, folds = "neg_mean_absolute_error", 5
+        loss: str = "neg_mean_absolute_error"
+        folds: Any = 5
         if task == "classification":
             loss, folds = "neg_log_loss", min(5, *np.unique(column[known], return_counts=True)[1].tolist())
+        if most and known.sum() > most:
+            draws = StratifiedShuffleSplit if task == "classification" else ShuffleSplit
+            folds = draws(5, train_size=most * 4 // 5, test_size=most // 5, random_state=0)
         found.append(GridSearchCV(pipeline, settings, scoring=loss, cv=folds).fit(inputs[known], column[known]))
     return found
 
