@@ -494,7 +494,7 @@ def summary(dataset: Dataset, molecules: pd.DataFrame, unreadable: pd.DataFrame)
 
 
 def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Readable, labelled molecules, each once: a repeated one might be trained on and tested; and `doubtful`.
+    """Readable, labelled molecules, each once: a repeated one might be trained on and tested; and counts of `doubtful`.
 
     Raises
     ------
@@ -507,6 +507,7 @@ def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tup
     every = readable(dataset, None, seed)
     known = every[every[columns].notna().any(axis=1)]
     kept = known.drop_duplicates("canonical_smiles")
+    doubts = doubtful(known, columns, np.nan_to_num(dataset.margin)).loc[kept.index].sum().to_dict()
     without, repeated = len(every) - len(known), len(known) - len(kept)
     if without or repeated:
         log.warning("%s: left out, %d molecules without a label and %d that are repeated", name, without, repeated)
@@ -519,30 +520,30 @@ def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tup
     for column in columns:
         if kept[column].nunique() < 2:
             raise ValueError(f"{name}: all labels {column!r} are the same: there is nothing to learn; leave it out")
-    return kept, doubtful(known, columns, np.nan_to_num(dataset.margin))
+    return kept, doubts
 
 
-def doubtful(molecules: pd.DataFrame, labels: Sequence[str], margin: float = 0.0) -> dict[str, int]:
-    """Count what is doubtful in readable molecules, as of `clean`, with labels.
+def doubtful(molecules: pd.DataFrame, labels: Sequence[str], margin: float = 0.0) -> pd.DataFrame:
+    """Say of readable molecules, as of `clean`, what is doubtful in them or their labels.
 
     Returns
     -------
-    dict
-        repeated (structures that occur more than once), conflicts (those of them whose labels differ by more than
-        `margin`), differ_in_stereo_only (structures that are the same but for stereochemistry), open_stereocentres
-        (molecules), several_fragments (molecules).
+    DataFrame
+        For each molecule yes or no: repeated (its structure occurs more than once), conflicts (with labels that differ
+        by more than `margin`), differ_in_stereo_only (another one is the same but for stereochemistry),
+        open_stereocentres, several_fragments.
     """
     smiles = molecules["canonical_smiles"]
     same = molecules.groupby(smiles)[list(labels)]
     flat = smiles.map(lambda text: Chem.MolToSmiles(reading.parse(text), isomericSmiles=False))
-    counts = {
-        "repeated": smiles.value_counts() > 1,
-        "conflicts": (same.max() - same.min() > margin).any(axis=1),
-        "differ_in_stereo_only": smiles.groupby(flat).agg(lambda texts: len(set(texts))) > 1,
-        "open_stereocentres": smiles.map(reading.has_open_centre),
+    found = {
+        "repeated": smiles.duplicated(keep=False),
+        "conflicts": (same.transform("max") - same.transform("min") > margin).any(axis=1),
+        "differ_in_stereo_only": smiles.groupby(flat).transform("nunique") > 1,
+        "open_stereocentres": smiles.map(reading.has_open_centre).astype(bool),
         "several_fragments": smiles.str.contains(".", regex=False),
     }
-    return {name: int(found.sum()) for name, found in counts.items()}
+    return pd.DataFrame(found, molecules.index)
 
 
 def read_molecules(source: str | Sequence[str]) -> pd.DataFrame:

@@ -347,7 +347,7 @@ def _about(job: CrossValidation, doubts: dict[str, int]) -> list[str]:
     texts = {
         "conflicts": "structures with different labels, of which the first is used",
         "open_stereocentres": "molecules with an undefined stereocentre",
-        "differ_in_stereo_only": "structures that differ in stereochemistry only, which fingerprints do not see",
+        "differ_in_stereo_only": "structures like another but for stereochemistry, which fingerprints do not see",
     }
     counted = [f"{text}: {doubts[key]}" for key, text in texts.items() if doubts[key]]
     return said + ([f"Doubtful: {'; '.join(counted)}."] if counted else [])
