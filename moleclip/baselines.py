@@ -349,10 +349,18 @@ class Chemprop(MoleculeEstimator):
     """chemprop's D-MPNN (J. Chem. Inf. Model. 2024, 64, 9), trained by its own command line, with its own defaults.
 
     The validation molecules choose the epoch, as chemprop does. See `chemprop_command` for what must be installed.
+
+    Parameters
+    ----------
+    foundation : str
+        Weights to start from: "CheMeleon" (arXiv:2506.15792), which chemprop 2.2 and later downloads once, or a file
+        of such weights. Without, random ones.
     """
 
-    def __init__(self, *, task: Task = "regression", validation_fraction: float = 0.1, seed: int = 0) -> None:
-        self.task, self.validation_fraction, self.seed = task, validation_fraction, seed
+    def __init__(
+        self, foundation: str = "", *, task: Task = "regression", validation_fraction: float = 0.1, seed: int = 0
+    ) -> None:
+        self.foundation, self.task, self.validation_fraction, self.seed = foundation, task, validation_fraction, seed
 
     def _fit(self, given: Molecules, labels: Labels, validation: tuple[Molecules, Labels] | None, *_: Any) -> None:
         assert validation
@@ -368,6 +376,9 @@ class Chemprop(MoleculeEstimator):
             (folder / "splits.json").write_text(json.dumps([parts]))
             training = ["--data-path", "molecules.csv", "--splits-file", "splits.json", "--task-type", self.task]
             training += ["--target-columns", *targets, "--pytorch-seed", str(self.seed), "--output-dir", "model"]
+            if self.foundation:
+                file = Path(self.foundation)
+                training += ["--from-foundation", str(file.resolve()) if file.is_file() else self.foundation]
             _run([*command, "train", *training], "train", folder)
             self.model_ = next(folder.glob("model/**/best.pt")).read_bytes()
 
@@ -427,10 +438,12 @@ BY_NAME: dict[str, Callable[..., MoleculeEstimator]] = {
     "frozen_svm": partial(FrozenEncoder, model="svm"),
     "frozen_best": partial(FrozenEncoder, model="best"),
     "chemprop": Chemprop,
+    "chemeleon": partial(Chemprop, "CheMeleon"),
     # Of a few dozen molecules, a tenth is too few to choose the epoch.
     "finetuned": partial(FinetunedEncoder, validation_fraction=0.2),
 }
 SEEDLESS = ("mean", "tanimoto_gp")  # those of them that are the same for each seed
+CHEMPROP = ("chemprop", "chemeleon")  # those that chemprop's command trains
 
 
 def make(name: str, task: Task, seed: int, encoder: str | Path = "", **settings: Any) -> MoleculeEstimator:

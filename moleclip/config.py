@@ -141,6 +141,7 @@ Baseline = Literal[
     "gradient_boosting",
     "tanimoto_gp",
     "chemprop",
+    "chemeleon",
     "mean",
 ]
 

@@ -258,7 +258,7 @@ class Job:
     def _places(self, training: Training) -> tuple[Path, Path]:
         """Where a training keeps its result and its model."""
         values = dataclasses.asdict(training) | {"head_lr": None if np.isnan(training.head_lr) else training.head_lr}
-        if training.model == "chemprop":  # another installation writes its command anew
+        if training.model in baselines.CHEMPROP:  # another installation writes its command anew
             command = baselines.chemprop_command()
             values |= {"command": command, "installed": os.stat(command[0]).st_mtime_ns}
         digest = hashlib.sha256(json.dumps({**self.identity, **values}, sort_keys=True).encode()).hexdigest()[:20]

@@ -186,7 +186,8 @@ if sys.argv[1] == "train":
     assert (options["--task-type"], options["--pytorch-seed"]) == ("regression", "5")
     model = pathlib.Path(options["--output-dir"], "model_0", "best.pt")
     model.parent.mkdir(parents=True)
-    table.iloc[parts["train"], 1:].mean().to_json(model)
+    started = dict(CheMeleon=1).get(options.get("--from-foundation"), 0)
+    (table.iloc[parts["train"], 1:].mean() + started).to_json(model)
 else:
     table, means = pd.read_csv(options["-i"]), json.load(open(options["--model-paths"]))
     assert list(table) == ["smiles"]
@@ -203,13 +204,15 @@ def test_chemprop_gets_the_split_and_gives_its_predictions_back(tmp_path, monkey
     labels[3, 1] = np.nan
     split = splits.random(20, 1)
 
-    def predicted(seed=5):
+    def predicted(seed=5, name="chemprop"):
         validation = ([smiles[row] for row in split.val], labels[split.val])
-        model = baselines.Chemprop(seed=seed).fit([smiles[row] for row in split.train], labels[split.train], validation)
+        model = baselines.make(name, "regression", seed)
+        model.fit([smiles[row] for row in split.train], labels[split.train], validation)
         return pickle.loads(pickle.dumps(model)).predict(smiles)
 
     found = predicted()
     assert found == pytest.approx(np.tile(np.nanmean(labels[split.train], axis=0), (20, 1)))
+    assert predicted(name="chemeleon") == pytest.approx(found + 1)
     with pytest.raises(RuntimeError, match=r"(?s)chemprop train failed.*AssertionError"):
         predicted(6)
     relative = os.path.relpath(command)

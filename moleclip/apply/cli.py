@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="compare only this method; can be given several times: ecfp4_forest, descriptor_forest, tanimoto_gp, "
         "frozen_linear, frozen_gaussian_process (classes: frozen_svm), finetuned (slow), which is the default, "
-        "or count_forest, tuned_forest, gradient_boosting, frozen_pls, chemprop",
+        "or count_forest, tuned_forest, gradient_boosting, frozen_pls, chemprop, chemeleon",
     )
     train.add_argument(
         "--split",

@@ -28,7 +28,7 @@ ENCODER = LITE  # default of the command line and of `train`
 
 LEAST = 10  # labelled molecules
 REPEATED = 200  # molecules up to which the cross-validation is done twice
-ONCE = ("finetuned", "chemprop")  # which take a hundred times as long as a forest
+ONCE = ("finetuned", *baselines.CHEMPROP)  # which take a hundred times as long as a forest
 SHUFFLES = 5
 # Too slow to be repeated on shuffled labels.
 SLOW = (*ONCE, "fingerprint_mlp", "tuned_forest", "gradient_boosting", "frozen_best")

@@ -56,6 +56,7 @@ _OTHERS = {
     "gradient_boosting": "Morgan counts + gradient boosting",
     "tanimoto_gp": "Morgan counts + Gaussian process",
     "chemprop": "chemprop's D-MPNN",
+    "chemeleon": "chemprop from CheMeleon",
     "mean": "training mean",
 }
 # Of a cross-validation, which has one encoder.
