@@ -42,7 +42,7 @@ from moleclip.io import errors
 # Of the linear model on embeddings, from strong to weak.
 PENALTIES = 10.0 ** np.arange(5, -4, -1)
 # Of trees, the best settings hardly depend on more molecules, and on thousands the search takes hours.
-MOST_TO_CHOOSE = 1000
+MOST_TO_CHOOSE = 500
 
 
 class Mean(MoleculeEstimator):
@@ -69,7 +69,7 @@ class Forest(MoleculeEstimator):
         Breiman's random forest, extremely randomised trees, or trees that each correct those before it.
     tuned : bool
         Choose the features that a split looks at and the size of the leaves (for gradient boosting the learning rate
-        and the depth) by cross-validation on five parts of the training molecules, or on five draws of 1,000 of them.
+        and the depth) by cross-validation on five parts of the training molecules, or on five draws of 500 of them.
     trees : int
     """
 
