@@ -28,12 +28,15 @@ demo: PROFILE = demo
 demo: run ## molecules to figures in minutes, without network
 
 run: .venv/installed ## run all notebooks of a profile (PROFILE=demo CORES=2)
+	@[ -f params/$(PROFILE)/profile.yaml ] || { echo "unknown profile $(PROFILE); known are:" \
+		$(patsubst params/%/profile.yaml,%,$(wildcard params/*/profile.yaml)) >&2; exit 1; }
 	@mkdir -p runs/$(PROFILE)
-	@flock --nonblock --conflict-exit-code 75 runs/$(PROFILE)/.lock \
+	@flock --wait 10 --conflict-exit-code 75 runs/$(PROFILE)/.lock \
 		$(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) $(if $(STUDY),study=$(STUDY)) \
 		--nolock --rerun-incomplete --quiet rules progress \
 		$(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) $(ARGS) \
-		|| { status=$$?; [ $$status != 75 ] || echo "profile $(PROFILE) is running already" >&2; exit $$status; }
+		|| { status=$$?; [ $$status != 75 ] || echo "profile $(PROFILE) is running already, or is still stopping:" \
+		"try again in a few seconds" >&2; exit $$status; }
 	@echo "figures:            runs/$(PROFILE)/$(if $(STUDY),$(STUDY)/)figures/"
 	@echo "executed notebooks: runs/$(PROFILE)/$(if $(STUDY),$(STUDY)/)notebooks/"
 
@@ -72,8 +75,8 @@ docs: .venv/installed ## build the documentation, with the executed notebooks of
 	$(BIN)/sphinx-build -W --keep-going --quiet -D profile=$(PROFILE) docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
-dag: .venv/installed ## what `make run` would do, and why
-	$(BIN)/snakemake --config profile=$(PROFILE) --nolock --dry-run
+dag: .venv/installed ## which jobs `make run` would run, and why (PROFILE=demo, STUDY=...)
+	@$(BIN)/snakemake --config profile=$(PROFILE) $(if $(STUDY),study=$(STUDY)) --nolock --dry-run --quiet host rules
 
 # Two processes, with a thread each: more would only wait for each other.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder

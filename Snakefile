@@ -6,12 +6,13 @@ of your own), the value of a parameter, the version of a library, or `moleclip.c
 """
 
 import json
+import os
 import re
 import sys
 
 from moleclip import datasets
 from moleclip.config import RESULTS
-from moleclip.io import errors, molecule_files
+from moleclip.io import downloads, errors, molecule_files
 from moleclip.paper import compare
 from moleclip.workflow import params, provenance
 
@@ -63,13 +64,6 @@ def further(notebook, variants):
     }
 
 
-def refuse_unwritten(sources, known):
-    """A folder below the profile's runs must be one that a notebook of this workflow writes."""
-    for source in sources:
-        if source.startswith(f"{RUNS}/") and source not in known:
-            raise params.ParameterError(f"no notebook writes {source!r}{errors.nearest(source, list(known))}")
-
-
 try:  # refuse a bad fan-out before anything runs
     JOBS = {
         (job.dataset, job.model, str(job.seed)): read(FINETUNE, **job.overrides)
@@ -83,21 +77,28 @@ try:  # refuse a bad fan-out before anything runs
     # What says that an encoder folder is whole.
     ENCODERS = {p.output: f"{p.output}/{PRETRAIN}.json" for p in (PARAMETERS[PRETRAIN], *PRETRAINED.values())}
     ENCODERS |= {f"{p.output}/epochs_{n}": f"{p.output}/{DOMAIN}.json" for p in FOCUSED.values() for n in p.epochs}
-    starts = [p.encoder for p in (*JOBS.values(), *FOCUSED.values(), *PRETRAINED.values())]
-    refuse_unwritten([*starts, *MAPPED], ENCODERS)
 except params.ParameterError as error:
     sys.exit(f"params/{PROFILE}/{params.fan_out_file(STUDY)}, {error}")
-if STUDY is None:
-    for notebook in (QUICKSTART, EXPLORE):
-        try:
-            refuse_unwritten([PARAMETERS[notebook].model], [p.output for p in JOBS.values()])
-        except params.ParameterError as error:
-            sys.exit(f"params/{PROFILE}/{params.parameter_file(notebook)}, {error}")
+# What no notebook would find, each with the first file that says it.
+wrong = {}
+for notebook, p in () if STUDY else PARAMETERS.items():
+    for problem in params.mistakes(p, RUNS, ENCODERS):
+        wrong.setdefault(problem, params.parameter_file(notebook))
+for p in (*JOBS.values(), *FOCUSED.values(), *PRETRAINED.values(), DRAWING):
+    for problem in params.mistakes(p, RUNS, ENCODERS):
+        wrong.setdefault(problem, params.fan_out_file(STUDY))
+for notebook in () if STUDY or wrong else (QUICKSTART, EXPLORE):
+    model, known = PARAMETERS[notebook].model, [p.output for p in JOBS.values()]
+    if model not in known and (model.startswith(f"{RUNS}/") or not os.path.isdir(model or ".")):
+        wrong[f"no notebook writes {model!r}{errors.nearest(model, known)}"] = params.parameter_file(notebook)
+if wrong:
+    sys.exit("\n".join(f"params/{PROFILE}/{file}: {problem}" for problem, file in wrong.items()))
 
 
 def trained(*sources):
-    """What must be there before encoders can be loaded, where a notebook of this workflow writes them."""
-    return [ENCODERS[source] for source in sources if source in ENCODERS]
+    """What must be there before encoders can be loaded: what a notebook of this workflow writes, or files of your own."""
+    foreign = [source for source in sources if source not in (*ENCODERS, *downloads.table(), "")]
+    return [ENCODERS[source] for source in sources if source in ENCODERS] + list(map(str, datasets.files(foreign)))
 
 
 def data(*sources):

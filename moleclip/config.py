@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from moleclip.io import errors
+
 # Raise by hand when a change of code changes results: everything that is kept is then made anew. Changed comments and
 # docstrings do not count, changed data, parameters and library versions count anyway.
 RESULTS = 3
@@ -188,6 +190,10 @@ class Finetune(Parameters):
     @field_validator("baselines", mode="before")
     @classmethod
     def _each_of_a_group(cls, names: Any) -> Any:
+        known = [*GROUPS, *get_args(Baseline)]
+        for name in names if isinstance(names, list) else ():
+            if name not in known:
+                raise ValueError(f"unknown baseline {name!r}{errors.nearest(str(name), known)}")
         return each_of(names) if isinstance(names, list) else names
 
     @model_validator(mode="after")

@@ -260,7 +260,8 @@ def read_table(
     path : str or Path
         A file that `molecule_files.read` knows, such as .csv, .xlsx, .sdf or .smi.
     smiles : str
-        Name of the column of SMILES, in upper or lower case.
+        Name of the column of SMILES, in upper or lower case. A corpus (`labels` is `[]` or "all") may have another: if
+        there is no column "smiles", the only one that holds SMILES is taken, with a warning.
     labels : sequence of str or "all", optional
         Names of the label columns; by default the one column that holds numbers. `[]`: none; "all": each that does.
         Empty fields are missing labels. Labels that are all 0 or 1 make a classification task, others a regression,
@@ -273,7 +274,8 @@ def read_table(
         several columns hold numbers, or one holds quantities that are not plain numbers. The message names column, line
         and text.
     """
-    file = molecule_files.read(path, smiles)
+    corpus = labels == [] or labels == "all"
+    file = molecule_files.read(path, "" if corpus and smiles == "smiles" else smiles)
     texts, fields, lines = [], [], []
     for item, given, line in file.records:
         if isinstance(item, molecule_files.Unreadable):

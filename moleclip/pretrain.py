@@ -49,6 +49,7 @@ NEIGHBOURS = 10  # that vote in the check by nearest neighbours
 REFERENCE = 1024  # training molecules among which they are looked for
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
+START = "sha256 of the encoder at the start"  # what an identity calls it
 WATCH = 20.0  # seconds between two looks at a run
 COMPILED = 500  # steps from which compiling for a GPU, which takes a minute, pays
 
@@ -263,10 +264,9 @@ class _Training:
         if self.accelerator.is_main_process:
             left_out = self.corpus.left_out.reset_index(names="row")
             files.write_parquet(self.output / "left_out.parquet", left_out)
-        done = self._resume()
-        if done == 0:
-            self._evaluate(0)
-        per_epoch = self.sampler.per_epoch
+        done, per_epoch = self._resume(), self.sampler.per_epoch
+        if self._is_evaluated(done):
+            self._evaluate(done)
         for epoch in range(done // per_epoch, self.p.epochs):
             self._epoch(epoch, max(0, done - epoch * per_epoch))
         self._check_finite()
@@ -295,11 +295,15 @@ class _Training:
                 self._log(epoch, number, since, clock)
                 since.clear()
                 self.watched.look()
-            if number == per_epoch or (p.evaluate_every and number % p.evaluate_every == 0):
-                self._evaluate(step)
             if number == per_epoch or number % p.checkpoint_every == 0:
                 self._checkpoint(step)
+            if self._is_evaluated(step):
+                self._evaluate(step)
             clock.worked()
+
+    def _is_evaluated(self, step: int) -> bool:
+        number = step % self.sampler.per_epoch
+        return number == 0 or (bool(self.p.evaluate_every) and number % self.p.evaluate_every == 0)
 
     def _step(self, step: int, plain: Tensor, randomised: Tensor, positions: Tensor) -> dict[str, Tensor]:
         # Only towers with dropout draw any numbers here.
@@ -352,7 +356,8 @@ class _Training:
             )
 
     def _evaluate(self, step: int) -> None:
-        if self.accelerator.is_main_process:
+        """Test on held-out molecules, unless the run that goes on here has done so."""
+        if self.accelerator.is_main_process and not self.metrics.evaluated(step):
             results = evaluate(self.encoder, self.objective, self.corpus, self.p.seed)
             moved = arithmetic.check_start(self.p.encoder, self.start, arithmetic.weights(self.encoder))
             results |= {f"start_{name}": value for name, value in moved.items()}
@@ -388,9 +393,12 @@ class _Training:
         file = self.output / CHECKPOINT
         if not file.is_file():
             self.metrics.keep(0)
+            if self.accelerator.is_main_process:
+                log.info("%s: no checkpoint, starts from the beginning", self.output)
             return 0
         state = torch.load(file, map_location="cpu", weights_only=True)  # whatever device goes on
-        files.refuse_another(file, state["identity"], self.identity)
+        before = {START: self.identity.get(START), **state["identity"]}  # older checkpoints do not say
+        files.refuse_another(file, before, self.identity)
         before, now = state["threads"], torch.get_num_threads()
         if before != now and self.accelerator.device.type == "cpu":
             # They change the order of summation.
@@ -404,7 +412,7 @@ class _Training:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.metrics.keep(state["step"])
         if self.accelerator.is_main_process:
-            log.info("going on after step %d", state["step"])
+            log.info("%s: continues from step %d of %d", file, state["step"], self.total)
         return int(state["step"])
 
     def _check_finite(self) -> None:
@@ -580,6 +588,9 @@ class _Metrics:
         for name, value in values.items() if self.board else ():
             self.board.add_scalar(name, value, step)
 
+    def evaluated(self, step: int) -> bool:
+        return any(line["step"] == step and "held_out_top1" in line for line in read_lines(self.path))
+
     def keep(self, step: int) -> None:
         """Forget what came after a step (0: everything)."""
         if self.writes:
@@ -607,8 +618,9 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
 def _identity(p: config.Pretrain, corpus: Corpus) -> dict[str, Any]:
     """Name what must agree for a run to go on; what is excluded changes no result."""
     kept = p.identity(exclude=("workers", "processes", "cache", "output", "tensorboard", "checkpoint_every"))
-    files = [sha256(file) for file in datasets.files(p.labels)]
-    return {**kept, "sha256": files, "molecules and classes": corpus.sha256}
+    data, start = ([sha256(file) for file in datasets.files(source)] for source in (p.labels, p.encoder))
+    # Random weights, and those that a library fetches by name, have no file here: their name says it all.
+    return {**kept, "sha256": data, **({START: start} if start else {}), "molecules and classes": corpus.sha256}
 
 
 def _duration(seconds: float) -> str:

@@ -256,6 +256,23 @@ def test_labels_with_the_name_of_a_tables_column(tmp_path, name, caplog):
         datasets.read_table(file, labels=[name])
 
 
+@pytest.mark.parametrize("labels", [[], "all"])
+def test_a_corpus_may_call_its_column_of_smiles_otherwise(tmp_path, caplog, labels):
+    """Every row is read, also those that were looked at to find the column; two such columns are refused."""
+    rows = [("C" * n, n) for n in range(1, 31)] + [("not one", 31)]
+    file = write(tmp_path, "id,Structure,y\n" + "".join(f"a-{y},{text},{y}\n" for text, y in rows))
+    found = datasets.load(str(file), labels=labels)
+    assert found.smiles == tuple(text for text, _ in rows)
+    assert found.label_names == (("y",) if labels else ())
+    assert "has no column 'smiles'; SMILES are read from 'Structure', which alone holds any" in caplog.text
+    assert len(datasets.read_molecules(str(file))) == 30
+    with pytest.raises(ValueError, match="SMILES seem to be in 'Structure'"):
+        datasets.load(str(file), labels=["y"])
+    write(tmp_path, "Structure,product\nC,CC\n")
+    with pytest.raises(ValueError, match="SMILES seem to be in 'Structure' or 'product'"):
+        datasets.load(str(file), labels=labels)
+
+
 def test_a_quoted_line_break_moves_the_numbers_of_lines(tmp_path):
     file = write(tmp_path, 'smiles,"log\nP"\nCCO,1\n\n"C\nC",2\nC,high\n')
     with pytest.raises(ValueError, match=r"line 7, column 'log\\nP': 'high'"):

@@ -76,6 +76,11 @@ def test_what_the_default_says_is_checked_too(notebook, values, part):
     assert part in refusal(notebook, **values)
 
 
+def test_a_misspelt_baseline_suggests_the_nearest_also_among_the_groups():
+    assert "unknown baseline 'forest'; did you mean 'forests'?" in refusal("04_finetune", baselines=["mean", "forest"])
+    assert "known are forests, classical, frozen" in refusal("04_finetune", baselines=["xyzzy"])
+
+
 def test_what_a_default_leaves_open_may_stay_open():
     p = params.read("00_quickstart", None, encoder="", sample=None, label_columns=None, advise=0)
     assert (p.encoder, p.sample, p.label_columns, p.advise) == ("", None, None, 0)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,9 +91,11 @@ OTHERS = [(2, {"arithmetic": "fp16_l2"}), (6, {"arithmetic": "fp32_adamw", "weig
 
 # In the middle of an epoch, at its end, and in the next one; while the rate rises, and while it falls.
 @pytest.mark.parametrize(("step", "schedule"), [(2, {}), (4, {}), (6, {}), (2, SCHEDULE), (6, SCHEDULE), *OTHERS])
-def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monkeypatch, step, schedule):
+def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monkeypatch, caplog, step, schedule):
+    caplog.set_level("INFO")
     often = {"log_every": 1, "checkpoint_every": 2, "workers": 1, **schedule}
     straight = pretrain.run(pretrain_params(output=str(tmp_path / "straight"), **often))
+    assert "no checkpoint, starts from the beginning" in caplog.text
     original = pretrain._Training._checkpoint
 
     def interrupt(training, at):
@@ -107,6 +110,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(pretrain_params, tmp_path, monke
     assert not (tmp_path / "interrupted" / encoder.CARD).exists()
     monkeypatch.setattr(pretrain._Training, "_checkpoint", original)
     resumed = pretrain.run(p)
+    assert f"continues from step {step} of 8" in caplog.text
     expected = weights(straight)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(resumed).items())
     speed = ["molecules_per_s", "waiting_for_data"]
@@ -247,16 +251,22 @@ def test_going_on_with_other_parameters_or_data_is_refused(pretrain_params, labe
     original = pretrain._Training._checkpoint
     labels = tmp_path / "labels.parquet"
     labels.write_bytes(labels_file.read_bytes())
+    start = encoder.load("small/random").save(tmp_path / "start")
+    given = {"labels": str(labels), "encoder": str(start)}
     monkeypatch.setattr(
         pretrain._Training, "_checkpoint", lambda *a: (original(*a), (_ for _ in ()).throw(KeyboardInterrupt))[0]
     )
     with pytest.raises(KeyboardInterrupt):
-        pretrain.run(pretrain_params(labels=str(labels)))
+        pretrain.run(pretrain_params(**given))
     with pytest.raises(ValueError, match=r"lr was 0.0005, is 0.001"):
-        pretrain.run(pretrain_params(labels=str(labels), lr=1e-3))
+        pretrain.run(pretrain_params(**given, lr=1e-3))
+    before = [files.sha256(start / name) for name in (encoder.WEIGHTS, encoder.CARD)]
+    encoder.load("small/random", seed=1).save(start)
+    with pytest.raises(ValueError, match=rf"\(sha256 of the encoder at the start was {re.escape(repr(before))}, is"):
+        pretrain.run(pretrain_params(**given))
     pd.read_parquet(labels).iloc[::-1].to_parquet(labels)
     with pytest.raises(ValueError, match="sha256 was"):
-        pretrain.run(pretrain_params(labels=str(labels)))
+        pretrain.run(pretrain_params(**given))
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_intact(pretrain_params, monkeypatch):

@@ -51,6 +51,65 @@ def test_dry_run_of_a_profile(profile, study):
         assert f"runs/{profile}/encoder/model.safetensors" in done.stdout
 
 
+@pytest.fixture
+def unrun(tmp_path):
+    """The project before any run, with a profile of one's own that has mistakes to be made."""
+    for name in ("moleclip", "notebooks", "Snakefile"):
+        (tmp_path / name).symlink_to(files.ROOT / name)
+    shutil.copytree(files.ROOT / "params/demo", tmp_path / "params/demo")
+    (tmp_path / "mylabels.csv").write_text("structure,logP,pKi\nC,1,2\nCC,2,3\n")
+    (tmp_path / "corpus.csv").write_text("structure\nC\nCC\n")
+    tower = tmp_path / "towers/mobile"
+    tower.mkdir(parents=True)
+    for name in ("model.safetensors", "config.json"):
+        (tower / name).touch()
+    project = Project(tmp_path)
+    project.edit("depict_molecules", datasets=["corpus.csv"])
+    project.edit("cluster_structures", molecules="runs/demo/molecules/corpus.parquet")
+    project.edit("pretrain", encoder="towers/mobile")
+    labels = {"dataset": "mylabels.csv", "smiles_column": "structure", "label_columns": ["logP", "pKi"]}
+    project.edit("profile", finetune={"mylabels": {**labels, "split_seeds": [1, 2]}})
+    job = "runs/demo/finetune/mylabels/pretrained/split_2"
+    project.edit("quickstart", model=job)
+    project.edit("explore_encoder", model=job)
+    return project
+
+
+def test_own_corpus_tower_and_labels_are_inputs_of_what_reads_them(unrun):
+    done = unrun.dry_run()
+    assert rules(done).count("finetune") == 8
+    inputs = dict(re.findall(r"rule (\w+):\n +input: (.*)", done.stdout))
+    assert inputs["depict"] == "corpus.csv"
+    tower = "towers/mobile/model.safetensors, towers/mobile/config.json"
+    assert inputs["pretrain"] == f"runs/demo/labels/labels.parquet, {tower}"
+    unrun.edit("profile", **{"models.random.encoder": "ViT-B-16@towers/mobile/model.safetensors"})
+    unrun.edit("profile", **{"finetune.mylabels.models": ["random"]})
+    unrun.edit("quickstart", model="")
+    unrun.edit("explore_encoder", model="")
+    assert "input: mylabels.csv, towers/mobile/model.safetensors\n" in unrun.dry_run().stdout
+
+
+def test_what_is_not_there_is_told_before_anything_runs_all_at_once(unrun):
+    unrun.edit("pretrain", encoder="towers/mobil")
+    unrun.edit("depict_molecules", datasets=["corpse.csv"])
+    unrun.edit(
+        "profile", **{"finetune.mylabels.label_columns": ["logP", "pKI"], "models.random.encoder": "smal/random"}
+    )
+    unrun.edit("profile", **{"finetune.NHC": {}, "finetune.again": {"dataset": "mylabels.csv"}})
+    told = unrun.dry_run().stdout
+    assert "params/demo/pretrain.yaml: no encoder 'towers/mobil': no such folder or file, nor such a tower; did" in told
+    assert "did you mean 'towers/mobile'?" in told
+    assert "params/demo/depict_molecules.yaml: corpse.csv: no such file in" in told
+    for part in (
+        "mylabels.csv: has no column 'pKI' of labels; did you mean 'pKi'?",
+        "no encoder 'smal/random': no such folder or file, nor such a tower; did you mean 'small/random'?",
+        "unknown data set 'NHC'; did you mean 'NHCs'?",
+        "mylabels.csv: has no column 'smiles'; it has 'structure', 'logP', 'pKi'; SMILES seem to be in 'structure'",
+    ):
+        assert told.count(f"params/demo/profile.yaml: {part}") == 1
+    assert "quickstart" not in told
+
+
 def test_a_second_run_does_nothing(small):
     assert small.planned() == []
 

@@ -106,7 +106,8 @@ def read(path: str | Path, smiles: str = "smiles") -> MoleculeFile:
 
         Text may be gzipped, and in UTF-8, UTF-16 or cp1252.
     smiles : str
-        Name of the SMILES column, in upper or lower case.
+        Name of the SMILES column, in upper or lower case. "": smiles or, if there is none, the only column that holds
+        SMILES; a warning names it.
 
     Raises
     ------
@@ -216,6 +217,7 @@ def _delimiter(first: str, smiles: str) -> tuple[str, list[str]]:
 
 def _column(header: Iterable[str], smiles: str) -> str | None:
     """Find a column by its name: as it is written, or ignoring case and blanks around it."""
+    smiles = smiles or "smiles"
     wanted = smiles.strip().lower()
     return next((name for name in sorted(header, key=smiles.__ne__) if name.strip().lower() == wanted), None)
 
@@ -228,7 +230,12 @@ def _table(path: str, rows: Lines, smiles: str, form: str, commas: bool) -> Mole
         raise ValueError(f"{path}: has no header, or one that names a column twice{f' ({twice})' if twice else ''}")
     column = _column(header, smiles)
     if column is None:
-        raise ValueError(f"{path}: {_no_column(header, smiles, list(itertools.islice(rows, 20)))}")
+        first = list(itertools.islice(rows, 20))
+        likely = _likely(header, first)
+        if smiles or len(likely) != 1:
+            raise ValueError(f"{path}: {_no_column(header, smiles or 'smiles', likely)}")
+        column, rows = likely[0], itertools.chain(first, rows)
+        log.warning("%s: has no column 'smiles'; SMILES are read from %r, which alone holds any", path, column)
     log.info("%s: %s; SMILES in %r, other columns: %s", path, form, column, _named(header, column))
     records = (Record(fields[header.index(column)], dict(zip(header, fields, strict=True)), n) for n, fields in rows)
     return MoleculeFile(path, header, column, commas, records)
@@ -238,11 +245,15 @@ def _named(header: Sequence[str], column: str) -> str:
     return ", ".join(repr(name) for name in header if name != column) or "none"
 
 
-def _no_column(header: Sequence[str], smiles: str, rows: list[tuple[int, list[str]]]) -> str:
-    """Say which columns there are, and which of them holds SMILES or has a similar name."""
+def _likely(header: Sequence[str], rows: list[tuple[int, list[str]]]) -> list[str]:
+    """Columns that hold SMILES, by their first rows or their name."""
     texts = {name: [fields[n] for _, fields in rows if fields[n].strip()] for n, name in enumerate(header)}
     likely = [name for name, found in texts.items() if found and all(map(_parsed, found))]
-    likely += [name for name in header if "smiles" in name.lower() and name not in likely]
+    return likely + [name for name in header if "smiles" in name.lower() and name not in likely]
+
+
+def _no_column(header: Sequence[str], smiles: str, likely: list[str]) -> str:
+    """Say which columns there are, and which of them holds SMILES or has a similar name."""
     hint = f"; SMILES seem to be in {' or '.join(map(repr, likely))}: name that column" if likely else ""
     close = [] if likely else difflib.get_close_matches(smiles, header, n=1)
     hint += f"; did you mean {close[0]!r}?" if close else ""

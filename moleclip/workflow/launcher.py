@@ -28,7 +28,7 @@ log = logging.getLogger("moleclip.workflow.launcher")  # as a program, it has no
 
 
 def _record(p: config.Pretrain) -> dict[str, Any]:
-    return provenance.collect("03_pretrain", p, datasets.files(p.labels))
+    return provenance.collect("03_pretrain", p, datasets.files([p.labels, p.encoder]))
 
 
 def run(p: config.Pretrain, watch: pretrain.Watch | None = None, keep_checkpoint: bool = False) -> Path:

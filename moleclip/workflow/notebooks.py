@@ -43,8 +43,8 @@ def run(
     Parameters
     ----------
     notebook, output : str or Path
-        The executed notebook is first written beside `output` as `<name>.failed.ipynb` and renamed on success,
-        so that after a failure the former is there to look at and the latter is not.
+        While it runs, the executed notebook lies beside `output` as `<name>.running.ipynb`. It is then renamed: to
+        `output`, or after a failure to `<name>.failed.ipynb`, to look at.
     file : str or Path, optional
         YAML file of parameters.
     overrides : mapping, optional
@@ -62,8 +62,9 @@ def run(
     if notebook.stem in params.notebooks():
         params.read(notebook.stem, None, **values)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.unlink(missing_ok=True)
-    failed = output.with_suffix(".failed.ipynb")
+    running, failed = output.with_suffix(".running.ipynb"), output.with_suffix(".failed.ipynb")
+    for earlier in (output, failed):
+        earlier.unlink(missing_ok=True)
     # One notebook may run many times side by side, told apart by where its output goes.
     name = notebook.stem
     if output.stem != name:
@@ -71,15 +72,19 @@ def run(
         name = f"{name} {Path(*output.parts[below:]).with_suffix('')}"
     print(f"{name}: started", flush=True)
     try:
-        _execute(notebook, failed, values, name)
-    except PapermillExecutionError as error:
-        cause = f"{error.ename}: {error.evalue}"
-        raise NotebookError(f"{name}, {_step(failed, error.cell_index)}: {cause}\nlook at {failed}") from None
-    except DeadKernelError:
-        step = _step(failed, _last_started(failed))
-        raise NotebookError(f"{name}, {step}: the kernel died (out of memory?)\nlook at {failed}") from None
-    _keep_pictures(failed)
-    os.replace(failed, output)
+        _execute(notebook, running, values, name)
+    except BaseException as error:  # an interruption too
+        if running.is_file():
+            running.rename(failed)
+        if isinstance(error, PapermillExecutionError):
+            step, cause = _step(failed, error.cell_index), f"{error.ename}: {error.evalue}"
+        elif isinstance(error, DeadKernelError):
+            step, cause = _step(failed, _last_started(failed)), "the kernel died (out of memory?)"
+        else:
+            raise
+        raise NotebookError(f"{name}, {step}: {cause}\nlook at {failed}") from None
+    _keep_pictures(running)
+    os.replace(running, output)
     print(f"{name}: finished", flush=True)
     return output
 

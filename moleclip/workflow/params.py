@@ -7,7 +7,8 @@ defaults. The default also shows the type; `_TYPES` has what it does not show.
 import ast
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from pydantic import Field, ValidationError, create_model, model_validator
 
 from moleclip import datasets
 from moleclip.config import Count, Finetune, Float, Parameters, PathText, Pretrain, PretrainDomain
-from moleclip.io import files
+from moleclip.io import downloads, files, molecule_files
 from moleclip.io.errors import ParameterError as ParameterError
 from moleclip.io.errors import nearest
 
@@ -29,6 +30,10 @@ _TYPED: dict[str, type[Parameters]] = {
     FINETUNE: Finetune,
     "05_pretrain_domain": PretrainDomain,
 }
+
+# Parameters that name encoders, and those that name data sets.
+ENCODERS = ("encoder", "encoders", "maps")
+SETS = ("dataset", "datasets", "labels", "table", "library", "chiral", "overlap")
 
 PageFigure = Literal["gallery", "knee", "loss", "scores", "contrasts", "parity", "baseline", "maps"]
 
@@ -322,6 +327,76 @@ def read_profile(folder: str | Path, study: str | None = None) -> tuple[dict[str
             raise ParameterError(f"{file}: no notebook has such a parameter file{nearest(file.name, list(known))}")
         parameters[known[file.name]] = read(known[file.name], file)
     return parameters, profile
+
+
+def named(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """All texts among values, each with the nearest name above it that says what it is."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from named(value, name if name in ENCODERS else key)
+    elif isinstance(values, list):
+        for value in values:
+            yield from named(value, name)
+    elif isinstance(values, str):
+        yield name, values
+
+
+def mistakes(p: Parameters, runs: str, written: Collection[str]) -> list[str]:
+    """Find what a notebook's parameters name and is not there: data sets, columns of a file of your own, encoders.
+
+    Parameters
+    ----------
+    runs : str
+        Folder of the workflow's runs: of encoders below it, only those `written` are right, there or not.
+    written : collection of str
+        Encoders that the workflow writes.
+    """
+    problems = []
+    for name, source in named(p.model_dump()):
+        try:
+            if name in ENCODERS:
+                look_up_encoder(source, runs, written)
+            elif name in SETS and source and not source.startswith(f"{runs}/"):
+                path = look_up_set(source)
+                if path and name in ("dataset", "table") and "smiles_column" in type(p).model_fields:
+                    problems += _missing_columns(path, p)
+        except ValueError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _missing_columns(path: Path, p: Any) -> list[str]:
+    known = molecule_files.read(path, p.smiles_column).columns
+    labels = p.label_columns if isinstance(p.label_columns, list) else []
+    return [f"{path}: has no column {name!r} of labels{nearest(name, known)}" for name in labels if name not in known]
+
+
+def look_up_set(name: str) -> Path | None:
+    """Refuse a data set that is neither known by name nor a file; return the file."""
+    try:
+        found = datasets.find(name)
+    except FileNotFoundError as error:
+        raise ParameterError(str(error)) from None
+    if not found and name not in datasets.names():
+        raise ParameterError(f"unknown data set {name!r}{nearest(name, datasets.names())}")
+    return found
+
+
+def look_up_encoder(source: str, runs: str, written: Collection[str]) -> None:
+    """Refuse an encoder that is neither written nor there, and whose name does not begin with a tower's."""
+    if source in written:
+        return
+    if source.startswith(f"{runs}/"):
+        raise ParameterError(f"no notebook writes {source!r}{nearest(source, list(written))}")
+    tower, _, tag = source.rpartition("/")
+    if source in ("", "lite", "random", *downloads.table()) or Path(source.rpartition("@")[2]).exists():
+        return
+    # By the files of open_clip: importing it takes seconds.
+    folder = Path(str(metadata.distribution("open_clip_torch").locate_file("open_clip/model_configs")))
+    towers = {"small", *(path.stem for path in folder.glob("*.json"))}
+    if tower not in towers and not tower.startswith("timm-"):
+        near = [*written, "lite", f"small/{tag}", *map(str, Path(source).parent.glob("[!.]*"))]
+        raise ParameterError(f"no encoder {source!r}: no such folder or file, nor such a tower{nearest(source, near)}")
 
 
 def profiles() -> list[str]:

@@ -8,19 +8,17 @@ writes the profile `params/smoke_test_paper/`: `params/paper/` with `params/smok
 import argparse
 import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from moleclip import checkpoints, datasets, encoder
-from moleclip.io import downloads, errors, files
+from moleclip import checkpoints, encoder
+from moleclip.io import downloads, files
 from moleclip.workflow import params
 
-# Parameters that name encoders, that name data sets, and that say where results go.
-_ENCODERS = ("encoder", "encoders", "maps")
-_SETS = ("dataset", "datasets", "labels", "table", "library", "chiral", "overlap")
+# Parameters that say where results go.
 _PLACES = ("output", "cache", "runs")
 _SMALL = "small/random"
 
@@ -58,14 +56,14 @@ def write(profile: str) -> Path:
 
 def _look_up(file: str, values: Mapping[str, Any], profile: str, seen: set[str]) -> None:
     """Refuse sets and encoders that do not exist; each is looked up once."""
-    for name, value in _named(values):
+    for name, value in params.named(values):
         if not value or value in seen or _is_run(value, profile):
             continue
         try:
-            if name in _SETS:
-                _look_up_set(value)
+            if name in params.SETS:
+                params.look_up_set(value)
                 seen.add(value)
-            elif name in _ENCODERS:
+            elif name in params.ENCODERS:
                 _look_up_encoder(value)
                 seen.add(value)
         except ValueError as error:
@@ -101,22 +99,10 @@ def _cut(fan_out: params.Profile, overlay: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _named(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """All texts among values, each with the nearest name above it that says what it is."""
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from _named(value, name if name in _ENCODERS else key)
-    elif isinstance(values, list):
-        for value in values:
-            yield from _named(value, name)
-    elif isinstance(values, str):
-        yield name, values
-
-
 def _moved(name: str, value: Any, profile: str, overlay: Mapping[str, Any]) -> Any:
     """Take the runs of the smoke test for those of the profile, small towers and sets for large ones."""
     if isinstance(value, Mapping):
-        inside = {key: name if name in _ENCODERS else key for key in value}
+        inside = {key: name if name in params.ENCODERS else key for key in value}
         found = {key: _moved(inside[key], inner, profile, overlay) for key, inner in value.items()}
         # The small tower that stands in for a foreign encoder has no moments of Adam.
         foreign = value.get("moments") and not _is_run(str(value.get("encoder")), profile)
@@ -127,11 +113,11 @@ def _moved(name: str, value: Any, profile: str, overlay: Mapping[str, Any]) -> A
         return value
     if name in _PLACES and not _is_run(value, profile):
         raise ValueError(f"{name} {value!r} is not below runs/{profile}")
-    if name in _ENCODERS and value and not _is_run(value, profile):
+    if name in params.ENCODERS and value and not _is_run(value, profile):
         return _SMALL
     for corpus, stand_in in overlay["stand_ins"].items():
         # An encoder's folder may be named after its corpus, and keeps its name.
-        if name not in _ENCODERS and Path(value).stem == corpus and not downloads.present(corpus):
+        if name not in params.ENCODERS and Path(value).stem == corpus and not downloads.present(corpus):
             print(f"{corpus} is not on this machine; {stand_in} is used instead")
             value = value.replace(corpus, stand_in)
     if not _is_run(value, profile):
@@ -142,15 +128,6 @@ def _moved(name: str, value: Any, profile: str, overlay: Mapping[str, Any]) -> A
 
 def _is_run(path: str, profile: str) -> bool:
     return Path(path).parts[:2] == ("runs", profile)
-
-
-def _look_up_set(name: str) -> None:
-    try:
-        found = datasets.find(name)
-    except FileNotFoundError as error:
-        raise ValueError(str(error)) from None
-    if not found and name not in datasets.names():
-        raise ValueError(f"unknown data set {name!r}{errors.nearest(name, datasets.names())}")
 
 
 def _look_up_encoder(source: str) -> None:
