@@ -6,6 +6,7 @@
 import hashlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,17 @@ def test_a_cell_that_raises_names_notebook_and_step_and_success_leaves_only_the_
     code = f"import os; assert sorted(n for n in os.listdir({str(tmp_path)!r}) if 'out.' in n) == ['out.running.ipynb']"
     notebooks.run(made(tmp_path, code), output)
     assert sorted(path.name for path in tmp_path.glob("out.*")) == ["out.ipynb"]
+
+
+def test_an_interrupted_notebook_is_kept_as_one_that_failed(tmp_path, monkeypatch):
+    def interrupted(notebook, output, *_):
+        shutil.copy(notebook, output)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(notebooks, "_execute", interrupted)
+    with pytest.raises(notebooks.NotebookError, match=r"step 'Part 1' \(cell 1\): interrupted\nlook at .*out\.failed"):
+        notebooks.run(made(tmp_path, "a = 1"), tmp_path / "out.ipynb")
+    assert sorted(path.name for path in tmp_path.glob("out.*")) == ["out.failed.ipynb"]
 
 
 def test_a_kernel_that_dies_is_a_failure(tmp_path):

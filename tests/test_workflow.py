@@ -69,9 +69,8 @@ def unrun(tmp_path):
     project.edit("pretrain", encoder="towers/mobile")
     labels = {"dataset": "mylabels.csv", "smiles_column": "structure", "label_columns": ["logP", "pKi"]}
     project.edit("profile", finetune={"mylabels": {**labels, "split_seeds": [1, 2]}})
-    job = "runs/demo/finetune/mylabels/pretrained/split_2"
-    project.edit("quickstart", model=job)
-    project.edit("explore_encoder", model=job)
+    project.edit("quickstart", model="runs/demo/finetune/mylabels/pretrained/split_2")
+    project.edit("explore_encoder", model="")
     return project
 
 
@@ -85,7 +84,6 @@ def test_own_corpus_tower_and_labels_are_inputs_of_what_reads_them(unrun):
     unrun.edit("profile", **{"models.random.encoder": "ViT-B-16@towers/mobile/model.safetensors"})
     unrun.edit("profile", **{"finetune.mylabels.models": ["random"]})
     unrun.edit("quickstart", model="")
-    unrun.edit("explore_encoder", model="")
     assert "input: mylabels.csv, towers/mobile/model.safetensors\n" in unrun.dry_run().stdout
 
 

@@ -73,16 +73,16 @@ def run(
     print(f"{name}: started", flush=True)
     try:
         _execute(notebook, running, values, name)
-    except BaseException as error:  # an interruption too
-        if running.is_file():
-            running.rename(failed)
-        if isinstance(error, PapermillExecutionError):
-            step, cause = _step(failed, error.cell_index), f"{error.ename}: {error.evalue}"
-        elif isinstance(error, DeadKernelError):
-            step, cause = _step(failed, _last_started(failed)), "the kernel died (out of memory?)"
-        else:
+    except (PapermillExecutionError, DeadKernelError, KeyboardInterrupt) as error:
+        if not running.is_file():
             raise
-        raise NotebookError(f"{name}, {step}: {cause}\nlook at {failed}") from None
+        running.rename(failed)
+        if isinstance(error, PapermillExecutionError):
+            cell, cause = error.cell_index, f"{error.ename}: {error.evalue}"
+        else:
+            died = isinstance(error, DeadKernelError)
+            cell, cause = _last_started(failed), "the kernel died (out of memory?)" if died else "interrupted"
+        raise NotebookError(f"{name}, {_step(failed, cell)}: {cause}\nlook at {failed}") from None
     _keep_pictures(running)
     os.replace(running, output)
     print(f"{name}: finished", flush=True)
