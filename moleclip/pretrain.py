@@ -303,7 +303,7 @@ class _Training:
 
     def _is_evaluated(self, step: int) -> bool:
         number = step % self.sampler.per_epoch
-        return number == 0 or (bool(self.p.evaluate_every) and number % self.p.evaluate_every == 0)
+        return number % (self.p.evaluate_every or self.sampler.per_epoch) == 0
 
     def _step(self, step: int, plain: Tensor, randomised: Tensor, positions: Tensor) -> dict[str, Tensor]:
         # Only towers with dropout draw any numbers here.
