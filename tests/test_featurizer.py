@@ -65,7 +65,7 @@ def test_an_error_on_request():
     [
         ({"encoder": "runs/none"}, FileNotFoundError, "no encoder"),
         ({"batch_size": 0}, ValueError, "at least 1"),
-        ({"invalid": "ignore"}, ValueError, "expected 'warn' or 'raise'"),
+        ({"invalid": "drop"}, ValueError, "expected 'warn', 'raise' or 'ignore'"),
         ({"drawing": "crayon"}, ValueError, "expected 'plain' or 'r_groups'"),
     ],
 )
