@@ -315,10 +315,10 @@ def read_table(
     known = values[~np.isnan(values)]
     classes = bool(known.size) and bool(np.isin(known, (0, 1)).all())
     task: tuple[Task, str] = ("classification", "ROC-AUC") if classes else ("regression", "MAE")
+    task = task if chosen else ("pretraining", "")
     unit = _UNIT.search(chosen[0]) if len(chosen) == 1 and not classes else None
-    facts = (*task, unit[1] if unit else "") if chosen else ("pretraining", "")
-    name = short_name(str(path))
-    return Dataset(name, tuple(texts), values, tuple(chosen), *facts, lines=tuple(lines))
+    dataset = Dataset(short_name(str(path)), tuple(texts), values, tuple(chosen), *task)
+    return dataclasses.replace(dataset, unit=unit[1] if unit else "", lines=tuple(lines))
 
 
 def column(source: str | Path, name: str, smiles: str = "smiles") -> list[str]:
@@ -437,8 +437,8 @@ def readable(dataset: Dataset, limit: int | None, seed: int) -> pd.DataFrame:
         The molecules of `clean`.
     """
     molecules, unreadable = clean(dataset, rows=seeds.sample(len(dataset), limit, seed))
-    for line in unreadable.itertuples():
-        log.warning("%s: left out, %r: %s", dataset.place(line.row), line.smiles, line.reason)
+    for line in unreadable.to_dict("records"):
+        log.warning("%s: left out, %r: %s", dataset.place(line["row"]), line["smiles"], line["reason"])
     return molecules
 
 
@@ -534,7 +534,8 @@ def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tup
     every = readable(dataset, None, seed)
     known = every[every[columns].notna().any(axis=1)]
     kept = known.drop_duplicates("canonical_smiles")
-    doubts = doubtful(known, columns, np.nan_to_num(dataset.margin)).loc[kept.index].sum().to_dict()
+    found = doubtful(known, columns, np.nan_to_num(dataset.margin)).loc[kept.index]
+    doubts = {str(name): int(found[name].sum()) for name in found}
     without, repeated = every[~every["row"].isin(known["row"])], len(known) - len(kept)
     if len(without) or repeated:
         log.warning("%s: left out, %d without a label and %d that are repeated", name, len(without), repeated)

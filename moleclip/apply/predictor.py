@@ -282,8 +282,8 @@ class MoleCLIPPredictor:
 
     def _note(self, outside: bool) -> str:
         """Say what must be said with a prediction."""
-        said = [self.note and f"the model is {self.note}", outside and "a guess: unlike all training molecules"]
-        return "; ".join(filter(None, said))
+        said = [f"the model is {self.note}"] if self.note else []
+        return "; ".join([*said, "a guess: unlike all training molecules"] if outside else said)
 
     @cached_property
     def threshold(self) -> float:
