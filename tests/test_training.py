@@ -403,9 +403,10 @@ def test_the_figure_shows_what_differs_surely(style):
     sure = {frozenset(pair) for pair in pairs.loc[pairs["p"] < 0.05, ["a", "b"]].to_numpy()}
     assert sure == {frozenset(("mean", "ecfp4_forest")), frozenset(("mean", "finetuned"))}
     assert [text.get_text() for text in left.get_yticklabels()][-1] == "training mean (rank 3.0)"
-    bold = {text.get_position() for text in right.texts if " to " in text.get_text() and text.get_weight() == "bold"}
+    bold = {text.get_position() for text in right.texts if text.get_text()[0] in "+-" and text.get_weight() == "bold"}
     assert bold == {(0, 2), (2, 0), (1, 2), (2, 1)}
     bars = [path.vertices[:, 0] for path in left.collections[0].get_paths()]
     assert (bars[0][1] > bars[1][0], bars[0][1] > bars[2][0], bars[1][1] > bars[2][0]) == (True, False, False)
     percent = 100 * (1.0 - 0.5) / 0.5
-    assert any(text.get_text().startswith(f"{percent:+.0f}\n") for text in right.texts)
+    assert any(text.get_text() == f"{percent:+.0f}" for text in right.texts)
+    assert right.get_title().endswith(f"each \u00b1 {100 * (pairs['high'] - pairs['low'])[0] / 2 / 0.5:.0f}")

@@ -457,5 +457,9 @@ def advise(
         each = ", ".join(f"{name(str(winner))} in {times}" for winner, times in wins.items())
         agree = "agree" if len(wins) == 1 else "do NOT agree"
         times = int(wins.sum())
-        remarks.append(f"{times} repeats {agree} on the best: {each}." if times > 1 else "One repeat only: another may have another best.")
+        remarks.append(
+            f"{times} repeats {agree} on the best: {each}."
+            if times > 1
+            else "One repeat only: another may have another best."
+        )
     return Comparison(chosen, not note, table.reset_index(), sentence, remarks, note, scores)
