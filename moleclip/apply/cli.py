@@ -188,6 +188,8 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
 
     # Read through once: a bad line is found now, and not after hours. Standard input can be read only once.
     total = None if "-" in chosen.input else sum(1 for _ in _records(chosen))
+    if chosen.command == "predict" and not Path(chosen.model).is_dir():
+        raise FileNotFoundError(f"{chosen.model}: no such folder; `moleclip models` lists the models below this one")
     from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor
     from moleclip.apply import inference
 
