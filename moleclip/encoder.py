@@ -531,7 +531,7 @@ def _load_file(
     if notes:
         chosen = Preprocess(mean=notes["mean"], std=notes["std"])
     encoder.preprocess = dataclasses.replace(chosen, size=encoder.preprocess.size)
-    # The others have contrastive training, of two views or of text.
+    # All others were trained by cosines, of two views or of an image and its text.
     encoder.normalize = owner not in ("imagemol", "timm")
     return _filled(encoder, encoder.visual, tensors, file)
 
