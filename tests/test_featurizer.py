@@ -66,7 +66,7 @@ def test_an_error_on_request():
         ({"encoder": encoder.Encoder(encoder.SMALL)}, TypeError, r"save it with Encoder\.save and give the folder"),
         ({"encoder": "runs/none"}, FileNotFoundError, "no encoder"),
         ({"batch_size": 0}, ValueError, "at least 1"),
-        ({"invalid": "ignore"}, ValueError, "expected 'warn' or 'raise'"),
+        ({"invalid": "drop"}, ValueError, "expected 'warn', 'raise' or 'ignore'"),
         ({"drawing": "crayon"}, ValueError, "expected 'plain' or 'r_groups'"),
     ],
 )
