@@ -63,6 +63,7 @@ def test_an_error_on_request():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"encoder": encoder.Encoder(encoder.SMALL)}, TypeError, r"save it with Encoder\.save and give the folder"),
         ({"encoder": "runs/none"}, FileNotFoundError, "no encoder"),
         ({"batch_size": 0}, ValueError, "at least 1"),
         ({"invalid": "drop"}, ValueError, "expected 'warn', 'raise' or 'ignore'"),
