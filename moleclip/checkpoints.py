@@ -38,7 +38,7 @@ class Weights(NamedTuple):
     """Tensors of an image tower, by their names in the tower, and who trained them."""
 
     tensors: dict[str, Tensor]
-    owner: Literal["openai", "moleclip", "imagemol", "unknown"]
+    owner: Literal["openai", "moleclip", "imagemol", "timm", "unknown"]
 
 
 def read(path: Path, anchors: Sequence[str] = ANCHORS) -> Weights:
@@ -171,7 +171,8 @@ def _open(path: Path) -> tuple[Any, bool]:
                     return torch.jit.load(str(path), map_location="cpu").state_dict(), True  # type: ignore[no-untyped-call]
         return torch.load(path, map_location="cpu", weights_only=True), False
     except Exception as error:  # each library raises another
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # One sentence: after it, PyTorch advises to unpickle anything.
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise ValueError(f"{path}: cannot be read as weights ({reason}); only tensors are loaded, no objects") from None
 
 
@@ -232,11 +233,10 @@ def _known_to_timm(model: str, tag: str) -> dict[str, Any]:
     return {"mean": notes.mean, "std": notes.std, "hf_hub": hub, "classifier": notes.classifier}
 
 
-def without_classifier(path: Path, classifier: str | Sequence[str] | None) -> dict[str, Tensor]:
-    """Read a file of timm, without the layers of that name or names."""
+def without_classifier(tensors: Mapping[str, Tensor], classifier: str | Sequence[str] | None) -> dict[str, Tensor]:
+    """Leave out the layers of that name or names."""
     layers = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
-    found = next(_states(_open(path)[0]), {})
-    return {name: tensor for name, tensor in found.items() if name.rpartition(".")[0] not in layers}
+    return {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in layers}
 
 
 def fetch(config: Mapping[str, Any]) -> Path:

@@ -22,6 +22,12 @@ def _number(value: Any) -> Any:
     return value
 
 
+def as_list(value: Any) -> Any:
+    """Take a single name as a list of one: papermill's -p gives no lists."""
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], BeforeValidator(as_list)] | None
 Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Float, Field(gt=0)]
 Share = Annotated[Float, Field(gt=0, lt=1)]
@@ -153,7 +159,7 @@ class Finetune(Parameters):
 
     dataset: str
     smiles_column: str
-    label_columns: list[str] | None
+    label_columns: Names
     sample: Count | None
     drawing: Drawing
     encoder: str

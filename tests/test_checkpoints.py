@@ -155,7 +155,7 @@ def test_what_holds_no_tower_or_two_is_refused(clip, tmp_path):
     for content, problem in (
         ({"fc.weight": torch.zeros(2)}, "no tensor named 'class_embedding'"),
         ({**tower, **{name.replace("a.", "b."): tensor for name, tensor in tower.items()}}, "'a.class_embedding', 'b"),
-        ({"model": Exception("an object")}, "no objects"),
+        ({"model": Exception("an object")}, r"\(Weights only load failed\); only tensors are loaded, no objects$"),
     ):
         torch.save(content, tmp_path / "file.pth")
         with pytest.raises(ValueError, match=problem):
@@ -193,20 +193,48 @@ def test_without_network_the_error_says_where_to_put_the_file(tmp_path, monkeypa
         encoder.load(source)
 
 
-def test_timms_weights_embed_as_timm_does(tmp_path, monkeypatch):
+def data_parallel(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"module.{name}": tensor for name, tensor in state.items()}
+
+
+TIMMS = "weights/timm/test_resnet.r160_in1k/model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("classes", "file", "content"),
+    [
+        (1000, TIMMS, dict),
+        (3, "mine.safetensors", dict),
+        (0, "mine.pth", dict),
+        (3, "mine.pth", lambda state: {"model": state, "epoch": 2}),
+        (0, "mine.pth", lambda state: {"state_dict": data_parallel(state)}),
+        (3, "mine.pth", data_parallel),
+    ],
+)
+def test_timms_weights_embed_as_timm_does(tmp_path, monkeypatch, classes, file, content):
+    """Those of its hub, and files of your own."""
     torch.manual_seed(0)
-    model = timm.create_model("test_resnet").eval()
-    file = tmp_path / "weights/timm/test_resnet.r160_in1k/model.safetensors"
-    file.parent.mkdir(parents=True)
-    save_file(model.state_dict(), file)
+    model = timm.create_model("test_resnet", num_classes=classes).eval()
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (save_file if path.suffix == ".safetensors" else torch.save)(content(model.state_dict()), path)
     monkeypatch.setenv("MOLECLIP_DATA_DIR", str(tmp_path))
-    found = encoder.load("timm-test_resnet/r160_in1k").eval()
+    found = encoder.load("timm-test_resnet/r160_in1k" if file == TIMMS else f"timm-test_resnet@{path}").eval()
+    assert not found.normalize
     images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
     notes = model.pretrained_cfg
     planes = (torch.from_numpy(images / 255) - torch.tensor(notes["mean"])) / torch.tensor(notes["std"])
     with torch.no_grad():
         expected = model.forward_features(planes.permute(0, 3, 1, 2).float()).mean(dim=(2, 3))
     torch.testing.assert_close(found.embed(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_does_not_fit_a_model_of_timm_is_named(tmp_path):
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "mine.pth")
+    with pytest.raises(ValueError, match=r"no tensor named 'trunk\.conv1\.\S+' or 'conv1\.\S+'"):
+        encoder.load(f"timm-test_resnet@{tmp_path}/mine.pth")
+    with pytest.raises(ValueError, match=r"(?s)do not fit.*fc_norm\.weight"):  # it pools by its class token
+        encoder.load(f"timm-test_vit@{tmp_path}/mine.pth")
     with pytest.raises(ValueError, match="timm-test_resnet has no weights 'r160'; did you mean 'r160_in1k'"):
         encoder.load("timm-test_resnet/r160")
 

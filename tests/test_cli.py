@@ -95,7 +95,7 @@ def test_strict_writes_nothing(table, tmp_path, capsys):
     table.write_text("smiles\nCCO\nC1CC\n")
     out = tmp_path / "out.csv"
     assert cli.main(["embed", str(table), "--encoder", SMALL, "--out", str(out), "--strict"]) == 1
-    assert "row 1 (C1CC): not a SMILES string" in capsys.readouterr().err
+    assert "line 3 (C1CC): not a SMILES string" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -244,5 +244,6 @@ def test_doubtful_molecules_are_counted(caplog):
         "open_stereocentres": 2,
         "several_fragments": 1,
     }
+    assert "row 0 and row 1 are one molecule (y: 1, 2); the first is used" in caplog.text
     assert kept["row"].tolist() == [0, 2, 4, 5, 6, 7, 8, 9, 10]
-    assert "left out, 1 molecules without a label and 2 that are repeated" in caplog.text
+    assert "left out, 1 without a label and 2 that are repeated" in caplog.text

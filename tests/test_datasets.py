@@ -172,6 +172,33 @@ def test_zeros_and_ones_are_classes(tmp_path):
     assert (dataset.task, dataset.metric) == ("classification", "ROC-AUC")
 
 
+def test_every_label_that_is_no_number_is_named(tmp_path):
+    file = write(tmp_path, "smiles,y\nCCO,n.d.\nCC,1\nC,<5\n")
+    with pytest.raises(
+        ValueError, match=r"line 2, column 'y': 'n.d.' is not a finite number \(nor is '<5' in line 4\)"
+    ):
+        datasets.read_table(file, labels=["y"])
+
+
+def test_a_number_of_a_sheet_written_as_text_with_a_comma(tmp_path, caplog):
+    caplog.set_level("INFO", "moleclip")
+    table = pd.DataFrame({"smiles": ["C", "CC", "CCC"], "y": pd.Series([2.5, "3,53", -1], dtype=object)})
+    table.to_excel(tmp_path / "my.xlsx", index=False)
+    np.testing.assert_array_equal(datasets.load(str(tmp_path / "my.xlsx")).labels[:, 0], [2.5, 3.53, -1])
+    assert "column 'y', line 3: '3,53' is read as 3.53" in caplog.text
+    table["y"] = pd.Series([2.5, "3,530", -1], dtype=object)
+    table.to_excel(tmp_path / "my.xlsx", index=False)
+    with pytest.raises(ValueError, match="line 3, column 'y': '3,530' is not a finite number: its comma may"):
+        datasets.load(str(tmp_path / "my.xlsx"), labels=["y"])
+
+
+def test_a_missing_file_has_its_nearest_named(tmp_path, monkeypatch):
+    write(tmp_path, "smiles\nC\n").rename(tmp_path / "ligands3.csv")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'ligands3.csv'\?"):
+        datasets.load("ligand3.csv")
+
+
 @pytest.mark.parametrize("text", ["inf", "-inf", "high", "12 kcal/mol", "1e999"])
 def test_a_label_that_is_no_number_is_named(tmp_path, text):
     file = write(tmp_path, f"smiles,y\nCCO,1.5\nCC,{text}\n")

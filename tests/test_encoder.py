@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision.transforms.v2 import functional as transforms
 
 from moleclip import datasets, drawing, encoder
+from moleclip.io import files
 
 IMAGES = torch.from_numpy(np.stack([drawing.draw(smiles) for smiles in ("CCO", "c1ccccc1N", "CC(=O)Cl")]))
 
@@ -86,6 +88,23 @@ def test_drawings_are_embedded_in_batches_with_or_without_a_head(batch_size):
     head = encoder.head(128, 2)
     found = encoder.embed_drawings(torch.nn.Sequential(model, head), IMAGES, batch_size)
     torch.testing.assert_close(found, head(expected).detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_batch_normalisation_mixes_no_drawings_and_learns_nothing():
+    """As loaded, in training mode, which is restored part by part."""
+    model = encoder.load(encoder.LITE)
+    frozen = next(part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)).eval()
+    modes, before = [part.training for part in model.modules()], encoder.digest(model)
+    images = [drawing.draw(smiles, size=model.preprocess.size) for smiles in ("CCO", "c1ccccc1N", "CC(=O)Cl")]
+    together, alone = model.embed(np.stack(images)), model.embed(images[0][None])
+    torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
+    assert encoder.digest(model) == before
+    assert [part.training for part in model.modules()] == modes
+    assert model.training
+    assert not frozen.training
+    with pytest.raises(ValueError, match="expected uint8"):
+        model.embed(np.zeros((1, 2, 2, 3), np.uint8))
+    assert model.training
 
 
 def test_clip_preprocessing_agrees_with_torchvision():
@@ -179,8 +198,35 @@ def test_unknown_sources_say_what_is_possible(tmp_path):
             encoder.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="did you mean 'ViT-B-16'"):
         encoder.load("ViT-B16/random")
+    with pytest.raises(ValueError, match="did you mean 'timm-resnet18'"):
+        encoder.load("resnet18/random")
+    with pytest.raises(ValueError, match=r"'banana' is no tower of open_clip\.list_models\(\).*timm\.list_models\(\)$"):
+        encoder.load("banana/random")
+    for name in ("timm-resnet18", "ViT-B-16"):
+        with pytest.raises(FileNotFoundError, match=r"there is no file towers/mine\.pth$"):
+            encoder.load(f"{name}@towers/mine.pth")
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         encoder.load(tmp_path)
+
+
+def test_networks_are_told_what_to_do():
+    network = torch.nn.Linear(2, 2)
+    with pytest.raises(TypeError, match=r"not of 'Linear'; docs/encoders\.md, 'Your own network'"):
+        encoder.Encoder(network)
+    for made in (network, encoder.Encoder(encoder.SMALL)):
+        with pytest.raises(TypeError, match=r"save it with Encoder\.save and give the folder"):
+            encoder.load(made)
+
+
+def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, offline):
+    monkeypatch.chdir(tmp_path)
+    found = re.findall(r"```python\n(.*?)```", (files.ROOT / "docs" / "encoders.md").read_text(), re.DOTALL)
+    assert len(found) == 3
+    names: dict[str, object] = {}
+    for block in found:
+        exec(block, names)  # noqa: S102 (the documentation's own lines)
+    assert names["embeddings"].shape == (2, 1024)
+    assert names["small"].tower.embed_dim == 64
 
 
 def test_the_papers_tower():

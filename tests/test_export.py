@@ -14,10 +14,11 @@ SMILES = ["CCO", "c1ccccc1O", "CC(=O)Oc1ccccc1C(=O)O", "CN1C=NC2=C1C(=O)N(C)C(=O
     ("tower", "size"),
     [("small", 224), pytest.param("timm-tf_efficientnet_lite0", 96, marks=pytest.mark.long)],
 )
-def test_onnx_runtime_computes_the_same_embeddings(tmp_path, tower, size):
+def test_onnx_runtime_computes_the_same_embeddings(tmp_path, recwarn, tower, size):
     model = encoder.load(f"{tower}/random", seed=1, size=size).eval()
     model.normalize = True
     file = export.export(model.save(tmp_path / "encoder"), tmp_path / "encoder.onnx")
+    assert not [warning for warning in recwarn if "training mode" in str(warning.message)]
     images = np.stack([drawing.draw(text, size=size) for text in SMILES])
     session = onnxruntime.InferenceSession(file)
     for batch in (images, images[:1]):

@@ -63,9 +63,10 @@ def test_an_error_on_request():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"encoder": encoder.Encoder(encoder.SMALL)}, TypeError, r"save it with Encoder\.save and give the folder"),
         ({"encoder": "runs/none"}, FileNotFoundError, "no encoder"),
         ({"batch_size": 0}, ValueError, "at least 1"),
-        ({"invalid": "ignore"}, ValueError, "expected 'warn' or 'raise'"),
+        ({"invalid": "drop"}, ValueError, "expected 'warn', 'raise' or 'ignore'"),
         ({"drawing": "crayon"}, ValueError, "expected 'plain' or 'r_groups'"),
     ],
 )

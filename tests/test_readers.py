@@ -213,6 +213,21 @@ def test_a_spreadsheet(tmp_path, monkeypatch, caplog):
     np.testing.assert_array_equal(datasets.load(str(path), labels=["ddG"]).labels[:, 0], [1.5, 2, np.nan])
 
 
+def test_what_is_above_the_header_of_a_sheet(tmp_path, caplog):
+    caplog.set_level("INFO", "moleclip")
+    rows = [["Screen, May"], [], [None, "No.", "SMILES", "y"], [None, 1, "CCO", 1.5], [], [None, 2, "C1CC", 2]]
+    path = spreadsheet(tmp_path / "m.xlsx", rows)
+    records = list(readers.read(path))
+    assert [(record.item, record.line) for record in records] == [("CCO", 4), ("C1CC", 6)]
+    assert "without what is above its header in row 3" in caplog.text
+    dataset = datasets.load(str(path), labels=["y"])
+    assert len(datasets.readable(dataset, None, 0)) == 1
+    assert "m, line 6: left out, 'C1CC': not a SMILES string" in caplog.text
+    (tmp_path / "m.csv").write_text("Screen in May\nNo.,SMILES,y\n1,CCO,1.5\n")
+    with pytest.raises(ValueError, match=r"line 2: has 3 fields, the header has 1 \(Screen in May\): delete what is"):
+        list(readers.read(tmp_path / "m.csv"))
+
+
 def test_what_is_wrong_with_a_spreadsheet_is_named(tmp_path):
     path = spreadsheet(tmp_path / "m.xlsx", [["smiles", "y"], ["CCO", "=1+1"]])
     with pytest.raises(ValueError, match=r"row 2: the formula '=1\+1' has no stored result"):

@@ -29,7 +29,8 @@ def place(small, tmp_path_factory) -> Path:
 
 
 def run(command: list[str], place: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(place)}
+    path = f"{place / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"  # as after `source .venv/bin/activate`
+    environment = {**os.environ, "PYTHONPATH": str(place), "PATH": path}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

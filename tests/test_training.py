@@ -182,7 +182,7 @@ def test_what_does_not_beat_the_mean_is_kept_on_request_and_says_so(tmp_path, ca
     assert cli.main([*arguments, "--keep"]) == 0
     assert cli.main(["predict", str(file), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "p.csv")]) == 0
     assert "warning: the model is no better than the training mean" in capsys.readouterr().err
-    assert set(pd.read_csv(tmp_path / "p.csv")["note"]) == {"no better than the training mean"}
+    assert set(pd.read_csv(tmp_path / "p.csv")["note"]) == {"the model is no better than the training mean"}
 
 
 def test_from_a_spreadsheet_to_predictions(sheet, tmp_path, capsys):
@@ -192,7 +192,7 @@ def test_from_a_spreadsheet_to_predictions(sheet, tmp_path, capsys):
     assert "several columns hold numbers: 'size (nm)', 'other'" in capsys.readouterr().err
     assert cli.main([*train, "--target", "size (nm)"]) == 0
     shown = capsys.readouterr().out
-    assert "better than the mean by" in shown
+    assert "MAE, nm better than the mean by" in shown
     assert "- descriptors + random forest is better than on each of 5 shuffles of labels." in shown
     assert "- The molecules tested have a median similarity of 0." in shown
     assert cli.main(["predict", str(sheet), "--model", model, "--out", str(out)]) == 0
@@ -201,6 +201,26 @@ def test_from_a_spreadsheet_to_predictions(sheet, tmp_path, capsys):
     assert found["size (nm)"].str.fullmatch(r"\d+\.\d{1,2}").all()  # the error is about .2
     assert cli.main(["models", str(tmp_path)]) == 0
     assert f"{model}  descriptor_forest on my: size (nm)" in capsys.readouterr().out
+
+
+def test_each_of_several_labels_counts_and_is_judged(tmp_path):
+    """A label without a signal on a scale a thousand times as large does not hide the other one."""
+    noise = 1000 * np.random.default_rng(0).random(40)
+    table = pd.DataFrame({"smiles": SMILES, "size": SIZES, "noise": noise})
+    table.to_csv(tmp_path / "my.csv", index=False)
+    found = training.train(tmp_path / "my.csv", ["size", "noise"], out=tmp_path / "model", method="descriptor_forest")
+    assert set(found.scores["unit"]) == {"standard deviations"}
+    chosen, mean = found.table.set_index("method").loc[["descriptor_forest", "mean"], "score"]
+    parts = [part.test for part in found.job.parts]
+    deviations = np.column_stack([SIZES / SIZES.std(), noise / noise.std()])
+    expected = [np.abs(deviations[test] - np.delete(deviations, test, axis=0).mean(axis=0)).mean() for test in parts]
+    assert mean == pytest.approx(np.mean(expected))
+    assert chosen < mean
+    assert found.note == "not surely better than the training mean for noise"
+    of_size, of_noise = found.remarks[:2]
+    assert re.fullmatch(r"size: MAE of 0\.\d+, that of the training mean is \d\.\d+\.", of_size)
+    assert of_noise.startswith("noise: MAE of ")
+    assert of_noise.endswith(", not surely better.")
 
 
 def test_classes_of_ones_own(tmp_path):
@@ -239,11 +259,19 @@ BETTER = [0.5, 0.62, 0.38, 0.5]
 @pytest.mark.parametrize(
     ("scores", "method", "start"),
     [
-        ({"finetuned": BETTER, "ecfp4_forest": [0.9, 1.02, 0.79, 0.9]}, "finetuned", "Use finetuned encoder: MAE"),
+        (
+            {"finetuned": BETTER, "ecfp4_forest": [0.9, 1.02, 0.79, 0.9]},
+            "finetuned",
+            "Use finetuned encoder (finetuned): MAE",
+        ),
         ({"ecfp4_forest": [0.51, 0.6, 0.4, 0.52], "frozen_linear": BETTER}, "ecfp4_forest", "Use ECFP4"),
         ({"ecfp4_forest": BETTER, "finetuned": [0.6, 0.6, 0.4, 0.52]}, "ecfp4_forest", "Use ECFP4"),
         # Not surely better than the mean: simple, but not to be advised.
-        ({"ecfp4_forest": [0.1, 1.3, 0.4, 0.6], "finetuned": BETTER}, "finetuned", "Use finetuned encoder: "),
+        (
+            {"ecfp4_forest": [0.1, 1.3, 0.4, 0.6], "finetuned": BETTER},
+            "finetuned",
+            "Use finetuned encoder (finetuned): ",
+        ),
         ({"ecfp4_forest": [0.8, 1.4, 0.7, 1.0]}, "ecfp4_forest", "Use none yet: ECFP4"),
         ({"ecfp4_forest": [1.2, 1.3, 1.1, 1.2]}, "ecfp4_forest", "Use none: ECFP4"),
     ],
@@ -303,7 +331,7 @@ def test_a_clear_advice_word_for_word():
     next_ = metrics.paired([0.9, 1.02, 0.79, 0.9], BETTER, 10 / 40)
     ends, further = (f"{one.difference:.3f} (95 % {one.low:.3f} to {one.high:.3f}" for one in (gain, next_))
     assert found.sentence == (
-        "Use finetuned encoder: MAE of 0.500 eV in cross-validation of 50 molecules (4 test parts), "
+        "Use finetuned encoder (finetuned): MAE of 0.500 eV in cross-validation of 50 molecules (4 test parts), "
         f"{ends}; corrected p < 0.001) lower than that of the training mean. It is better than ECFP4 + random forest, "
         f"the next best, by {further}; corrected p < 0.001)."
     )
@@ -375,9 +403,10 @@ def test_the_figure_shows_what_differs_surely(style):
     sure = {frozenset(pair) for pair in pairs.loc[pairs["p"] < 0.05, ["a", "b"]].to_numpy()}
     assert sure == {frozenset(("mean", "ecfp4_forest")), frozenset(("mean", "finetuned"))}
     assert [text.get_text() for text in left.get_yticklabels()][-1] == "training mean (rank 3.0)"
-    bold = {text.get_position() for text in right.texts if " to " in text.get_text() and text.get_weight() == "bold"}
+    bold = {text.get_position() for text in right.texts if text.get_text()[0] in "+-" and text.get_weight() == "bold"}
     assert bold == {(0, 2), (2, 0), (1, 2), (2, 1)}
     bars = [path.vertices[:, 0] for path in left.collections[0].get_paths()]
     assert (bars[0][1] > bars[1][0], bars[0][1] > bars[2][0], bars[1][1] > bars[2][0]) == (True, False, False)
     percent = 100 * (1.0 - 0.5) / 0.5
-    assert any(text.get_text().startswith(f"{percent:+.0f}\n") for text in right.texts)
+    assert any(text.get_text() == f"{percent:+.0f}" for text in right.texts)
+    assert right.get_title().endswith(f"each \u00b1 {100 * (pairs['high'] - pairs['low'])[0] / 2 / 0.5:.0f}")

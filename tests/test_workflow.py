@@ -94,6 +94,7 @@ def test_what_is_not_there_is_told_before_anything_runs_all_at_once(unrun):
         "profile", **{"finetune.mylabels.label_columns": ["logP", "pKI"], "models.random.encoder": "smal/random"}
     )
     unrun.edit("profile", **{"finetune.NHC": {}, "finetune.again": {"dataset": "mylabels.csv"}})
+    unrun.edit("profile", **{"models.lite.encoder": "timm-resnet18@weights/mine.pt"})
     told = unrun.dry_run().stdout
     assert "params/demo/pretrain.yaml: no encoder 'towers/mobil': no such folder or file, nor such a tower; did" in told
     assert "did you mean 'towers/mobile'?" in told
@@ -101,6 +102,7 @@ def test_what_is_not_there_is_told_before_anything_runs_all_at_once(unrun):
     for part in (
         "mylabels.csv: has no column 'pKI' of labels; did you mean 'pKi'?",
         "no encoder 'smal/random': no such folder or file, nor such a tower; did you mean 'small/random'?",
+        "no encoder 'timm-resnet18@weights/mine.pt': no such folder or file",
         "unknown data set 'NHC'; did you mean 'NHCs'?",
         "mylabels.csv: has no column 'smiles'; it has 'structure', 'logP', 'pKi'; SMILES seem to be in 'structure'",
     ):

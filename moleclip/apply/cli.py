@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        kept = _cache(chosen) if chosen.run is _compute else None
+        kept = _cache(chosen) if chosen.run is _compute else chosen.out if chosen.run is _train else None
         print(
             f"moleclip: interrupted{f'; repeat the command to continue (from {kept})' if kept else ''}", file=sys.stderr
         )
@@ -144,13 +144,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(chosen: argparse.Namespace) -> None:
     """Compare models and keep the best."""
+    from moleclip import datasets
+
+    datasets.load(chosen.input, smiles=chosen.smiles, labels=chosen.target)  # mistakes are told before a slow import
     from moleclip.apply import training
 
     options = {name: getattr(chosen, name) for name in ("out", "smiles", "method", "keep", "seed")}
     options |= {name: getattr(chosen, name) for name in ("split", "repeats", "difference")}
     source = chosen.encoder or training.ENCODER
     found = training.train(chosen.input, chosen.target, encoder=source, verbose=not chosen.quiet, **options)
-    print(f"{found}\nNext: moleclip predict new.xlsx --model {found.folder} --out predictions.csv")
+    doubt = f", and each prediction will say that it is {found.note}" if found.note else ""
+    print(f"{found}\nKept in {found.folder}{doubt}:")
+    print(f"moleclip predict new.xlsx --model {found.folder} --out predictions.csv")
 
 
 def _compute(chosen: argparse.Namespace) -> None:
@@ -181,16 +186,19 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
     """Compute tables of numbers, with the fields of the input in front."""
     import pandas as pd
 
-    from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor
-
     # Read through once: a bad line is found now, and not after hours. Standard input can be read only once.
     total = None if "-" in chosen.input else sum(1 for _ in _records(chosen))
+    if chosen.command == "predict" and not Path(chosen.model).is_dir():
+        raise FileNotFoundError(f"{chosen.model}: no such folder; `moleclip models` lists the models below this one")
+    from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor
+    from moleclip.apply import inference
+
     model: MoleCLIPFeaturizer | MoleCLIPPredictor
     options: Any = {
         "batch_size": chosen.batch_size,
         "device": chosen.device,
         "n_jobs": chosen.jobs,
-        "invalid": "raise" if chosen.strict else "warn",
+        "invalid": "ignore",  # told here, by the lines of files
         "cache": _cache(chosen),
         "verbose": not chosen.quiet,
     }
@@ -208,7 +216,10 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
         found = table.drop(columns="molecule")
         if isinstance(model, MoleCLIPPredictor) and rounds:
             found = found.round({name: digits for name, digits in model.decimals.items() if name in found})
-        given = pd.DataFrame([record.fields for record in itertools.islice(kept, len(table))])
+        records = list(itertools.islice(kept, len(table)))
+        items, lines = ([getattr(record, name) for record in records] for name in ("item", "line"))
+        inference.report(items, list(table["problem"]), "raise" if chosen.strict else "warn", lines=lines)
+        given = pd.DataFrame([record.fields for record in records])
         given.columns = [_free(str(name), [*given, *found]) if name in found else str(name) for name in given]
         yield pd.concat([given, found], axis=1)
 

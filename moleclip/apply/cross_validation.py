@@ -96,6 +96,17 @@ class CrossValidation:
         return Molecules(self.molecules["smiles"])
 
     @cached_property
+    def scale(self) -> Labels:
+        """What labels are divided by in a score, [T]: of several, each counts in its own standard deviations."""
+        several = self.labels.shape[1] > 1 and self.dataset.task == "regression"
+        return np.nanstd(self.labels, axis=0) if several else np.ones(self.labels.shape[1])
+
+    @property
+    def unit(self) -> str:
+        """Of a score."""
+        return "standard deviations" if not np.all(self.scale == 1) else self.dataset.unit
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What results depend on, but method and part."""
         table = self.molecules[[name for name in self.molecules if name not in ("row", "duplicate_of")]]
@@ -156,12 +167,24 @@ class CrossValidation:
         count = len(np.unique(groups))
         if count < 2:
             raise ValueError(f"{self.dataset.name}: all molecules are in one group: there is nothing to divide by")
-        folds = min(folds, count)
-        pairs = []
+        folds, pairs = min(folds, count), []
+        if folds == count and self.repeats > 1:
+            log.warning("%s: %d groups can be divided in one way only: no repeats", self.dataset.name, count)
         for repeat in range(1 if folds == count else self.repeats):  # of as many folds as groups, all are the same
             cutter = StratifiedGroupKFold(folds, shuffle=True, random_state=self.seed + repeat)
             pairs += list(cutter.split(groups, classes, groups))
         return pairs, folds
+
+    def of_label(self, tested: Tested, name: str) -> pd.DataFrame:
+        """Scores of one label of several, in its own unit, in the form of those of all."""
+        rows = tested.predictions[tested.predictions["target"] == name]
+        keys = ["encoder", "split_seed", "fold"]
+        each = {
+            key: metrics.score(self.dataset.metric, one[["label"]].to_numpy(), one[["prediction"]].to_numpy())
+            for key, one in rows.groupby(keys)
+        }
+        found = tested.scores.set_index(["method", "repeat", "fold"])
+        return found.assign(score=pd.Series(each).reindex(found.index), unit="").reset_index()
 
     def shuffled(self, number: int) -> "CrossValidation":
         """Give the molecules each other's labels."""
@@ -195,10 +218,11 @@ class CrossValidation:
                 found, score = self._tested(method, part, keep and part.repeat == 1), np.nan
                 if found["values"]:
                     values = np.array(found["values"])
-                    score = metrics.score(self.dataset.metric, self.labels[part.test], values)
+                    known = self.labels[part.test] / self.scale
+                    score = metrics.score(self.dataset.metric, known, values / self.scale)
                     predictions += self._rows(method, part, values)
                 counts = (part.repeat, part.fold, len(part.train), len(part.test))
-                scores.append((method, *counts, self.dataset.metric, self.dataset.unit, score, found["epoch"]))
+                scores.append((method, *counts, self.dataset.metric, self.unit, score, found["epoch"]))
         columns = ["method", "repeat", "fold", "given", "tested", "metric", "unit", "score", "epoch"]
         table = pd.concat(predictions, ignore_index=True) if predictions else pd.DataFrame()
         return Tested(pd.DataFrame(scores, columns=columns), table)

@@ -46,7 +46,7 @@ def export(source: str | Path, out: str | Path) -> Path:
     out = Path(out)
     if out.exists():
         raise FileExistsError(f"{out}: is there already; delete it, or choose another name")
-    loaded = encoder.load(source).eval()
+    loaded = encoder.load(source)
     if out.suffix != ".onnx":
         return loaded.save(out, encoder.provenance(source), half=True)
     try:
@@ -57,7 +57,7 @@ def export(source: str | Path, out: str | Path) -> Path:
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
     torch.onnx.export(
-        _Embed(loaded),
+        _Embed(loaded).eval(),
         (example,),
         out,
         input_names=["drawings"],

@@ -33,7 +33,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         As PyTorch names it, such as "cuda:1"; None: a GPU if there is one.
     n_jobs : int or None
         Processes that draw, as joblib counts them: None is this one only, -1 one per core.
-    invalid : {"warn", "raise"}
+    invalid : {"warn", "raise", "ignore"}
         What to do with molecules that cannot be read: name them in a warning and fill their rows with NaN, or raise an
         error.
     drawing : {"plain", "r_groups"}
@@ -68,7 +68,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         batch_size: int = 64,
         device: str | None = None,
         n_jobs: int | None = None,
-        invalid: Literal["warn", "raise"] = "warn",
+        invalid: Literal["warn", "raise", "ignore"] = "warn",
         drawing: Literal["plain", "r_groups"] = "plain",
         normalize: bool | None = None,
         cache: str | Path | None = None,
@@ -184,8 +184,8 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if known is None:
             if self.batch_size < 1:
                 raise ValueError(f"batch_size={self.batch_size}: expected at least 1")
-            if self.invalid not in ("warn", "raise"):
-                raise ValueError(f"invalid={self.invalid!r}: expected 'warn' or 'raise'")
+            if self.invalid not in ("warn", "raise", "ignore"):
+                raise ValueError(f"invalid={self.invalid!r}: expected 'warn', 'raise' or 'ignore'")
             known = encoder.load(self.encoder, self.seed).eval()
             if self.normalize is not None:
                 known.normalize = self.normalize

@@ -147,25 +147,31 @@ class Cache:
             self.database.executemany("insert or ignore into numbers values (?, ?)", rows)
 
 
-def report(items: Sequence[Item], reasons: Sequence[str], invalid: str, start: int = 0) -> None:
+def report(
+    items: Sequence[Item], reasons: Sequence[str], invalid: str, start: int = 0, lines: Sequence[int] | None = None
+) -> None:
     """Say which molecules cannot be read, and why, in a warning or an error.
 
     Parameters
     ----------
-    invalid : {"warn", "raise"}
+    invalid : {"warn", "raise", "ignore"}
     start : int
         Row of the first molecule.
+    lines : sequence of int, optional
+        Where they are in a file, in place of rows.
     """
-    bad = [(start + row, item, why) for row, (item, why) in enumerate(zip(items, reasons, strict=True)) if why]
-    if not bad:
+    places, what = (range(start, start + len(items)), "row") if lines is None else (lines, "line")
+    bad = [found for found in zip(places, items, reasons, strict=True) if found[2]]
+    if not bad or invalid == "ignore":
         return
-    lines = [f"row {row} ({readers.name(item)[:80]}): {why}" for row, item, why in bad[:NAMED]]
+    named = [f"{what} {place} ({readers.name(item)[:80]}): {why}" for place, item, why in bad[:NAMED]]
     if len(bad) > NAMED:
-        lines.append(f"and rows {', '.join(str(row) for row, _, _ in bad[NAMED:])}")
-    some = f"{len(bad)} of {len(items)} molecules cannot be read" + (f" (from row {start} on)" if start else "")
+        named.append(f"and {what}s {', '.join(str(place) for place, _, _ in bad[NAMED:])}")
+    some = f"{len(bad)} of {len(items)} molecules cannot be read"
+    some += f" (from {what} {places[0]} on)" if places[0] and start else ""
     if invalid == "raise":
-        raise ValueError(f"{some}: {'; '.join(lines)}")
-    warnings.warn(f"{some}, their rows are NaN: {'; '.join(lines)}", UnreadableWarning, stacklevel=3)
+        raise ValueError(f"{some}: {'; '.join(named)}")
+    warnings.warn(f"{some}, their rows are NaN: {'; '.join(named)}", UnreadableWarning, stacklevel=3)
 
 
 def write_tables(path: str | Path, tables: Iterable[pd.DataFrame]) -> Path:

@@ -86,7 +86,7 @@ class MoleCLIPPredictor:
         batch_size: int = 64,
         device: str | None = None,
         n_jobs: int | None = None,
-        invalid: Literal["warn", "raise"] = "warn",
+        invalid: Literal["warn", "raise", "ignore"] = "warn",
         cache: str | Path | None = None,
         verbose: bool = False,
     ) -> None:
@@ -172,7 +172,8 @@ class MoleCLIPPredictor:
             it was trained on, and nearest, that molecule; for what predicts
             from drawings the standard deviations `<label>_sd_repeats` over the repeats (NaN for a single one) and
             `<label>_sd_views` over the randomised drawings; problem, which says why a molecule cannot be read ("" where
-            it can); and note, if there is one. Outside of its domain a prediction is a guess, whatever its spread.
+            it can); and note, what must be said with it. Outside of its domain a prediction is a guess, whatever its
+            interval or spread.
             Pictures have neither similarity nor domain.
         """
         items = readers.items(X)
@@ -195,7 +196,7 @@ class MoleCLIPPredictor:
             table = table.assign(in_domain=inside, similarity=similarity, nearest=[smiles for smiles, _ in nearest])
             table = table.join(spread).assign(problem=reasons)
             outside, count = outside + int((similarity < self.threshold).sum()), count + len(block)
-            yield table.assign(note=self.note) if self.note else table
+            yield table.assign(note=[self._note(one) for one in inside.eq(False).fillna(False)])
         if outside:
             warnings.warn(
                 f"{outside} of {count} molecules are unlike all those that the model was trained on (similarity below "
@@ -278,6 +279,11 @@ class MoleCLIPPredictor:
         similarities = DataStructs.BulkTanimotoSimilarity(molecules.fingerprint(molecule), fingerprints)
         best = int(np.argmax(similarities))
         return smiles[best], similarities[best]
+
+    def _note(self, outside: bool) -> str:
+        """Say what must be said with a prediction."""
+        said = [f"the model is {self.note}"] if self.note else []
+        return "; ".join([*said, "a guess: unlike all training molecules"] if outside else said)
 
     @cached_property
     def threshold(self) -> float:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from moleclip import baselines, datasets, metrics, tables
 from moleclip import encoder as encoders
 from moleclip.apply import cross_validation
-from moleclip.apply.cross_validation import PARTS, CrossValidation
+from moleclip.apply.cross_validation import PARTS, CrossValidation, Tested
 from moleclip.datasets import Dataset, Task
 from moleclip.encoder import LITE
 from moleclip.finetune import FinetunedEncoder
@@ -93,7 +93,9 @@ class Comparison(NamedTuple):
                 for key, other in (("gain", "mean"), ("behind", best))
             ]
             rows.append((row["method"], f"{row['score']:{form}} \u00b1 {row['sd']:{form}}", *differences))
-        shown = pd.DataFrame(rows, columns=["method", "score", "better than the mean by", "worse than the best by"])
+        first = self.scores.iloc[0]
+        score = f"{first['metric']}, {first['unit']}" if first["unit"] else first["metric"]
+        shown = pd.DataFrame(rows, columns=["method", score, "better than the mean by", "worse than the best by"])
         return "\n".join([shown.to_string(index=False), "", self.sentence, *(f"- {line}" for line in self.remarks)])
 
 
@@ -168,6 +170,10 @@ def compare(
     molecules, doubts = datasets.labelled(dataset, sample, seed, LEAST)
     molecules = cross_validation.with_groups(molecules, split, "" if isinstance(source, Dataset) else source, smiles)
     often, once = repeats or (2 if len(molecules) <= REPEATED else 1), ONCE if repeats is None else ()
+    if "finetuned" in names:
+        log.info(
+            "finetuning takes most of the time, a few minutes for 40 molecules; name other methods to leave it out"
+        )
     path = Path(folder) if folder else None
     job = CrossValidation(dataset, molecules, str(encoder), often, size, seed, path)
     if path and (card := path / encoders.CARD).is_file():
@@ -178,8 +184,11 @@ def compare(
     table = ranked(tested.scores)
     shuffled = _shuffled(job, choose(table), tested.scores, verbose)
     found = advise(tested.scores, given, shuffled, table)
-    remarks = [*found.remarks, *_about(job, doubts)]
-    return found._replace(remarks=remarks, predictions=tested.predictions, job=job)
+    remarks, note = [*found.remarks, *_about(job, doubts)], found.note
+    if len(dataset.label_names) > 1:
+        of_each, note = _each_label(job, tested, found)
+        remarks = [*of_each, *remarks]
+    return found._replace(remarks=remarks, note=note, predictions=tested.predictions, job=job)
 
 
 def train(
@@ -334,6 +343,22 @@ def _shuffled(job: CrossValidation, name: str, scores: pd.DataFrame, verbose: bo
     return (name, float(real["score"].mean()), others) if others else None
 
 
+def _each_label(job: CrossValidation, tested: Tested, found: Comparison) -> tuple[list[str], str]:
+    """Say of each label how good the chosen method is, and in the note for which it is not surely good."""
+    said, unsure = [], []
+    for name in job.dataset.label_names if found.method != "mean" else ():
+        table = ranked(job.of_label(tested, name))
+        gain, digits = Difference(*table.loc[found.method, "gain":"gain_detectable"]), decimals(table["score"])
+        sure = gain.difference > 0 and gain.p < LEVEL
+        unsure += [] if sure else [name]
+        ours, mean = (f"{table['score'][method]:.{digits}f}" for method in (found.method, "mean"))
+        surely = "" if sure else ", not surely better"
+        said.append(f"{name}: {job.dataset.metric} of {ours}, that of the training mean is {mean}{surely}.")
+    if not said or len(unsure) == len(said):
+        return said, found.note
+    return said, f"not surely better than the training mean for {', '.join(unsure)}" if unsure else ""
+
+
 def _about(job: CrossValidation, doubts: dict[str, int]) -> list[str]:
     """Say what is doubtful in the molecules, and how alike those tested are to those trained on."""
     bits, nearest = job.some.morgan(), []
@@ -408,7 +433,7 @@ def advise(
             note = f"not surely better than {mean}"
         elif shuffled and not signal:
             note = "not surely better than on shuffled labels"
-        start = f"Use none yet: {name(chosen)} is {note}, with an" if note else f"Use {name(chosen)}:"
+        start = f"Use none yet: {name(chosen)} is {note}, with an" if note else f"Use {name(chosen)} ({chosen}):"
         sentence = f"{start} {facts}, {interval(gain)} {better} than that of {mean}."
     ranks = [name for name in table.index if name != "mean"]
     if len(ranks) > 1:
@@ -432,5 +457,9 @@ def advise(
         each = ", ".join(f"{name(str(winner))} in {times}" for winner, times in wins.items())
         agree = "agree" if len(wins) == 1 else "do NOT agree"
         times = int(wins.sum())
-        remarks.append(f"{times} repeats {agree} on the best: {each}." if times > 1 else "One repeat only: try others.")
+        remarks.append(
+            f"{times} repeats {agree} on the best: {each}."
+            if times > 1
+            else "One repeat only: another may have another best."
+        )
     return Comparison(chosen, not note, table.reset_index(), sentence, remarks, note, scores)

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
 
 import openpyxl
 import pyarrow.parquet as pq
@@ -35,6 +35,7 @@ ZIPPED = (*TEXTS, ".sdf")  # those that may end with .gz too
 
 _PLAIN = (".txt", ".smi", ".smiles")  # a SMILES per line, unless the first line has a column of SMILES
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
+_ABOVE = 20  # rows of a sheet, as titles, among which its header may be
 _SAMPLE = 1 << 16  # bytes that are looked at to find an encoding
 # Data fields of an SDF record: "> <name>", lines of text, an empty line.
 _FIELD = re.compile(r"^>[^\n]*?<([^>\n]+)>[^\n]*\n(.*?)(?:\n[ \t]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
@@ -56,6 +57,7 @@ class Record(NamedTuple):
 
 
 Lines: TypeAlias = Iterator[tuple[int, list[str]]]
+Commas: TypeAlias = Literal["", "all", "some"]
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,16 @@ class MoleculeFile:
         Every record has a field for each.
     smiles : str
         Column of the SMILES.
-    commas : bool
-        Whether its numbers may have decimal commas, as commas do not separate its columns.
+    commas : {"", "all", "some"}
+        Which of a column's numbers may have decimal commas: none, where commas separate the columns; all, in a text;
+        or some, in a sheet, where those written as text stand between stored numbers.
     records : iterator of Record
     """
 
     path: str
     columns: list[str]
     smiles: str
-    commas: bool
+    commas: Commas
     records: Iterator[Record]
 
 
@@ -200,9 +203,11 @@ def _text(path: str, content: Path | bytes, ending: str, encoding: str, smiles: 
     lines = _strings(path, content, encoding)
     if not table:
         log.info("%s: %s, a SMILES per line, and a name if there is one", path, said)
-        return MoleculeFile(path, ["smiles", "name"], "smiles", False, _smi(lines))
+        return MoleculeFile(path, ["smiles", "name"], "smiles", "", _smi(lines))
     rows = _fields(lines, path, delimiter)
-    return _table(path, rows, smiles, f"{said}, {_DELIMITERS[delimiter]} between columns", delimiter != ",")
+    return _table(
+        path, rows, smiles, f"{said}, {_DELIMITERS[delimiter]} between columns", "" if delimiter == "," else "all"
+    )
 
 
 def _delimiter(first: str, smiles: str) -> tuple[str, list[str]]:
@@ -222,7 +227,7 @@ def _column(header: Iterable[str], smiles: str) -> str | None:
     return next((name for name in sorted(header, key=smiles.__ne__) if name.strip().lower() == wanted), None)
 
 
-def _table(path: str, rows: Lines, smiles: str, form: str, commas: bool) -> MoleculeFile:
+def _table(path: str, rows: Lines, smiles: str, form: str, commas: Commas) -> MoleculeFile:
     """Read a table whose first row is its header."""
     _, header = next(rows, (0, []))
     if not header or len(set(header)) < len(header):
@@ -267,12 +272,15 @@ def _parsed(text: str) -> Any:
 
 def _fields(lines: Iterable[str], path: str, delimiter: str) -> Lines:
     """Read delimited text by the standard library: pandas fills or shifts rows of the wrong length in silence."""
-    reader, width = csv.reader(lines, delimiter=delimiter, strict=True), 0
+    reader, width, first = csv.reader(lines, delimiter=delimiter, strict=True), 0, ""
     try:
         for number, texts in enumerate(reader):
-            width = width if number else len(texts)
+            width, first = (width, first) if number else (len(texts), texts[0] if texts else "")
             if len(texts) not in (0, width):
-                raise ValueError(f"{path}, line {reader.line_num}: has {len(texts)} fields, the header has {width}")
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: has {len(texts)} fields, the header has {width}"
+                    + (f" ({first}): delete what is above the header" if width == 1 and number == 1 else "")
+                )
             if texts or not number:
                 yield reader.line_num, texts
     except csv.Error as error:
@@ -299,14 +307,16 @@ def _spreadsheet(path: str, content: Path | bytes, smiles: str) -> MoleculeFile:
 
     with closing(opened(True)) as book:
         sheets = [sheet.title for sheet in book.worksheets]
-        filled = {sheet.title: (row for _, row in _cells(sheet) if any(row)) for sheet in book.worksheets}
-        headers = {name: [*map(_as_text, next(rows, ()))] for name, rows in filled.items()}
-    title = max(headers, key=lambda name: (_column(headers[name], smiles) is not None, len(headers[name])))
+        headers = {sheet.title: _header(sheet, smiles) for sheet in book.worksheets}
+    title = max(headers, key=lambda name: (_column(headers[name][1], smiles) is not None, len(headers[name][1])))
+    top = headers[title][0]
 
     def rows() -> Lines:
         with closing(opened(True)) as values, closing(opened(False)) as formulas:
             width = 0
             for (number, row), (_, written) in zip(_cells(values[title]), _cells(formulas[title]), strict=True):
+                if number < top:
+                    continue
                 texts = [_as_text(value) for value in row]
                 for value, formula in zip(row, written, strict=True):
                     if value is None and str(formula).startswith("="):
@@ -323,8 +333,16 @@ def _spreadsheet(path: str, content: Path | bytes, smiles: str) -> MoleculeFile:
                     raise ValueError(f"{path}, row {number}: has {len(texts)} fields, the header has {width}")
                 yield number, texts + [""] * (width - len(texts))
 
+    above = f", without what is above its header in row {top}" if top > 1 else ""
     others = f" of {len(sheets)} ({', '.join(map(repr, sheets))})" if len(sheets) > 1 else ""
-    return _table(path, rows(), smiles, f"sheet {title!r}{others}", True)
+    return _table(path, rows(), smiles, f"sheet {title!r}{others}{above}", "some")
+
+
+def _header(sheet: Any, smiles: str) -> tuple[int, list[str]]:
+    """Find the header of a sheet: of its first rows that with a column of SMILES, or else the first one."""
+    filled = ((number, [*map(_as_text, row)]) for number, row in _cells(sheet) if any(row))
+    rows = list(itertools.islice(filled, _ABOVE))
+    return next((row for row in rows if _column(row[1], smiles) is not None), rows[0] if rows else (1, []))
 
 
 def _cells(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
@@ -353,7 +371,7 @@ def _parquet(path: str, smiles: str) -> MoleculeFile:
                 first += len(batch)
 
     try:
-        return _table(path, rows(), smiles, "Parquet", False)
+        return _table(path, rows(), smiles, "Parquet", "")
     except OSError as error:  # of which pyarrow's are a kind
         raise ValueError(f"{path}: not a Parquet file: {error}") from None
 
@@ -380,7 +398,7 @@ def _sdf(path: str, content: Path | bytes) -> MoleculeFile:
             yield Record(item, {column: fields.get(column, "") for column in columns}, number)
 
     log.info("%s: SDF with the fields %s", path, _named(list(columns), "smiles"))
-    return MoleculeFile(path, list(columns), "smiles", False, records())
+    return MoleculeFile(path, list(columns), "smiles", "", records())
 
 
 def _mol(block: str) -> "Chem.Mol | Unreadable":

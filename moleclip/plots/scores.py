@@ -107,7 +107,7 @@ def all_pairs(scores: pd.DataFrame) -> Figure:
 
     On the left, bars of two methods overlap unless they differ surely, by `metrics.all_pairs`; mean ranks are beside
     the names. On the right, how much better the method of the line is than that of the column, in percent of the
-    best score, with its simultaneous 95 % interval; sure differences are bold.
+    best score; all simultaneous 95 % intervals are equally wide, as the title says, and sure differences are bold.
 
     Parameters
     ----------
@@ -125,21 +125,20 @@ def all_pairs(scores: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(PAGE, 1.0 + 0.36 * count), sharey=True, width_ratios=[1, 0.8 + 0.28 * count]
     )
+    unit_percent, width = 100 / wide[order[0]].mean(), (pairs["high"] - pairs["low"]).iloc[0] / 2
     for pair in pairs.to_dict("records"):
         row, column = order.index(pair["a"]), order.index(pair["b"])
-        values = 100 * sign * np.array([pair["difference"], pair["low"], pair["high"]]) / wide[order[0]].mean()
-        for y, x, (middle, *ends) in ((row, column, values), (column, row, -values)):
-            percent[y, x] = middle
-            text = f"{middle:+.0f}\n{min(ends):+.0f} to {max(ends):+.0f}"
-            right.text(
-                x, y, text, ha="center", va="center", size=5, weight="bold" if pair["p"] < metrics.LEVEL else None
-            )
+        sure = "bold" if pair["p"] < metrics.LEVEL else "normal"
+        for y, x, value in ((row, column, sign * pair["difference"]), (column, row, -sign * pair["difference"])):
+            percent[y, x] = unit_percent * value
+            right.text(x, y, f"{percent[y, x]:+.0f}", ha="center", va="center", size=6, weight=sure)
     edge = np.nanmax(np.abs(percent))
     right.imshow(percent, cmap="PiYG", vmin=-1.5 * edge, vmax=1.5 * edge, aspect="auto")
-    right.set(xticks=range(count), title="better by (% of the best score)")
+    right.set(xticks=range(count), title=f"better by (% of the best score), each \u00b1 {unit_percent * width:.0f}")
+    right.tick_params(left=False)
     right.set_xticklabels([MODEL_NAMES.get(name, name) for name in order], rotation=30, ha="right", size=6)
-    half = (pairs["high"] - pairs["low"]).iloc[0] / 4  # of two bars that touch, half an interval apart
-    left.errorbar(wide[order].mean(), range(count), xerr=half, fmt="D", markersize=4, capsize=3, color="0.2")
+    # Two bars touch where methods differ by the width of the interval.
+    left.errorbar(wide[order].mean(), range(count), xerr=width / 2, fmt="D", markersize=4, capsize=3, color="0.2")
     _lines(left, [f"{MODEL_NAMES.get(name, name)} (rank {ranks[name]:.1f})" for name in order])
     left.set_xlabel(to_better(with_unit(f"test {metric}", unit), higher))
     left.set_title(f"{len(wide)} test parts", loc="right")

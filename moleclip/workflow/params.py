@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
 
-from moleclip import datasets
-from moleclip.config import Count, Finetune, Float, Parameters, PathText, Pretrain, PretrainDomain
+from moleclip import config, datasets
+from moleclip.config import Count, Finetune, Float, Names, Parameters, PathText, Pretrain, PretrainDomain
 from moleclip.io import downloads, files, molecule_files
 from moleclip.io.errors import ParameterError as ParameterError
 from moleclip.io.errors import nearest
@@ -51,10 +51,11 @@ _TYPES: dict[str, Any] = {
         ("02_cluster_structures.molecules", "08_train_model.molecules"),
         PathText | Annotated[list[PathText], Field(min_length=1)],
     ),
-    "08_train_model.methods": list[str],
+    "08_train_model.methods": Annotated[list[str], BeforeValidator(config.as_list)],
     "08_train_model.repeats": Count | None,
     "07_explore_encoder.sample": Annotated[int, Field(ge=20)] | None,
-    **dict.fromkeys(("label_columns", "jobs"), list[str] | None),
+    "label_columns": Names,
+    "jobs": list[str] | None,
     "cache": PathText | None,
     "checksums": dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
     "missing": Literal["skip", "fail"],
@@ -394,7 +395,7 @@ def look_up_encoder(source: str, runs: str, written: Collection[str]) -> None:
     # By the files of open_clip: importing it takes seconds.
     folder = Path(str(metadata.distribution("open_clip_torch").locate_file("open_clip/model_configs")))
     towers = {"small", *(path.stem for path in folder.glob("*.json"))}
-    if tower not in towers and not tower.startswith("timm-"):
+    if "@" in source or (tower not in towers and not tower.startswith("timm-")):
         near = [*written, "lite", f"small/{tag}", *map(str, Path(source).parent.glob("[!.]*"))]
         raise ParameterError(f"no encoder {source!r}: no such folder or file, nor such a tower{nearest(source, near)}")
 
