@@ -244,6 +244,8 @@ def embed_drawings(model: nn.Module, images: NDArray[np.uint8] | Tensor, batch_s
         On the model's device.
     """
     place = next(model.parameters()).device
+    if place.type == "cpu":
+        batch_size = min(batch_size, 16)  # more do not fit into its caches, and take a third longer
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     in_training = [part for part in model.modules() if part.training]  # some parts may be frozen
     model.eval()
