@@ -3,7 +3,7 @@
     python benchmarks/cross_validation.py     # a day of one core, most of it for finetuning
     python benchmarks/cross_validation.py --set freesolv --method ecfp4_forest --method tanimoto_gp
 
-Goes on where it stopped, from runs/cross_validation. With all sets and methods it writes to `results`:
+Goes on where it stopped, from runs/cross_validation. Writes to `results`, and keeps what is there of other sets:
 cross_validation.csv (a row per set, method, repeat and fold), cross_validation_pairs.csv (each pair of methods by
 Tukey's test, `metrics.all_pairs`) and a figure for each set.
 """
@@ -37,7 +37,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     chosen = parser.parse_args()
     set_style()
-    scores, pairs = [], []
     for name in chosen.set or SETS:
         dataset = datasets.load(name)
         molecules, _ = datasets.labelled(dataset, MOST, 0, 10)
@@ -47,13 +46,18 @@ def main() -> None:
         found = job.run(chosen.method or METHODS, verbose=True).scores
         wide, overlap = tables.by_part(found)
         print(pd.DataFrame({name: wide.mean(), "sd": wide.std()}), flush=True)
-        scores.append(found.assign(set=name, split=chosen.split))
-        pairs.append(metrics.all_pairs(wide.dropna(), overlap).assign(set=name, split=chosen.split))
         ending = "" if chosen.split == "random" else f"_{chosen.split}"
         figure = all_pairs(found)
         figure.savefig(chosen.out / f"cross_validation_{name}{ending}.png", dpi=200, metadata={"Software": None})
-        files.write_csv(chosen.out / f"cross_validation{ending}.csv", pd.concat(scores))
-        files.write_csv(chosen.out / f"cross_validation{ending}_pairs.csv", pd.concat(pairs))
+        pairs = metrics.all_pairs(wide.dropna(), overlap)
+        for file, table in ((f"cross_validation{ending}.csv", found), (f"cross_validation{ending}_pairs.csv", pairs)):
+            keep(chosen.out / file, table.assign(set=name, split=chosen.split), name)
+
+
+def keep(file: Path, table: pd.DataFrame, name: str) -> None:
+    """Write the rows of a set, after those of the others."""
+    kept = pd.read_csv(file) if file.is_file() else table.head(0)
+    files.write_csv(file, pd.concat([kept[kept["set"] != name], table]))
 
 
 if __name__ == "__main__":
