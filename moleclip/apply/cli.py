@@ -189,7 +189,9 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
     # Read through once: a bad line is found now, and not after hours. Standard input can be read only once.
     total = None if "-" in chosen.input else sum(1 for _ in _records(chosen))
     if chosen.command == "predict" and not Path(chosen.model).is_dir():
-        raise FileNotFoundError(f"{chosen.model}: no such folder of a model; `moleclip models` lists those below this one")
+        raise FileNotFoundError(
+            f"{chosen.model}: no such folder of a model; `moleclip models` lists those below this one"
+        )
     from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor
     from moleclip.apply import inference
 
