@@ -172,7 +172,8 @@ def panels(lines: Sequence[int], margin: float, line: float, **shared: Any) -> t
 def caption(figure: Figure, text: str) -> Figure:
     """Write a sentence below a figure, if there is one."""
     if text:
-        figure.supxlabel(textwrap.fill(text, int(18 * figure.get_figwidth())), size=7, color="0.3")
+        lines = textwrap.wrap(text, int(18 * figure.get_figwidth()))
+        figure.supxlabel("\n".join([*lines, ""]), size=7, color="0.3")  # the last line is for the record's footer
     return figure
 
 
