@@ -1,5 +1,6 @@
 """From labels to a kept model: the advice, what is kept, and predictions that speak up."""
 
+import dataclasses
 import json
 import re
 import warnings
@@ -221,6 +222,9 @@ def test_each_of_several_labels_counts_and_is_judged(tmp_path):
     assert re.fullmatch(r"size: MAE of 0\.\d+, that of the training mean is \d\.\d+\.", of_size)
     assert of_noise.startswith("noise: MAE of ")
     assert of_noise.endswith(", not surely better.")
+    # Labels of a set that share a unit, as those of the carbenes, are compared in it.
+    alike = dataclasses.replace(found.job, dataset=dataclasses.replace(found.job.dataset, unit="e"))
+    assert (alike.scale.tolist(), alike.unit) == ([1, 1], "e")
 
 
 def test_classes_of_ones_own(tmp_path):

@@ -97,8 +97,8 @@ class CrossValidation:
 
     @cached_property
     def scale(self) -> Labels:
-        """What labels are divided by in a score, [T]: of several, each counts in its own standard deviations."""
-        several = self.labels.shape[1] > 1 and self.dataset.task == "regression"
+        """What labels are divided by in a score, [T]: several that share no unit count in standard deviations."""
+        several = self.labels.shape[1] > 1 and self.dataset.task == "regression" and not self.dataset.unit
         return np.nanstd(self.labels, axis=0) if several else np.ones(self.labels.shape[1])
 
     @property
