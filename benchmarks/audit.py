@@ -15,27 +15,32 @@ from tqdm import tqdm
 
 from moleclip import baselines, datasets, metrics, tables
 from moleclip.apply.cross_validation import CrossValidation
+from moleclip.datasets import Dataset
 from moleclip.io import seeds
 from moleclip.io.seeds import Stream
 
 SETS = ("bace", "bbbp", "esol", "freesolv", "DHBDs", "NHCs", "Phosphines_yield", "Phosphines_selectivity")
-
-
 RESULTS = Path(__file__).parent / "results"
 MOST, TREES = 2000, 200
+
+
+def doubted(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Readable molecules, and what is doubtful in each."""
+    rows = datasets.readable(dataset, None, 0)
+    margin = tables.design(dataset.name).margin if dataset.task == "regression" else 0.0
+    return rows, datasets.doubtful(rows, dataset.label_names[:1], margin)
 
 
 def audit(name: str, seen: set[str]) -> dict[str, object]:
     """Count what is doubtful in a set."""
     dataset = datasets.load(name)
-    rows = datasets.readable(dataset, None, 0)
+    rows, doubts = doubted(dataset)
     smiles, label = rows["canonical_smiles"], rows[dataset.label_names[0]]
-    margin = tables.design(name).margin if dataset.task == "regression" else 0.0
     return {
         "set": name,
         "molecules": len(dataset),
         "unreadable": len(dataset) - len(rows),
-        **datasets.doubtful(rows, dataset.label_names[:1], margin)[~smiles.duplicated()].sum(),
+        **doubts[~smiles.duplicated()].sum(),
         "smallest_label": label.min(),
         "largest_label": label.max(),
         "seen_in_pretraining": int(smiles.isin(seen).sum()) if seen else np.nan,
@@ -46,11 +51,9 @@ def matter(name: str) -> list[dict[str, object]]:
     """Score a forest on all molecules and on those without doubt, which the same forest has seen or has not."""
     dataset = datasets.load(name)
     molecules, _ = datasets.labelled(dataset, MOST, 0, 10)
-    margin = tables.design(name).margin if dataset.task == "regression" else 0.0
-    every = datasets.readable(dataset, None, 0)
     # A structure with conflicting labels occurs once in `molecules`, so that it is looked for among all.
-    doubts = datasets.doubtful(every, dataset.label_names[:1], margin).drop(columns="repeated").any(axis=1)
-    sound = ~molecules["row"].isin(every["row"][doubts]).to_numpy()
+    every, doubts = doubted(dataset)
+    sound = ~molecules["row"].isin(every["row"][doubts.drop(columns="repeated").any(axis=1)]).to_numpy()
     if sound.all():
         return []
     job, found = CrossValidation(dataset, molecules, repeats=2), []

@@ -167,8 +167,7 @@ def report(
     named = [f"{what} {place} ({readers.name(item)[:80]}): {why}" for place, item, why in bad[:NAMED]]
     if len(bad) > NAMED:
         named.append(f"and {what}s {', '.join(str(place) for place, _, _ in bad[NAMED:])}")
-    some = f"{len(bad)} of {len(items)} molecules cannot be read"
-    some += f" (from {what} {places[0]} on)" if places[0] and start else ""
+    some = f"{len(bad)} of {len(items)} molecules cannot be read" + (f" (from row {start} on)" if start else "")
     if invalid == "raise":
         raise ValueError(f"{some}: {'; '.join(named)}")
     warnings.warn(f"{some}, their rows are NaN: {'; '.join(named)}", UnreadableWarning, stacklevel=3)

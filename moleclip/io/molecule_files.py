@@ -272,14 +272,14 @@ def _parsed(text: str) -> Any:
 
 def _fields(lines: Iterable[str], path: str, delimiter: str) -> Lines:
     """Read delimited text by the standard library: pandas fills or shifts rows of the wrong length in silence."""
-    reader, width, first = csv.reader(lines, delimiter=delimiter, strict=True), 0, ""
+    reader, header = csv.reader(lines, delimiter=delimiter, strict=True), list[str]()
     try:
         for number, texts in enumerate(reader):
-            width, first = (width, first) if number else (len(texts), texts[0] if texts else "")
-            if len(texts) not in (0, width):
+            header = header if number else texts
+            if len(texts) not in (0, len(header)):
                 raise ValueError(
-                    f"{path}, line {reader.line_num}: has {len(texts)} fields, the header has {width}"
-                    + (f" ({first}): delete what is above the header" if width == 1 and number == 1 else "")
+                    f"{path}, line {reader.line_num}: has {len(texts)} fields, the header has {len(header)}"
+                    + (f" ({header[0]}): delete what is above the header" if len(header) == 1 and number == 1 else "")
                 )
             if texts or not number:
                 yield reader.line_num, texts
