@@ -38,9 +38,7 @@ def _pass(device: torch.device, source: str = SMALL, compiled: bool = False, chu
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=p.get("precision", "no"))
     values = params.read("03_pretrain", None, **{"lr": 1e-3, "head_lr": 1e-3, **p})
-    model = encoder.load(source)
-    if source == encoder.LITE:
-        model.eval()  # else its normalisation depends on the batch, and small differences grow
+    model = encoder.load(source)  # in evaluation mode, else lite's normalisation would make small differences grow
     arithmetic.prepare(model, values.arithmetic)
     torch.manual_seed(1)
     goal = losses.Objective(model.tower.embed_dim, {3: 3, 5: 5}, 15.0, True)

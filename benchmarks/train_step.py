@@ -82,7 +82,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     goal = losses.Objective(image_encoder.tower.embed_dim, {300: 300, 3000: 3000}, 15.0, True).to(device)
     p = params.read("03_pretrain", None, precision=case["precision"], arithmetic=case["arithmetic"])
     adam = losses.optimizer(image_encoder, goal, p)
-    model, adam = accelerator.prepare(image_encoder, adam)
+    model, adam = accelerator.prepare(image_encoder.train(), adam)
     if case["compiled"]:
         model = torch.compile(model)
     classes = torch.randint(0, 300, (pairs, 2), device=device)

@@ -268,7 +268,7 @@ class FrozenEncoder(MoleculeEstimator):
 
     def _embeddings(self, given: Molecules) -> NDArray[np.float64]:
         def embed(everything: Molecules) -> NDArray[np.float64]:
-            image_encoder = encoders.load(self.encoder, self.seed, self.image_size).to(encoders.device()).eval()
+            image_encoder = encoders.load(self.encoder, self.seed, self.image_size).to(encoders.device())
             images = everything.drawings(image_encoder.preprocess.size, self.drawing, self.workers)
             # Embeddings are so alike that fp32 would not do.
             found: NDArray[np.float64] = image_encoder.embed(images).cpu().double().numpy()

@@ -1,7 +1,6 @@
 """Molecule tables: the sets of `data.yaml` by name, your own files, and cleaning that loses no molecule."""
 
 import dataclasses
-import difflib
 import gzip
 import logging
 import os
@@ -201,10 +200,9 @@ def find(source: str) -> Path | None:
     found = next((folder / source for folder in folders if (folder / source).is_file()), None)
     if found is None:
         there = [path.name for folder in folders for path in folder.glob("*") if molecule_files.kind(path)]
-        close = difflib.get_close_matches(Path(source).name, there, n=1)
         raise FileNotFoundError(
             f"{source}: no such file in {Path.cwd()}, in the folder of the notebooks, or in the one that "
-            f"MOLECLIP_DATA_DIR names{f'; did you mean {close[0]!r}?' if close else ''}"
+            f"MOLECLIP_DATA_DIR names{errors.nearest(Path(source).name, there)}"
         )
     return found
 

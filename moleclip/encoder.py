@@ -1,7 +1,6 @@
 """An image tower, CLIP's or another, with its preprocessing: build, load, save."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import logging
@@ -26,6 +25,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from moleclip import checkpoints
 from moleclip.checkpoints import TIMM
 from moleclip.io import downloads, files
+from moleclip.io.errors import nearest
 
 WEIGHTS = "model.safetensors"
 MOMENTS = "moments.safetensors"
@@ -349,10 +349,9 @@ def tower(name: str) -> Tower:
     config = open_clip.get_model_config(name)
     if config is None:
         known = ["small", *open_clip.list_models(), *(f"{TIMM}{model}" for model in timm.list_models())]
-        close = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
             f"{name!r} is no tower of open_clip.list_models(), nor 'small', nor '{TIMM}<model>' with a model of "
-            f"timm.list_models(){f'; did you mean {close[0]!r}?' if close else ''}"
+            f"timm.list_models(){nearest(name, known)}"
         )
     vision = {**config["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
     if not isinstance(vision.setdefault("image_size", 224), int):
@@ -364,8 +363,8 @@ def _backbone(model: str) -> Tower:
     """Model of timm without its classifier: the mean of its last feature map is the embedding."""
     models = timm.list_models()
     if model not in models:
-        close = difflib.get_close_matches(model, models, n=1, cutoff=0)[0]
-        raise ValueError(f"{model!r} is no model of timm.list_models(); did you mean '{TIMM}{close}'?")
+        known = [f"{TIMM}{known}" for known in models]
+        raise ValueError(f"{model!r} is no model of timm.list_models(){nearest(f'{TIMM}{model}', known, 0)}")
     vision = {"timm_model_name": model, "timm_model_pretrained": False, **_BACKBONE}
     backbone = Tower(0, {"image_size": 224, **vision})
     try:
@@ -404,7 +403,8 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
     Returns
     -------
     Encoder
-        In training mode, as PyTorch makes networks; `Encoder.embed` switches to evaluation mode.
+        In evaluation mode: in training mode, batch normalisation would mix the drawings of a batch. What trains it
+        calls `train()`.
 
     Raises
     ------
@@ -422,7 +422,7 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
             f"an encoder is given by name, file or folder, not as {type(source).__name__!r}: save it with Encoder.save "
             "and give the folder"
         )
-    loaded = _load(source, seed)
+    loaded = _load(source, seed).eval()
     return loaded if size in (None, loaded.preprocess.size) else _resized(loaded, int(size), source)
 
 
@@ -470,7 +470,7 @@ def _resized(loaded: Encoder, size: int, source: str | Path) -> Encoder:
         resized.load_state_dict(loaded.state_dict(), strict=True)
     except (RuntimeError, AssertionError):
         raise ValueError(f"{source}: takes drawings of {loaded.preprocess.size} pixels, not of {size}") from None
-    return resized
+    return resized.eval()
 
 
 def _load_folder(folder: Path) -> Encoder:

@@ -37,7 +37,7 @@ from moleclip import (
     molecules,
     views,
 )
-from moleclip.encoder import Encoder
+from moleclip.encoder import Encoder, embed_drawings
 from moleclip.io import chunks, files, seeds
 from moleclip.io.files import sha256
 from moleclip.io.seeds import Stream
@@ -229,7 +229,7 @@ class _Training:
         self.identity = _identity(p, corpus)
         encoder.keep_finished(self.output, self.identity)
         torch.manual_seed(p.seed)  # of the heads
-        self.encoder = encoder.load(p.encoder, p.seed, p.image_size)
+        self.encoder = encoder.load(p.encoder, p.seed, p.image_size).train()
         self.encoder.normalize = p.contrastive
         if world > 1 or p.micro_batch_size:
             _refuse_batch_norm(self.encoder)
@@ -478,8 +478,6 @@ def evaluate(image_encoder: Encoder, heads: Objective, corpus: Corpus, seed: int
         held_out_neighbours_K: share of molecules whose class at the smallest K is what most of their 10 nearest
         training molecules (of 1,024 at most) have.
     """
-    training = image_encoder.training
-    image_encoder.eval()
     held_out = views.Views(
         corpus.molecules, corpus.held_out, "none", seed, image_encoder.preprocess.size, Stream.HELD_OUT
     )
@@ -498,25 +496,19 @@ def evaluate(image_encoder: Encoder, heads: Objective, corpus: Corpus, seed: int
         found = neighbours(embeddings, known, classes[rows, coarse])
         agree = (found == classes[corpus.held_out, coarse]).float().mean().item()
         results[f"held_out_neighbours_{corpus.ks[coarse]}"] = agree
-    image_encoder.train(training)
     return results
 
 
 def _embed(image_encoder: Encoder, views: views.Views, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-    device = next(image_encoder.parameters()).device
     plain, randomised, _ = zip(*(views[0, position] for position in positions), strict=True)
-    first, second = (image_encoder(torch.stack(images).to(device)) for images in (plain, randomised))
+    first, second = (embed_drawings(image_encoder, torch.stack(images)) for images in (plain, randomised))
     return first, second
 
 
 def _plain_embeddings(image_encoder: Encoder, corpus: Corpus, rows: NDArray[np.int64]) -> Tensor:
-    device, size = next(image_encoder.parameters()).device, image_encoder.preprocess.size
-    found = []
-    for start in range(0, len(rows), POOL):
-        molecules = (drawing.from_store(corpus.molecules[int(row)].as_py()) for row in rows[start : start + POOL])
-        images = np.stack([drawing.draw(molecule, size=size) for molecule in molecules])
-        found.append(image_encoder(torch.from_numpy(images).to(device)))
-    return torch.cat(found)
+    size = image_encoder.preprocess.size
+    molecules = (drawing.from_store(corpus.molecules[int(row)].as_py()) for row in rows)
+    return embed_drawings(image_encoder, np.stack([drawing.draw(molecule, size=size) for molecule in molecules]))
 
 
 def neighbours(queries: Tensor, known: Tensor, classes: Tensor) -> Tensor:
@@ -560,13 +552,6 @@ def first_batch(corpus: Corpus, p: config.Pretrain, count: int) -> dict[str, Ten
     views = Views(corpus.molecules, corpus.train, p.augmentation, p.seed)
     plain, randomised, _ = zip(*(views[0, int(position)] for position in order[0, :count]), strict=True)
     return {"plain": torch.stack(plain), "randomised": torch.stack(randomised)}
-
-
-@torch.no_grad()
-def similarity(image_encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Cosine similarity [B, B] of the embeddings of drawings [B, H, W, 3]."""
-    unit = F.normalize(image_encoder(torch.from_numpy(images)), dim=-1)
-    return (unit @ unit.T).numpy()
 
 
 class _Metrics:

@@ -91,8 +91,11 @@ def test_drawings_are_embedded_in_batches_with_or_without_a_head(batch_size):
 
 
 def test_batch_normalisation_mixes_no_drawings_and_learns_nothing():
-    """As loaded, in training mode, which is restored part by part."""
+    """Neither as loaded nor in training mode, which is restored part by part."""
     model = encoder.load(encoder.LITE)
+    assert not any(part.training for part in model.modules())
+    assert not any(part.training for part in encoder.load(encoder.LITE, size=160).modules())
+    model.train()
     frozen = next(part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)).eval()
     modes, before = [part.training for part in model.modules()], encoder.digest(model)
     images = [drawing.draw(smiles, size=model.preprocess.size) for smiles in ("CCO", "c1ccccc1N", "CC(=O)Cl")]
@@ -127,7 +130,7 @@ def test_images_of_another_shape_or_type_are_refused(images):
 
 def test_the_encoder_that_ships_finds_molecules_again():
     """Among 64 molecules of another source than its training molecules, by a drawing in another style."""
-    model = encoder.load(encoder.LITE).eval()
+    model = encoder.load(encoder.LITE)
     assert model.normalize
     smiles = datasets.readable(datasets.load("nci_5k"), 64, 3)["smiles"]
     styles = [drawing.random_style(np.random.default_rng(row)) for row in range(len(smiles))]

@@ -426,6 +426,15 @@ def test_a_tower_with_batch_normalisation_is_not_trained_in_chunks(pretrain_para
         pretrain.run(pretrain_params(encoder="RN50-quickgelu/random", micro_batch_size=4))
 
 
+def test_batch_normalisation_learns_the_mean_of_what_is_trained_on(pretrain_params):
+    tower = "timm-mobilenetv3_small_050/random"
+    trained = encoder.load(pretrain.run(pretrain_params(encoder=tower, epochs=1)))
+    start = dict(encoder.load(tower).named_buffers())
+    means = [name for name in start if name.endswith("running_mean")]
+    assert means
+    assert not any(torch.equal(start[name], trained.get_buffer(name)) for name in means)
+
+
 def test_half_precisions_and_chunks_train_too(pretrain_params):
     """In one process after another precision, which Accelerate's state would refuse."""
     losses = []

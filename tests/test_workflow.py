@@ -95,7 +95,9 @@ def test_what_is_not_there_is_told_before_anything_runs_all_at_once(unrun):
     )
     unrun.edit("profile", **{"finetune.NHC": {}, "finetune.again": {"dataset": "mylabels.csv"}})
     unrun.edit("profile", **{"models.lite.encoder": "timm-resnet18@weights/mine.pt"})
+    unrun.edit("explore_encoder", dataset="mylabels.csv", smiles_column="structure", label="logD")
     told = unrun.dry_run().stdout
+    assert "explore_encoder.yaml: mylabels.csv: has no column 'logD' of labels; did you mean 'logP'?" in told
     assert "params/demo/pretrain.yaml: no encoder 'towers/mobil': no such folder or file, nor such a tower; did" in told
     assert "did you mean 'towers/mobile'?" in told
     assert "params/demo/depict_molecules.yaml: corpse.csv: no such file in" in told

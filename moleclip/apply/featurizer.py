@@ -186,7 +186,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 raise ValueError(f"batch_size={self.batch_size}: expected at least 1")
             if self.invalid not in ("warn", "raise", "ignore"):
                 raise ValueError(f"invalid={self.invalid!r}: expected 'warn', 'raise' or 'ignore'")
-            known = encoder.load(self.encoder, self.seed).eval()
+            known = encoder.load(self.encoder, self.seed)
             if self.normalize is not None:
                 known.normalize = self.normalize
             digest = encoder.digest(known)

@@ -130,7 +130,7 @@ class MoleCLIPPredictor:
         job = CrossValidation(dataset, self.molecules, str(source), seed=self.card["seed"])
         self.models = [job.fitted(method)]
         if baselines.sees(method):
-            self._encoder = encoder.load(source).to(self.device).eval()
+            self._encoder = encoder.load(source).to(self.device)
         if self.task == "regression":
             tested = self._tested["fold"].to_numpy()
             folds = [(fold, *map(np.flatnonzero, (tested != fold, tested == fold))) for fold in sorted(set(tested))]

@@ -198,7 +198,7 @@ def table(sources: Mapping[str, str], smiles: Sequence[str], classes: NDArray[np
     """
     parts = []
     for name, source in sources.items():
-        loaded = encoder.load(source, seed).to(encoder.device()).eval()
+        loaded = encoder.load(source, seed).to(encoder.device())
         images = drawing.draw_all(list(smiles), loaded.preprocess.size, "plain", 0)
         embeddings = encoder.embed_drawings(loaded, images).float().cpu().numpy()
         (x, y), (agreement, chance) = plane(embeddings, seed).T, label_agreement(embeddings, classes)

@@ -368,8 +368,9 @@ def mistakes(p: Parameters, runs: str, written: Collection[str]) -> list[str]:
 
 def _missing_columns(path: Path, p: Any) -> list[str]:
     known = molecule_files.read(path, p.smiles_column).columns
-    labels = p.label_columns if isinstance(p.label_columns, list) else []
-    return [f"{path}: has no column {name!r} of labels{nearest(name, known)}" for name in labels if name not in known]
+    labels = p.label_columns if hasattr(p, "label_columns") else [p.label] if p.label else []
+    missing = [name for name in labels or [] if name not in known]
+    return [f"{path}: has no column {name!r} of labels{nearest(name, known)}" for name in missing]
 
 
 def look_up_set(name: str) -> Path | None:
