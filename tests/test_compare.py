@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from moleclip.paper import compare, workbook
 
@@ -88,7 +89,8 @@ def test_our_baseline_is_compared_split_by_split(released_runs):
         for lr, test in ((1e-3, 1.5), (1e-3, 1.7), (1e-5, 9.0))
     ]
     others = [line | {"encoder": "mean", "test": 9.0} for line in final]
-    found = compare.baseline(pd.DataFrame(final + grid + others), released_runs).set_index("set")
+    table = compare.baseline(pd.DataFrame(final + grid + others), released_runs)
+    found = table[table["stage"] == "score"].set_index("set")
     selectivity, esol = found.loc["lr_1e-3"], found.loc["esol"]
     assert selectivity["theirs"].mean() == pytest.approx(1.20, abs=0.005)
     assert set(selectivity["theirs_head_lr"]) == {1e-5}
@@ -98,6 +100,31 @@ def test_our_baseline_is_compared_split_by_split(released_runs):
     assert esol["difference"] == pytest.approx(1.6 - esol["theirs"])
     error = math.hypot(esol["theirs_sd"] / math.sqrt(3), np.std([1.5, 1.7], ddof=1) / math.sqrt(2))
     assert esol["standard_error"] == pytest.approx(error)
+    search = table[table["stage"] == "search"]
+    assert search["head_lr"].tolist() == search["theirs_head_lr"].tolist() == [1e-5, 1e-3]
+    assert search["ours"].tolist() == pytest.approx([9.0, 1.6])
+    assert search["theirs"].min() == esol["theirs"]  # the printed one is the best
+
+
+def test_agreement_is_the_test_that_scipy_has_for_one_split_and_sees_nothing_in_noise():
+    def described(split, theirs, ours):
+        line = {"stage": "score", "set": "a", "metric": "MAE", "unit": "", "batch_size": 4, "head_lr": 1e-3}
+        for who, runs in (("theirs", theirs), ("ours", ours)):
+            line |= {who: np.mean(runs), f"{who}_sd": np.std(runs, ddof=1), f"{who}_runs": len(runs)}
+        return {**line, "seed": split, "difference": np.mean(ours) - np.mean(theirs)}
+
+    rng = np.random.default_rng(0)
+    theirs, ours = rng.normal(size=10), rng.normal(0.8, size=4)
+    (one,) = compare.agreement(pd.DataFrame([described(1, theirs, ours)])).to_dict("records")
+    assert one["p"] == pytest.approx(scipy.stats.ttest_ind(theirs, ours).pvalue)
+    assert one["rmsd"] == pytest.approx(abs(ours.mean() - theirs.mean()))
+    found = []
+    for _ in range(400):
+        splits = [described(split, *rng.normal(split, 1, size=(2, 3))) for split in range(5)]
+        found.append(compare.agreement(pd.DataFrame(splits)).iloc[0][["p", "rmsd", "rmsd_by_chance"]].astype(float))
+    p, rmsd, by_chance = np.array(found).T
+    assert 0.02 < (p < 0.05).mean() < 0.09
+    assert np.mean(rmsd**2) == pytest.approx(np.mean(by_chance**2), rel=0.15)
 
 
 def test_a_set_that_the_paper_lacks_is_named(released_runs):

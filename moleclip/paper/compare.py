@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from moleclip import config, metrics, tables
 from moleclip.io.files import relative
@@ -204,9 +205,9 @@ def percent(mine: "pd.Series[float]", theirs: "pd.Series[float] | float", metric
 def baseline(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Compare our runs of the fingerprint MLP with the released ones, split by split.
 
-    Theirs are the final runs or, where there are none (MoleculeNet), those of the learning rate with the best test
-    score, which are the printed ones. Ours are our final runs, whatever their learning rate (a label of theirs may be
-    wrong), or those of the same learning rate of the grid.
+    Their scores are of the final runs or, where there are none (MoleculeNet), of the learning rate with the best test
+    score, which is the printed one. Ours are of our final runs, whatever their learning rate (a label of theirs may be
+    wrong), or of the same learning rate of the search. In the rows of the search, both have the same learning rate.
 
     Parameters
     ----------
@@ -218,9 +219,9 @@ def baseline(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        set, seed, metric, unit, batch_size, head_lr, theirs_head_lr (as labelled), theirs, theirs_sd, theirs_runs,
-        ours, ours_sd, ours_runs, difference (ours - theirs), standard_error (of the difference, from the spread of
-        the runs on this split).
+        stage ("score" or "search"), set, seed, metric, unit, batch_size, head_lr, theirs_head_lr (as labelled),
+        theirs, theirs_sd, theirs_runs, ours, ours_sd, ours_runs, difference (ours - theirs), standard_error (of the
+        difference, from the spread of the runs on this split).
 
     Raises
     ------
@@ -235,16 +236,50 @@ def baseline(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         on_split = (theirs["dataset"] == workbook.NAMES[dataset]) & theirs["split"].isin((f"seed-{seed}", "scaffold"))
         released = workbook.score_runs(theirs[on_split])
         rate = released["head_lr"].iloc[0]
-        final = released["stage"].iloc[0].startswith("final")
-        same = job[job["stage"] == "final"] if final else job[(job["head_lr"] == rate) & (job["stage"] == "grid")]
-        if same.empty:
-            continue
-        them, us = released["value"], same["test"]
-        rows.append(
-            {"set": name, "seed": seed}
-            | {column: same[column].iloc[0] for column in ("metric", "unit", "batch_size", "head_lr")}
-            | {"theirs_head_lr": rate, "theirs": them.mean(), "theirs_sd": them.std(), "theirs_runs": len(them)}
-            | {"ours": us.mean(), "ours_sd": us.std(), "ours_runs": len(us), "difference": us.mean() - them.mean()}
-            | {"standard_error": (them.var() / len(them) + us.var() / len(us)) ** 0.5}
-        )
+        final, searched = job[job["stage"] == "final"], dict(list(job[job["stage"] == "grid"].groupby("head_lr")))
+        ours = final if released["stage"].iloc[0].startswith("final") else searched.get(rate, final[:0])
+        search = theirs[on_split & ~theirs["stage"].str.startswith("final")].groupby("head_lr")
+        pairs = [("score", released, ours), *(("search", part, searched.get(lr, final[:0])) for lr, part in search)]
+        for stage, theirs_runs, same in pairs:
+            if same.empty:
+                continue
+            them, us = theirs_runs["value"], same["test"]
+            rows.append(
+                {"stage": stage, "set": name, "seed": seed}
+                | {column: same[column].iloc[0] for column in ("metric", "unit", "batch_size", "head_lr")}
+                | {"theirs_head_lr": theirs_runs["head_lr"].iloc[0]}
+                | {"theirs": them.mean(), "theirs_sd": them.std(), "theirs_runs": len(them)}
+                | {"ours": us.mean(), "ours_sd": us.std(), "ours_runs": len(us), "difference": us.mean() - them.mean()}
+                | {"standard_error": (them.var() / len(them) + us.var() / len(us)) ** 0.5}
+            )
+    return pd.DataFrame(rows)
+
+
+def agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """Test whether two groups of runs have the same means on all splits, by an F test of the differences.
+
+    The spread of the runs, taken to be the same on all splits of a line, says how far means differ by chance.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `baseline`.
+
+    Returns
+    -------
+    DataFrame
+        A row per stage, set and learning rate: stage, set, metric, unit, batch_size, head_lr, splits, theirs, ours
+        (means over splits), rmsd (root mean square of the differences by split), rmsd_by_chance, p.
+    """
+    rows = []
+    keys = ["stage", "set", "metric", "unit", "batch_size", "head_lr"]
+    for key, part in table.groupby(keys, sort=False):
+        counts = part[["theirs_runs", "ours_runs"]].to_numpy(float)
+        freedom = (counts - 1).sum()
+        variance = ((counts - 1) * np.nan_to_num(part[["theirs_sd", "ours_sd"]].to_numpy()) ** 2).sum() / freedom
+        expected = variance * (1 / counts).sum(axis=1)
+        ratio = (part["difference"] ** 2 / expected).mean()
+        measured = {"rmsd": (part["difference"] ** 2).mean() ** 0.5, "rmsd_by_chance": expected.mean() ** 0.5}
+        means = {"splits": len(part), "theirs": part["theirs"].mean(), "ours": part["ours"].mean()}
+        rows.append(dict(zip(keys, key, strict=True)) | means | measured | {"p": stats.f.sf(ratio, len(part), freedom)})
     return pd.DataFrame(rows)
