@@ -108,7 +108,7 @@ def test_our_baseline_is_compared_split_by_split(released_runs):
 
 def test_agreement_is_the_test_that_scipy_has_for_one_split_and_sees_nothing_in_noise():
     def described(split, theirs, ours):
-        line = {"stage": "score", "set": "a", "metric": "MAE", "unit": "", "batch_size": 4, "head_lr": 1e-3}
+        line = {"stage": "score", "set": "a", "metric": "MAE", "unit": "", "batch_size": 4, "theirs_head_lr": 1e-3}
         for who, runs in (("theirs", theirs), ("ours", ours)):
             line |= {who: np.mean(runs), f"{who}_sd": np.std(runs, ddof=1), f"{who}_runs": len(runs)}
         return {**line, "seed": split, "difference": np.mean(ours) - np.mean(theirs)}

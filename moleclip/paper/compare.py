@@ -268,11 +268,11 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per stage, set and learning rate: stage, set, metric, unit, batch_size, head_lr, splits, theirs, ours
-        (means over splits), rmsd (root mean square of the differences by split), rmsd_by_chance, p.
+        A row per stage, set and learning rate of theirs: stage, set, metric, unit, batch_size, theirs_head_lr, splits,
+        theirs, ours (means over splits), rmsd (root mean square of the differences by split), rmsd_by_chance, p.
     """
     rows = []
-    keys = ["stage", "set", "metric", "unit", "batch_size", "head_lr"]
+    keys = ["stage", "set", "metric", "unit", "batch_size", "theirs_head_lr"]
     for key, part in table.groupby(keys, sort=False):
         counts = part[["theirs_runs", "ours_runs"]].to_numpy(float)
         freedom = (counts - 1).sum()

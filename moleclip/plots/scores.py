@@ -22,12 +22,14 @@ def scores(table: pd.DataFrame) -> Figure:
     ----------
     table : DataFrame
         From `tables.by_split`. With one split only, the bar is the standard deviation of its repeats. A tick shows
-        where the mean would be if the test molecules chose the setting, unless it is the same.
+        where the mean would be if the test molecules chose the setting, unless it is the same. Sets that have one
+        model only are left out, where others have several.
     """
-    sets = list(table.groupby("set" if "set" in table else "dataset", sort=False))
+    every = list(table.groupby("set" if "set" in table else "dataset", sort=False))
+    sets = [(name, part) for name, part in every if len(set(part["encoder"])) > 1] or every
     order = in_order(table["encoder"])
     same = len({frozenset(part["encoder"]) for _, part in sets}) == 1
-    figure, axes = panels([part["encoder"].nunique() for _, part in sets], 0.75, 0.22, sharey=same)
+    figure, axes = panels([part["encoder"].nunique() for _, part in sets], 0.8, 0.22, title_lines=2, sharey=same)
     for ax, (name, part) in zip(axes, sets, strict=True):
         _scores_panel(ax, str(name), part, order)
     return figure
@@ -52,13 +54,13 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
             ax.plot([chosen_by_test], [y], "|", markersize=9, markeredgewidth=1.5, color="0.2")
             ticks = True
     least, most = table["runs"].min(), table["runs"].max()
-    runs = f"mean and SD of {most if least == most else f'{least} to {most}'} runs" if most > 1 else "one run"
-    spread = f"mean and 95 % interval of {splits} splits" if splits > 1 else f"one split: {runs}"
+    runs = f"SD of {most if least == most else f'{least} to {most}'} runs" if most > 1 else "one run"
+    spread = f"{splits} {kind} splits, 95 % interval" if splits > 1 else f"one {kind} split, {runs}"
     _lines(ax, [MODEL_NAMES.get(name, name) for name in shown])
-    ax.set_xlabel(to_better(with_unit(f"test {metric}", unit), higher) + "\ntick: if test chose" * ticks)
+    ax.set_xlabel(to_better(with_unit(f"test {metric}", unit), higher, wrap=True) + "; tick: if test chose" * ticks)
     how = "" if drawing == "plain" else ", R-groups" + drawing.removeprefix("r_groups").replace("_", " ")
     # From the right: the names of the models leave room on the other side.
-    ax.set_title(f"{title}{how}, {kind} split\n{spread}", loc="right")
+    ax.set_title(f"{title}{how}\n{spread}", loc="right")
 
 
 def _lines(ax: Axes, labels: Sequence[str]) -> None:
@@ -195,6 +197,7 @@ def baseline(table: pd.DataFrame) -> Figure:
         _lines(ax, [f"seed {seed}" for seed in part["seed"]] if len(part) > 1 else ["one split"])
         xlabel = to_better(with_unit(f"test {metric}", unit), metrics.higher_is_better(metric))
         ax.set(xlabel=xlabel, title=f"{name}, lr {head_lr:g}, batch {batch_size}")
+        ax.locator_params(axis="x", nbins=5)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     return figure
 

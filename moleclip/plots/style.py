@@ -112,14 +112,15 @@ def with_unit(quantity: str, unit: str) -> str:
     return f"{quantity} ({unit})" if unit and not quantity.endswith(f"({unit})") else quantity
 
 
-def to_better(label: str, higher: bool, vertical: bool = False) -> str:
-    r"""Label of an axis of scores, with an arrow to where they are better.
+def to_better(label: str, higher: bool, vertical: bool = False, wrap: bool = False) -> str:
+    r"""Label of an axis of scores, with an arrow to where they are better, on a line of its own with `wrap`.
 
     >>> ascii(to_better("MAE (eV)", higher=False)), ascii(to_better("ROC-AUC", higher=True))
     ("'MAE (eV), \\u2190 better'", "'ROC-AUC, better \\u2192'")
     """
     arrow = ("\u2190\u2192", "\u2193\u2191")[vertical][higher]
-    return f"{label}, {f'better {arrow}' if higher else f'{arrow} better'}"
+    end = f"better {arrow}" if higher else f"{arrow} better"
+    return f"{label}\n{end}" if wrap else f"{label}, {end}"
 
 
 def decimals(values: Any, digits: int = 3) -> int:
@@ -148,15 +149,17 @@ def in_digits(frame: pd.DataFrame) -> Styler:
     return text.style
 
 
-def letters(axes: Iterable[Axes]) -> None:
-    """Call the panels of a figure a, b, ..., if there are several."""
+def letters(axes: Iterable[Axes], title_lines: int = 1) -> None:
+    """Call the panels of a figure a, b, ..., if there are several, beside the first line of their titles."""
     panels = list(axes)
     look: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "weight": "bold", "size": 9}
     for letter, ax in zip("abcdefghijklmnopqrstuvwxyz", panels if len(panels) > 1 else (), strict=False):
-        ax.annotate(letter, (0, 1), (-14, 5), ha="right", va="bottom", annotation_clip=False, **look)
+        ax.annotate(letter, (0, 1), (-14, 11 * title_lines - 6), ha="right", va="bottom", annotation_clip=False, **look)
 
 
-def panels(lines: Sequence[int], margin: float, line: float, **shared: Any) -> tuple[Figure, list[Axes]]:
+def panels(
+    lines: Sequence[int], margin: float, line: float, title_lines: int = 1, **shared: Any
+) -> tuple[Figure, list[Axes]]:
     """Make a panel for each number of lines, two a row at most; `margin` and `line` are their heights in inches."""
     columns = min(2, len(lines))
     rows = [max(lines[start : start + columns]) for start in range(0, len(lines), columns)]
@@ -165,7 +168,7 @@ def panels(lines: Sequence[int], margin: float, line: float, **shared: Any) -> t
     figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, gridspec_kw=ratios, **shared)
     for ax in axes.flat[len(lines) :]:
         ax.axis("off")
-    letters(axes.flat[: len(lines)])
+    letters(axes.flat[: len(lines)], title_lines)
     return figure, list(axes.flat[: len(lines)])
 
 
