@@ -193,10 +193,11 @@ def baseline(table: pd.DataFrame) -> Figure:
         ):
             style: dict[str, Any] = {"color": colour, "markerfacecolor": face, "label": label}
             ax.errorbar(part[who], y + shift, xerr=part[f"{who}_sd"], fmt=marker, markersize=4, capsize=2, **style)
-        metric, unit, batch_size, head_lr = part[["metric", "unit", "batch_size", "head_lr"]].iloc[0]
+        metric, unit, batch_size = part[["metric", "unit", "batch_size"]].iloc[0]
+        rates = "/".join(f"{rate:g}" for rate in sorted(set(part["head_lr"])))  # several where validation chose
         _lines(ax, [f"seed {seed}" for seed in part["seed"]] if len(part) > 1 else ["one split"])
         xlabel = to_better(with_unit(f"test {metric}", unit), metrics.higher_is_better(metric))
-        ax.set(xlabel=xlabel, title=f"{name}, lr {head_lr:g}, batch {batch_size}")
+        ax.set(xlabel=xlabel, title=f"{name}, lr {rates}, batch {batch_size}")
         ax.locator_params(axis="x", nbins=5)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     return figure
