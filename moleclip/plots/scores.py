@@ -170,7 +170,7 @@ def r_groups(gaps: pd.DataFrame, model: str, competitor: str) -> Figure:
             _percents(ax, rows, y, marker, label=MODEL_NAMES.get(name, name))
         _lines(ax, [f"{name} ({gaps.loc[gaps['dataset'] == name, 'splits'].min()} splits)" for name in sets])
         ax.set_xlabel(label)
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # above: no bar is hidden
     letters((left, right))
     return figure
 
