@@ -422,8 +422,10 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
             f"an encoder is given by name, file or folder, not as {type(source).__name__!r}: save it with Encoder.save "
             "and give the folder"
         )
-    loaded = _load(source, seed).eval()
-    return loaded if size in (None, loaded.preprocess.size) else _resized(loaded, int(size), source)
+    loaded = _load(source, seed)
+    if size not in (None, loaded.preprocess.size):
+        loaded = _resized(loaded, int(size), source)
+    return loaded.eval()
 
 
 def _load(source: str | Path, seed: int) -> Encoder:
@@ -470,7 +472,7 @@ def _resized(loaded: Encoder, size: int, source: str | Path) -> Encoder:
         resized.load_state_dict(loaded.state_dict(), strict=True)
     except (RuntimeError, AssertionError):
         raise ValueError(f"{source}: takes drawings of {loaded.preprocess.size} pixels, not of {size}") from None
-    return resized.eval()
+    return resized
 
 
 def _load_folder(folder: Path) -> Encoder:
