@@ -28,8 +28,9 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
 TOTAL = 535  # seconds
 # Seconds that a part may take, with the start of its process.
-LIMITS = {"checks": 70, "train_step": 100, "embed": 30, "finetune": 30, "pretrain": 305}
+LIMITS = {"checks": 70, "feed": 35, "train_step": 150, "embed": 40, "finetune": 30, "pretrain": 210}
 SAVING = 20  # seconds before the limit of pretraining at which it stops and saves its weights
+STARTING = 90  # seconds that pretraining needs before its first step: layouts, labels, compilation
 RESULTS = "gpu.jsonl"
 NEEDED = [
     "torch",
@@ -44,7 +45,7 @@ NEEDED = [
     "scipy",
     "sklearn",
 ]
-NEEDED += ["pydantic", "safetensors", "huggingface_hub", "pooch", "yaml", "kneed", "threadpoolctl"]
+NEEDED += ["pydantic", "openpyxl", "safetensors", "huggingface_hub", "pooch", "yaml", "kneed", "threadpoolctl"]
 
 Emit = Callable[..., None]
 
@@ -69,6 +70,18 @@ def checks(emit: Emit, small: bool) -> None:
             problem = f"{type(error).__name__}: {error}"
             traceback.print_exc()
         emit(check=check.__name__, passed=problem is None, problem=problem, s=round(time.monotonic() - started, 1))
+
+
+def feed(emit: Emit, small: bool) -> None:
+    """Pairs a second that the cores draw and the device augments, with no training."""
+    from train_step import with_data
+
+    from moleclip import encoder
+
+    case = {"pairs": 8, "steps": 2, "workers": 1} if small else {"pairs": 256, "steps": 96, "workers": os.cpu_count()}
+    for size in (224, 128):
+        seconds, _ = with_data(lambda images: None, case, size, encoder.device())
+        emit(**case, size=size, pairs_per_s=case["pairs"] / seconds)
 
 
 def train_step(emit: Emit, small: bool) -> None:
@@ -115,10 +128,9 @@ def finetune(emit: Emit, small: bool) -> None:
 
 
 def pretrain(emit: Emit, small: bool) -> None:
-    """Train `lite` on drawings of 224 pixels until the time is up, and keep its weights."""
+    """Train `lite` on drawings of 224 pixels for as many epochs as there is time for, and keep its weights."""
     import numpy as np
     import pandas as pd
-    import torch
 
     from moleclip import clustering, config, datasets, encoder
     from moleclip import pretrain as method
@@ -138,17 +150,15 @@ def pretrain(emit: Emit, small: bool) -> None:
     table = pd.DataFrame({"row": range(len(smiles)), "smiles": smiles})
     table = table.assign(**{f"k_{k}": clustering.kmeans(keys, k, 0)[0] for k in ks})
     table.to_parquet(folder / "labels.parquet")
-    values: dict[str, Any] = {"encoder": "small/random", "batch_size": 16, "group_size": 4, "lr": 1e-3}
+    values: dict[str, Any] = {"encoder": "small/random", "batch_size": 16, "group_size": 4, "lr": 1e-3, "epochs": 1}
     if not small:
+        rate = measured_rate(Path(os.environ["OUT"]))
+        epochs = max(1, round((left() - SAVING - STARTING) * rate / len(smiles)))
         values = {"encoder": encoder.LITE, "image_size": 224, "batch_size": 256, "group_size": 8, "lr": 4e-4}
-        values |= {"precision": "bf16" if encoder.has_bf16() else "no", "warmup_steps": 50, "evaluate_every": 250}
-    values |= {
-        "k": ks,
-        "epochs": 1 if small else 1000,
-        "workers": workers,
-        "validation_fraction": 0.2 if small else 0.005,
-    }
-    values |= {"log_every": 1 if small else 25, "checkpoint_every": 1 if small else 50, "head_lr": 1e-3}
+        values |= {"precision": "bf16" if encoder.has_bf16() else "no", "warmup_steps": 50, "evaluate_every": 1000}
+        values |= {"epochs": epochs, "decay": "cosine"}
+    values |= {"k": ks, "workers": workers, "validation_fraction": 0.2 if small else 0.005, "head_lr": 1e-3}
+    values |= {"log_every": 1 if small else 25, "checkpoint_every": 1 if small else 200}
     p: config.Pretrain = params.read(  # type: ignore[assignment]
         "03_pretrain", None, labels=str(folder / "labels.parquet"), output=str(folder), **values
     )
@@ -158,31 +168,48 @@ def pretrain(emit: Emit, small: bool) -> None:
 
     def watch(metrics: pd.DataFrame) -> None:
         emit(**metrics.iloc[-1].dropna().to_dict())
-        if small or left() < SAVING:
+        if not small and left() < SAVING:
             raise TimeUpError
 
     with contextlib.suppress(TimeUpError):
         method.run(p, watch=watch, keep_checkpoint=True)
+    metrics = method.read_metrics(folder)
+    if not (folder / encoder.CARD).is_file():
+        save_unfinished(folder, p)
+    emit(
+        set=name,
+        molecules=len(smiles),
+        epochs=p.epochs,
+        steps=int(metrics["step"].max()),
+        images_per_s=2 * float(metrics["molecules_per_s"].median()),
+        waiting_for_data=float(metrics["waiting_for_data"].median()),
+        held_out_top1=metrics["held_out_top1"].dropna().tolist(),
+        weights=str(folder / encoder.WEIGHTS),
+    )
+
+
+def save_unfinished(folder: Path, p: Any) -> None:
+    """Save the encoder of a run's last checkpoint."""
+    import torch
+
+    from moleclip import encoder
+    from moleclip import pretrain as method
+
     state = torch.load(folder / method.CHECKPOINT, map_location="cpu", weights_only=True)
     model = encoder.load(p.encoder, size=p.image_size)
     model.load_state_dict(state["encoder"])
     model.normalize = True
     model.save(folder, {"identity": state["identity"], "step": state["step"]})
-    (folder / method.CHECKPOINT).unlink()
-    metrics = method.read_metrics(folder)
-    retrieval = metrics["held_out_top1"].dropna().tolist()
-    emit(
-        set=name,
-        molecules=len(smiles),
-        steps=state["step"],
-        images_per_s=2 * float(metrics["molecules_per_s"].median()),
-        waiting_for_data=float(metrics["waiting_for_data"].median()),
-        held_out_top1=retrieval,
-        weights=str(folder / encoder.WEIGHTS),
-    )
 
 
-PARTS = {part.__name__: part for part in (checks, train_step, embed, finetune, pretrain)}
+def measured_rate(folder: Path) -> float:
+    """Pairs a second of `lite` with drawn images, as the part before has measured, or a guess."""
+    lines = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
+    of_lite = [line for line in lines if "images_per_s_with_data" in line and "lite" in line["tower"]]
+    return max((line["images_per_s_with_data"] / 2 for line in of_lite), default=1000.0)
+
+
+PARTS = {part.__name__: part for part in (checks, feed, train_step, embed, finetune, pretrain)}
 
 
 def missing(small: bool) -> list[str]:

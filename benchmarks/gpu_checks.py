@@ -105,6 +105,24 @@ def a_run_that_was_cut_off_goes_on(device: torch.device) -> None:
     assert all(torch.allclose(ends[0][name], ends[1][name], atol=5e-3) for name in ends[0])
 
 
+def a_step_does_not_wait_for_the_device(device: torch.device) -> None:
+    """Of a whole run, from its second step on; a CPU has nothing to wait for."""
+    plain_step = pretrain._Training._step
+
+    def watched(training: pretrain._Training, step: int, *batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        if device.type == "cuda" and step > 1:
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            return plain_step(training, step, *batch)
+        finally:
+            if device.type == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+
+    with tempfile.TemporaryDirectory() as folder, patch.object(pretrain._Training, "_step", watched):
+        output = pretrain.run(tiny(Path(folder), "watched", device))
+        assert pretrain.read_metrics(output)["step"].max() > 1
+
+
 class _StopError(Exception):
     pass
 
@@ -132,5 +150,6 @@ CHECKS: tuple[Callable[[torch.device], None], ...] = (
     micro_batches_have_the_gradient_of_the_whole,
     augmentation_is_the_cpus,
     a_run_that_was_cut_off_goes_on,
+    a_step_does_not_wait_for_the_device,
     compiled_is_eager,
 )

@@ -69,7 +69,7 @@ def flops(image_encoder: encoder.Encoder) -> float:
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
-    """One case: a tower, an arithmetic and precision, plain or compiled, a chunk, synthetic or drawn images."""
+    """One case: a tower, an arithmetic and precision, plain or compiled, a chunk; with workers, also drawn images."""
     AcceleratorState._reset_state()  # of another case in this process
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=case["precision"])
     device, pairs = accelerator.device, case["pairs"]
@@ -94,51 +94,54 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
     before = memory(device, peak=False)
     synthetic = torch.randint(0, 256, (2 * pairs, size, size, 3), dtype=torch.uint8).to(device)
-    waiting: float | None = None
-    if case["workers"] is None:
-        each = seconds_each(lambda: step(synthetic), case["steps"], device)
-    else:
-        each, waiting = with_data(step, case, size, device)
+    rate = 2 * pairs / seconds_each(lambda: step(synthetic), case["steps"], device)
     taken = memory(device) - before
+    drawn = {}
+    if case["workers"]:
+        each, waiting = with_data(step, case, size, device)
+        drawn = {"images_per_s_with_data": 2 * pairs / each, "waiting_for_data": waiting}
     peak = matmul_peak("fp16" if case["arithmetic"] == "fp16_l2" else case["precision"], device)
-    rate = 2 * pairs / each
     return {
         **case,
         "images_per_s": rate,
+        **drawn,
         "matmul_peak_tflops": peak / 1e12,
         "share_of_peak": rate * per_image / peak,
-        "waiting_for_data": waiting,
         "step_memory_gb": taken / 1e9,
-        "paper_run_days": PAPER_IMAGES / rate / 86400,
+        "paper_run_days": PAPER_IMAGES / drawn.get("images_per_s_with_data", rate) / 86400,
     }
 
 
 def with_data(
     step: Callable[[torch.Tensor], None], case: dict[str, Any], size: int, device: torch.device
 ) -> tuple[float, float]:
-    """Time of a step with images drawn on the fly, and the share of it spent waiting for them."""
+    """Time of a step with images drawn on the fly, and the share of it spent waiting for them.
+
+    Both are of steps after as many as there are workers: what those drew while nothing was waited for is used up.
+    """
     smiles = list(datasets.clean(datasets.load("nci_5k"))[0]["smiles"])
     molecules = in_chunks(drawing.prepare_all, smiles)["molecule"]
     gpu = device.type == "cuda"  # where, as in a run, drawings are augmented too
-    views = Views(molecules, np.arange(len(smiles)), "none" if gpu else "default", seed=0, size=size)
-    sampler = GroupedBatches(np.zeros(len(smiles), np.int64), case["pairs"], case["pairs"], seed=0)
+    warm_up = case["workers"] + 1
+    rows = np.resize(np.arange(len(smiles)), (warm_up + case["steps"] + 1) * case["pairs"])
+    views = Views(molecules, rows, "none" if gpu else "default", seed=0, size=size)
+    sampler = GroupedBatches(np.zeros(len(rows), np.int64), case["pairs"], case["pairs"], seed=0)
     waited = 0.0
     started = last = time.perf_counter()
     for number, (plain, randomised, positions) in enumerate(loader(views, sampler, case["workers"])):
-        if number == 1:  # the first step warms up
-            started, waited = time.perf_counter(), 0.0
-        else:
-            waited += time.perf_counter() - last
+        if number == warm_up:
+            started, waited = last, 0.0
+        waited += time.perf_counter() - last
         images = torch.cat([drawn.to(device, non_blocking=True) for drawn in (plain, randomised)])
         if gpu:
             images = augmentation_batch.augment_views(images, "default", 0, 0, positions)
         step(images)
         wait(device)
         last = time.perf_counter()
-        if number == case["steps"]:
+        if number == warm_up + case["steps"] - 1:
             break
     passed = last - started
-    return passed / number, waited / passed
+    return passed / case["steps"], waited / passed
 
 
 def memory(device: torch.device, peak: bool = True) -> float:
@@ -154,15 +157,12 @@ def cases_of(tower: str, pairs: int | None, steps: int, workers: int, chunks: tu
     pairs = pairs or (256 if gpu else 64 if tower == "small" else 8)
     case = {"tower": tower, "pairs": pairs, "steps": steps, "precision": precision, "arithmetic": "fp32_l2"}
     case |= {"compiled": False, "micro_batch_size": None, "workers": None}
-    fastest = case | {"compiled": gpu}
-    cases = [case, *([fastest] if gpu else []), fastest | {"workers": workers}]
-    cases += [case | {"precision": "no"}] if precision != "no" else []
+    cases = [case | {"compiled": gpu, "workers": workers}, *([case] if gpu else [])]
     if tower == encoder.PAPER and gpu:
         cases += [case | {"precision": "no", "arithmetic": "fp16_l2"}]
-    cases += [fastest | {"arithmetic": "fp32_adamw"}] if gpu else []
     if not tower.startswith(encoder.TIMM):  # batch normalisation needs whole batches
         cases += [case | {"micro_batch_size": 2 * pairs // number} for number in chunks]
-    return cases
+    return cases + [case | {"precision": "no"}] * (precision != "no")
 
 
 def main() -> None:

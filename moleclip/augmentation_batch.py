@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from moleclip.augmentation import LEVELS, VARIANCE
 
-PART = 64  # images at a time, so that noise does not fill a small GPU
+PART = 128  # images at a time, so that noise does not fill a small GPU
 _WORD = 2**32 - 1
 # Decisions and amounts, in the order of the random numbers of an image.
 _ROTATE, _ANGLE, _COARSEN, _FACTOR, _SHRINK, _SCALE, _TOP = range(7)
@@ -77,10 +77,13 @@ def _augment(images: Tensor, keys: Tensor, level: str) -> Tensor:
     def amount(number: int, low: float, high: float) -> Tensor:
         return low + (high - low) * u[:, number]
 
+    def moved(amounts: Tensor) -> Tensor:
+        return amounts.float().to(device, non_blocking=True)
+
     x = images.permute(0, 3, 1, 2).float()
     if step.p_rotate:
         some = taken(_ROTATE, step.p_rotate)
-        x[some] = _rotated(x[some], amount(_ANGLE, -180, 180).to(device, torch.float32)[some])
+        x[some] = _rotated(x[some], moved(amount(_ANGLE, -180, 180))[some])
     factor = torch.where(u[:, _COARSEN] < step.p_downscale, amount(_FACTOR, *step.downscale), 1.0)
     scale = torch.where(u[:, _SHRINK] < step.p_shrink, amount(_SCALE, step.shrink, 1), 1.0)
     rows = _resampling(height, factor, scale, u[:, _TOP], device)
@@ -95,10 +98,11 @@ def _augment(images: Tensor, keys: Tensor, level: str) -> Tensor:
     x[some] = F.avg_pool2d(F.pad(x[some], (1, 1, 1, 1), "reflect"), 3, 1).round_()
     some = taken(_NOISE, step.p_noise)
     uniform = _uniform(hashes[some], 3 * height * width, stream=_NOISE).view(-1, 3, height, width)
-    deviation = (2 * amount(_VARIANCE, *VARIANCE)).sqrt().to(device, torch.float32)[some]
+    deviation = moved((2 * amount(_VARIANCE, *VARIANCE)).sqrt())[some]
     x[some] = (x[some] + torch.erfinv(2 * uniform - 1) * deviation[:, None, None, None]).round_().clamp_(0, 255)
     some = taken(_GREY, step.p_grey)
-    x[some] = (x[some] * torch.tensor(_GREYS, device=device)[:, None, None]).sum(1, keepdim=True).expand_as(x[some])
+    weighted = [weight * plane for weight, plane in zip(_GREYS, x[some].unbind(1), strict=True)]
+    x[some] = sum(weighted)[:, None].expand_as(x[some])  # type: ignore[index]
     return x.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 

@@ -84,6 +84,9 @@ class Preprocess:
         # JSON knows no tuples.
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
+        # Of pixels up to 255, rounded to fp32. Numbers, as a tensor made on a GPU would wait for it at every step.
+        levels = [(255 * torch.tensor(values)).tolist() for values in (self.mean, self.std)]
+        object.__setattr__(self, "_levels", list(zip(*levels, strict=True)))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise.
@@ -103,11 +106,11 @@ class Preprocess:
             )
         if self.channel_order == "BGR":
             images = images.flip(-1)
-        mean = torch.tensor(self.mean, device=images.device)[:, None, None]
-        std = torch.tensor(self.std, device=images.device)[:, None, None]
-        # In place: at this size a temporary costs more than the arithmetic.
         planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        return planes.sub_(255 * mean).div_(255 * std)
+        # In place: at this size a temporary costs more than the arithmetic.
+        for plane, (mean, std) in zip(planes.unbind(1), self._levels, strict=True):  # type: ignore[attr-defined]
+            plane.sub_(mean).div_(std)
+        return planes
 
 
 # DEVIATION: a tower with random weights gets drawings normalised by the mean and standard deviation of drawings. With

@@ -13,7 +13,7 @@ import torch
 from moleclip import encoder
 
 GPU = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
-PARTS = ["checks", "train_step", "embed", "finetune", "pretrain"]
+PARTS = ["checks", "feed", "train_step", "embed", "finetune", "pretrain"]
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +33,7 @@ def test_each_part_runs_on_a_cpu(tmp_path):
     assert found[0]["device"] == "no GPU"
     assert [line["part"] for line in found if line.get("ended") == "done"] == PARTS
     checks = [line for line in found if "check" in line]
-    assert len(checks) == 6
+    assert len(checks) == 7
     assert all(line["passed"] for line in checks), checks
     assert {line["tower"] for line in found if "images_per_s" in line and line["part"] == "train_step"} == {"small"}
     assert encoder.load(tmp_path / "pretrained").preprocess.size == 224
