@@ -133,18 +133,19 @@ def with_data(
     waited = 0.0
     started = last = time.perf_counter()
     for number, (plain, randomised, positions) in enumerate(loader(views, sampler, case["workers"])):
-        if number == warm_up:
-            started, waited = last, 0.0
         waited += time.perf_counter() - last
         images = torch.cat([drawn.to(device, non_blocking=True) for drawn in (plain, randomised)])
         if gpu:
             images = augmentation_batch.augment_views(images, "default", 0, 0, positions)
         step(images)
-        wait(device)
-        last = time.perf_counter()
+        if number == warm_up - 1:
+            wait(device)
+            started, waited = time.perf_counter(), 0.0
         if number == warm_up + case["steps"] - 1:
             break
-    passed = last - started
+        last = time.perf_counter()
+    wait(device)
+    passed = time.perf_counter() - started
     return passed / case["steps"], waited / passed
 
 
