@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from moleclip.apply.featurizer import MoleCLIPFeaturizer
+    from moleclip.apply.predictor import MoleCLIPPredictor
     from moleclip.io.molecule_files import Record
 
 _EXAMPLES = """examples:
@@ -192,10 +194,11 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
         raise FileNotFoundError(
             f"{chosen.model}: no such folder of a model; `moleclip models` lists those below this one"
         )
-    from moleclip import MoleCLIPFeaturizer, MoleCLIPPredictor
+    import moleclip
     from moleclip.apply import inference
 
     model: MoleCLIPFeaturizer | MoleCLIPPredictor
+    decimals: Mapping[str, int] = {}
     options: Any = {
         "batch_size": chosen.batch_size,
         "device": chosen.device,
@@ -205,10 +208,10 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
         "verbose": not chosen.quiet,
     }
     if chosen.command == "embed":
-        model = MoleCLIPFeaturizer(chosen.encoder, **options)
+        model = moleclip.MoleCLIPFeaturizer(chosen.encoder, **options)  # without importing what predicts
     else:
-        model = MoleCLIPPredictor(chosen.model, views=chosen.views, **options)
-        rounds = not chosen.out.endswith(".parquet")
+        model = moleclip.MoleCLIPPredictor(chosen.model, views=chosen.views, **options)
+        decimals = {} if chosen.out.endswith(".parquet") else model.decimals
         if model.unit and not chosen.quiet:
             print(f"unit of {', '.join(model.label_names)}: {model.unit}", file=sys.stderr)
         if model.note:
@@ -216,8 +219,7 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
     computed, kept = itertools.tee(_records(chosen))
     for table in model.tables((record.item for record in computed), total):
         found = table.drop(columns="molecule")
-        if isinstance(model, MoleCLIPPredictor) and rounds:
-            found = found.round({name: digits for name, digits in model.decimals.items() if name in found})
+        found = found.round({name: digits for name, digits in decimals.items() if name in found})
         records = list(itertools.islice(kept, len(table)))
         items, lines = ([getattr(record, name) for record in records] for name in ("item", "line"))
         inference.report(items, list(table["problem"]), "raise" if chosen.strict else "warn", lines=lines)
