@@ -254,6 +254,8 @@ def _our_pair(table: pd.DataFrame, other: str, model: str, overlap: float) -> st
         return ""
     wide = table.pivot_table(index="seed", columns="encoder", values="test")[[model, other]].dropna()
     percents = compare.percent(wide[model], wide[other], table["metric"].iloc[0])
+    if len(wide) == 1:
+        return f"{percents.iloc[0]:+.1f} %, one split"
     return f"{_percents(metrics.mean_ci(percents, overlap))}, {len(wide)} splits"
 
 
