@@ -174,7 +174,7 @@ def pretrain(emit: Emit, small: bool) -> None:
             raise TimeUpError
 
     with contextlib.suppress(TimeUpError):
-        method.run(p, watch=watch, keep_checkpoint=True)
+        method.run(p, watch=watch)
     metrics = method.read_metrics(folder)
     if not (folder / encoder.CARD).is_file():
         save_unfinished(folder, p)
@@ -191,7 +191,7 @@ def pretrain(emit: Emit, small: bool) -> None:
 
 
 def save_unfinished(folder: Path, p: Any) -> None:
-    """Save the encoder of a run's last checkpoint."""
+    """Save the encoder of a run's last checkpoint, and delete that."""
     import torch
 
     from moleclip import encoder
@@ -202,6 +202,7 @@ def save_unfinished(folder: Path, p: Any) -> None:
     model.load_state_dict(state["encoder"])
     model.normalize = True
     model.save(folder, {"identity": state["identity"], "step": state["step"]})
+    (folder / method.CHECKPOINT).unlink()
 
 
 def measured_rate(folder: Path) -> float:

@@ -63,12 +63,12 @@ def wait(device: torch.device) -> None:
 def flops(image_encoder: encoder.Encoder) -> float:
     """FLOP of the forward and backward pass of one image: three times those of the forward pass.
 
-    Counted in training mode: in evaluation mode PyTorch's attention is one operation, which the counter does not know.
+    In training mode: in evaluation mode, PyTorch's attention is one operation, which the counter does not know.
     """
     size = image_encoder.preprocess.size
     images = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # batch normalisation trains on no single image
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        image_encoder.train()(images)
+        image_encoder(images)
     return 3.0 * counter.get_total_flops() / len(images)
 
 
@@ -79,7 +79,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     device, pairs = accelerator.device, case["pairs"]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    image_encoder = encoder.load(f"{case['tower']}/random")
+    image_encoder = encoder.load(f"{case['tower']}/random").train()
     per_image, size = flops(image_encoder), image_encoder.preprocess.size
     arithmetic.prepare(image_encoder, case["arithmetic"])
     image_encoder.to(device)

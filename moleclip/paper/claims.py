@@ -254,9 +254,8 @@ def _our_pair(table: pd.DataFrame, other: str, model: str, overlap: float) -> st
         return ""
     wide = table.pivot_table(index="seed", columns="encoder", values="test")[[model, other]].dropna()
     percents = compare.percent(wide[model], wide[other], table["metric"].iloc[0])
-    if len(wide) == 1:
-        return f"{percents.iloc[0]:+.1f} %, one split"
-    return f"{_percents(metrics.mean_ci(percents, overlap))}, {len(wide)} splits"
+    splits = "one split" if len(wide) == 1 else f"{len(wide)} splits"
+    return f"{_percents(metrics.mean_ci(percents, overlap))}, {splits}"
 
 
 def _state_of_the_art(e: Evidence) -> Iterator[Row]:
@@ -386,7 +385,9 @@ def _foundation(e: Evidence) -> Row:
 
 
 def _percents(interval: metrics.Interval | metrics.Difference) -> str:
-    return f"{interval[0]:+.1f} % ({interval.low:+.1f} to {interval.high:+.1f})"
+    """Write the interval after the difference; there is none of a single one."""
+    known = f" ({interval.low:+.1f} to {interval.high:+.1f})" if np.isfinite(interval.low) else ""
+    return f"{interval[0]:+.1f} %{known}"
 
 
 def _short(model: str) -> str:
