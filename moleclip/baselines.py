@@ -214,7 +214,7 @@ def _bits(given: Molecules) -> Inputs:
 
 
 class FrozenEncoder(MoleculeEstimator):
-    """A scikit-learn model on the embeddings of an encoder, which is not trained.
+    """A scikit-learn model on what an encoder sees, which is not trained.
 
     Its setting, such as the penalty of a linear model, is chosen on the validation molecules, or without any by
     cross-validation on five parts.
@@ -226,6 +226,8 @@ class FrozenEncoder(MoleculeEstimator):
     model : str
         "linear" (ridge or logistic regression), "svm" (support vectors with a Gaussian kernel), "extra_trees", for
         regression also "pls" and "gaussian_process"; or "best", the one of them with the lowest validation loss.
+    layers : {"all", "last"}
+        Fit it to the features of all layers, or to the embedding; as of `Encoder.embed`.
     drawing, image_size, workers
         As of `FinetunedEncoder`.
     """
@@ -235,14 +237,15 @@ class FrozenEncoder(MoleculeEstimator):
         encoder: str | Path,
         *,
         model: str = "linear",
+        layers: encoders.Layers = "all",
         task: Task = "regression",
         drawing: str = "plain",
         image_size: int | None = None,
         workers: int = 0,
         seed: int = 0,
     ) -> None:
-        self.encoder, self.model, self.task, self.drawing = encoder, model, task, drawing
-        self.image_size, self.workers, self.seed = image_size, workers, seed
+        self.encoder, self.model, self.layers, self.task = encoder, model, layers, task
+        self.drawing, self.image_size, self.workers, self.seed = drawing, image_size, workers, seed
 
     def _fit(self, given: Molecules, labels: Labels, validation: tuple[Molecules, Labels] | None, *_: Any) -> None:
         inputs, settings = self._embeddings(given), self._settings(len(given))
@@ -271,10 +274,12 @@ class FrozenEncoder(MoleculeEstimator):
             image_encoder = encoders.load(self.encoder, self.seed, self.image_size).to(encoders.device())
             images = everything.drawings(image_encoder.preprocess.size, self.drawing, self.workers)
             # Embeddings are so alike that fp32 would not do.
-            found: NDArray[np.float64] = image_encoder.embed(images).cpu().double().numpy()
+            found: NDArray[np.float64] = image_encoder.embed(images, layers=self.layers).cpu().double().numpy()
             return found
 
-        return given.made(("embeddings", str(self.encoder), self.seed, self.image_size, self.drawing), embed)
+        return given.made(
+            ("embeddings", str(self.encoder), self.layers, self.seed, self.image_size, self.drawing), embed
+        )
 
 
 def _search(
@@ -324,14 +329,14 @@ def _models(task: Task, seed: int, size: int) -> dict[str, dict[str, Any]]:
 
 
 def _scaler(embeddings: NDArray[np.float64]) -> Any:
-    """Standardise, except on the unit sphere, where directions of almost no variance would be blown up."""
-    unit = np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-4)
-    return FunctionTransformer(_spread) if unit else StandardScaler()
+    """Standardise, except on a sphere, where directions of almost no variance would be blown up."""
+    lengths = np.linalg.norm(embeddings, axis=1)
+    return FunctionTransformer(_spread) if np.allclose(lengths, lengths[0], rtol=1e-4) else StandardScaler()
 
 
 def _spread(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give embeddings of length 1 features of about 1, for which the penalties are made."""
-    return np.asarray(embeddings * np.sqrt(embeddings.shape[1]))
+    """Give embeddings of one length features of about 1, for which the penalties are made."""
+    return np.asarray(embeddings * np.sqrt(embeddings.shape[1] / (embeddings**2).sum(axis=1, keepdims=True)))
 
 
 def _with(pipeline: Pipeline, setting: dict[str, Any]) -> Any:

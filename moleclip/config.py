@@ -166,6 +166,7 @@ class Finetune(Parameters):
     image_size: Count | None
     name: Annotated[str, Field(min_length=1)]
     baselines: list[Baseline]
+    frozen_layers: Literal["all", "last"]
     output: PathText
     split: Literal["random", "scaffold"] | None
     split_seed: Seed

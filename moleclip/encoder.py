@@ -58,6 +58,7 @@ class Tower:
         return visual
 
 
+Layers = Literal["last", "all"]
 LITE = "lite"
 _SHIPPED = {LITE: Path(__file__).parent / "weights" / LITE}  # encoders inside this package
 # Small enough to train from scratch on a laptop. Twice the width and depth costs three times as much, and predicts no
@@ -165,15 +166,70 @@ class Encoder(nn.Module, PyTorchModelHubMixin):
         -------
         Tensor of float32 (float64, if the weights are), shape [B, embed_dim]
         """
+        embeddings = _embed(self.visual, self._planes(images))
+        return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+
+    def _planes(self, images: Tensor) -> Tensor:
         # What enters the tower has the format of its first convolution: other weights may have another.
         weights = list(self.visual.parameters())
         kernel = next((weight for weight in weights if weight.ndim == 4), weights[0])
-        embeddings = _embed(self.visual, self.preprocess(images).to(kernel.dtype))
-        return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+        return self.preprocess(images).to(kernel.dtype)
 
-    def embed(self, images: NDArray[np.uint8] | Tensor, batch_size: int = 64) -> Tensor:
-        """Embed drawings for use without finetuning: as `embed_drawings`, with length 1 where `normalize` says so."""
+    def embed(self, images: NDArray[np.uint8] | Tensor, batch_size: int = 64, layers: Layers = "last") -> Tensor:
+        """Embed drawings for use without finetuning.
+
+        Parameters
+        ----------
+        images, batch_size
+            As of `embed_drawings`.
+        layers : {"last", "all"}
+            "last": the embedding, with length 1 where `normalize` says so, whose cosines compare molecules. "all": more
+            to learn from, see `all_layers`.
+
+        Returns
+        -------
+        Tensor of float32 (float64, if the weights are), shape [N, D]
+            On the model's device.
+        """
+        if layers == "all":
+            return embed_drawings(self, images, batch_size, self.all_layers)
         return self.placed(embed_drawings(self, images, batch_size))
+
+    def all_layers(self, images: Tensor) -> Tensor:
+        """Average what each layer sees over the drawing, and put all of it side by side, the embedding last.
+
+        The last layer is trained to tell molecules apart, and loses what does not serve this; earlier ones still have
+        it. Linear models on frozen vision transformers read several layers for the same reason (Caron et al.,
+        arXiv:2104.14294).
+
+        Parameters
+        ----------
+        images : Tensor of uint8, shape [B, size, size, 3]
+
+        Returns
+        -------
+        Tensor of float32 (float64, if the weights are), shape [B, D]
+            Each layer's part has the length 1.
+
+        Raises
+        ------
+        ValueError
+            It is a network whose layers timm cannot read.
+        """
+        if not hasattr(getattr(self.visual, "trunk", self.visual), "forward_intermediates"):
+            raise ValueError("this network gives its last layer only: ask for layers='last'")
+        visual: Any = self.visual
+        found = visual.forward_intermediates(self._planes(images))
+        maps = [one.mean(dim=(2, 3)) for one in found["image_intermediates"]]
+        parts = torch.cat([F.normalize(part, dim=-1) for part in (*maps, found["image_features"])], dim=-1)
+        return parts.to(torch.promote_types(parts.dtype, torch.float32))
+
+    def width(self, layers: Layers = "last") -> int:
+        """Numbers per drawing, D of `embed`."""
+        if layers == "last":
+            return self.tower.embed_dim
+        size = self.preprocess.size
+        return self.embed(np.zeros((1, size, size, 3), np.uint8), layers=layers).shape[1]
 
     def placed(self, embeddings: Tensor) -> Tensor:
         """Put embeddings on the unit sphere, where `normalize` says so."""
@@ -229,7 +285,12 @@ def _embed(visual: Any, planes: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def embed_drawings(model: nn.Module, images: NDArray[np.uint8] | Tensor, batch_size: int = 64) -> Tensor:
+def embed_drawings(
+    model: nn.Module,
+    images: NDArray[np.uint8] | Tensor,
+    batch_size: int = 64,
+    function: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Embed drawings batch by batch, on the model's device, in evaluation mode; training mode is restored.
 
     In training mode, batch normalisation would mix the drawings of a batch, and alter the model.
@@ -240,6 +301,8 @@ def embed_drawings(model: nn.Module, images: NDArray[np.uint8] | Tensor, batch_s
         An `Encoder`, or one with a head on it.
     images : ndarray or Tensor of uint8, shape [N, size, size, 3]
     batch_size : int
+    function : callable, optional
+        What of the model to compute for a batch; by default the model itself.
 
     Returns
     -------
@@ -253,7 +316,7 @@ def embed_drawings(model: nn.Module, images: NDArray[np.uint8] | Tensor, batch_s
     in_training = [part for part in model.modules() if part.training]  # some parts may be frozen
     model.eval()
     try:
-        return torch.cat([model(torch.as_tensor(batch).to(place)) for batch in batches])
+        return torch.cat([(function or model)(torch.as_tensor(batch).to(place)) for batch in batches])
     finally:
         for part in in_training:
             part.training = True

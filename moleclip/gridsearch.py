@@ -178,13 +178,17 @@ def estimator(training: Training, p: config.Finetune, task: datasets.Task, seed:
         name, others = "finetuned", FinetunedEncoder("").get_params().keys() - {"encoder", "seed"}
         settings = {key: getattr(p, key) for key in others if hasattr(p, key)}
         settings |= {key: getattr(training, key) for key in ("head_lr", "augmentation", "epochs")}
-    elif name in (f"{p.name}_frozen", f"{p.name}_frozen_best"):
+    elif _frozen(name, p):
         name = "frozen_best" if name.endswith("best") else "frozen_linear"
-        settings = {key: getattr(p, key) for key in ("drawing", "image_size", "workers")}
+        settings = {key: getattr(p, key) for key in ("drawing", "image_size", "workers")} | {"layers": p.frozen_layers}
     elif name == "fingerprint_mlp":
         settings = {"batch_size": p.batch_size, "weight_decay": p.mlp_weight_decay, "scale_labels": p.scale_labels}
         settings |= {"lr": training.head_lr, "epochs": training.epochs}
     return baselines.make(name, task, seed, p.encoder, **settings)
+
+
+def _frozen(model: str, p: config.Finetune) -> bool:
+    return model in (f"{p.name}_frozen", f"{p.name}_frozen_best")
 
 
 class Job:
@@ -258,6 +262,8 @@ class Job:
     def _places(self, training: Training) -> tuple[Path, Path]:
         """Where a training keeps its result and its model."""
         values = dataclasses.asdict(training) | {"head_lr": None if np.isnan(training.head_lr) else training.head_lr}
+        if _frozen(training.model, self.p) and self.p.frozen_layers != "last":  # of what is kept, others do not say
+            values["layers"] = self.p.frozen_layers
         if training.model in baselines.CHEMPROP:  # another installation writes its command anew
             command = baselines.chemprop_command()
             values |= {"command": command, "installed": os.stat(command[0]).st_mtime_ns}
@@ -389,7 +395,7 @@ def _grid(name: str, p: config.Finetune) -> list[Training]:
 def _identity(job: Problem, p: config.Finetune) -> dict[str, Any]:
     """Name what all trainings of a job depend on, so that what is kept of another is never taken for it."""
     irrelevant = {"name", "output", "baselines", "workers", "repeats", "final_repeats", "epochs", "final_epochs"}
-    irrelevant |= {"keep_models"}
+    irrelevant |= {"keep_models", "frozen_layers"}
     start = encoder.digest(encoder.load(p.encoder, p.seed, p.image_size)) if p.encoder else ""
     moments = [encoder.moments_file(p.encoder)] if p.moments and p.encoder else []
     return {

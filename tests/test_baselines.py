@@ -119,11 +119,13 @@ def test_on_the_unit_sphere_small_directions_stay_small(monkeypatch):
     labels = embedded[:, 1:4] @ [[1.0], [2.0], [3.0]]
     some, train, val, test = SOME[:60], *np.split(np.arange(60), [30, 40])
     errors = []
-    for length in (1.0, 2.0):
-        monkeypatch.setattr(baselines.FrozenEncoder, "_embeddings", lambda _, given, s=length: s * embedded[given.rows])
+    for length in (1.0, 2.0, 1.9 + 0.2 * rng.random((60, 1))):
+        inputs = length * embedded
+        monkeypatch.setattr(baselines.FrozenEncoder, "_embeddings", lambda _, given, known=inputs: known[given.rows])
         model = baselines.FrozenEncoder("any").fit(some[train], labels[train], (some[val], labels[val]))
         errors.append(np.abs(model.predict(some[test]) - labels[test]).mean())
-    assert errors[0] < 0.1 * errors[1]
+    assert errors[1] == pytest.approx(errors[0])  # the length of all means nothing
+    assert errors[0] < 0.1 * errors[2]
 
 
 @pytest.mark.parametrize(

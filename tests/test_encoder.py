@@ -155,6 +155,44 @@ def test_embeddings_trained_by_cosine_lie_on_the_unit_sphere(tmp_path):
     torch.testing.assert_close(found, raw / raw.norm(dim=1, keepdim=True))
 
 
+def blocks(model: encoder.Encoder) -> list[torch.nn.Module]:
+    """What ends a layer: a block of the transformer, or the last of those before the drawing is halved."""
+    visual = model.visual
+    if hasattr(visual, "transformer"):
+        return list(visual.transformer.resblocks)
+    trunk = visual.trunk
+    if hasattr(trunk, "layer1"):
+        return [trunk.act1, trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4]
+    return [trunk.blocks[stage] for stage in (0, 1, 2, 4, 6)]
+
+
+@pytest.mark.parametrize("source", ["small/random", "timm-resnet18/random", encoder.LITE])
+def test_all_layers_are_averages_over_the_drawing(source):
+    """Against what each layer passes on; the embedding is the last part."""
+    model = encoder.load(source)
+    images = torch.from_numpy(np.stack([drawing.draw(one, size=model.preprocess.size) for one in ("CCO", "CCN")]))
+    passed: list[torch.Tensor] = []
+    hooks = [block.register_forward_hook(lambda _, __, found: passed.append(found)) for block in blocks(model)]
+    with torch.no_grad():
+        embedding = model.visual(model.preprocess(images))
+    for hook in hooks:
+        hook.remove()
+    means = [found[:, 1:].mean(dim=1) if found.ndim == 3 else found.flatten(2).mean(dim=2) for found in passed]
+    found = model.embed(images, layers="all")
+    assert found.shape[1] == model.width("all") == sum(part.shape[1] for part in (*means, embedding))
+    parts = found.split([part.shape[1] for part in (*means, embedding)], dim=1)
+    for mine, expected in zip(parts, (*means, embedding), strict=True):
+        torch.testing.assert_close(mine, expected / expected.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_without_known_layers_has_its_last():
+    model = encoder.load("small/random")
+    model.visual = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 224), torch.nn.Flatten())
+    with pytest.raises(ValueError, match="ask for layers='last'"):
+        model.embed(IMAGES, layers="all")
+    assert model.embed(IMAGES).shape == (3, 4)
+
+
 def test_saved_folder_gives_the_same_embeddings(tmp_path):
     model = encoder.load("small/random", seed=1)
     again = encoder.load(model.save(tmp_path / "encoder"))
@@ -228,7 +266,7 @@ def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, offline):
     names: dict[str, object] = {}
     for block in found:
         exec(block, names)  # noqa: S102 (the documentation's own lines)
-    assert names["embeddings"].shape == (2, 1024)
+    assert names["embeddings"].shape == (2, 1376)
     assert names["small"].tower.embed_dim == 64
 
 

@@ -30,9 +30,12 @@ def test_they_are_those_of_the_encoder(embeddings):
     tower = encoder.load(SMALL).eval()
     drawings = np.stack([drawing.draw(text) for text in SMILES])
     with torch.no_grad():
-        expected = tower(torch.from_numpy(drawings)).numpy()
+        expected, last = (compute(torch.from_numpy(drawings)).numpy() for compute in (tower.all_layers, tower))
     assert embeddings.dtype == np.float32
     np.testing.assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-5)
+    found = MoleCLIPFeaturizer(SMALL, layers="last").fit_transform(SMILES)
+    np.testing.assert_allclose(found, last, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(embeddings[:, -128:], last / np.linalg.norm(last, axis=1, keepdims=True), atol=1e-5)
 
 
 def test_rows_are_in_order_and_unreadable_ones_are_nan_and_named(embeddings):
@@ -68,6 +71,8 @@ def test_an_error_on_request():
         ({"batch_size": 0}, ValueError, "at least 1"),
         ({"invalid": "drop"}, ValueError, "expected 'warn', 'raise' or 'ignore'"),
         ({"drawing": "crayon"}, ValueError, "expected 'plain' or 'r_groups'"),
+        ({"layers": "first"}, ValueError, "expected 'all' or 'last'"),
+        ({"normalize": False}, ValueError, "normalize is for layers='last'"),
     ],
 )
 def test_wrong_parameters_are_named(options, error, message):
@@ -127,14 +132,14 @@ def test_other_parameters_load_another_encoder(embeddings):
 
 
 def counted(monkeypatch):
-    """Count the molecules that the small tower embeds."""
-    seen, original = [], encoder.Encoder.forward
+    """Count the molecules that the small tower embeds; a black image only tells it how many numbers there will be."""
+    seen, original = [], encoder.Encoder.all_layers
 
-    def forward(self, images):
-        seen.append(len(images))
+    def all_layers(self, images):
+        seen.append(int(images.flatten(1).any(dim=1).sum()))
         return original(self, images)
 
-    monkeypatch.setattr(encoder.Encoder, "forward", forward)
+    monkeypatch.setattr(encoder.Encoder, "all_layers", all_layers)
     return seen
 
 
@@ -213,7 +218,7 @@ def test_output_as_a_table_keeps_the_index(embeddings):
     featurizer = MoleCLIPFeaturizer(SMALL).set_output(transform="pandas")
     table = featurizer.fit_transform(pd.Series(SMILES, index=range(100, 140)))
     assert list(table.index) == list(range(100, 140))
-    assert list(table.columns) == [f"moleclipfeaturizer{number}" for number in range(128)]
+    assert list(table.columns) == [f"moleclipfeaturizer{number}" for number in range(256)]
     np.testing.assert_allclose(table, embeddings, rtol=1e-4, atol=1e-5)
 
 

@@ -103,6 +103,15 @@ def test_scores_say_how_far_an_encoder_is_from_its_start(own_set, finetune_param
     pd.testing.assert_frame_equal(again.drop(columns=list(drift)), scores.drop(columns=list(drift)))
 
 
+def test_other_layers_change_frozen_models_and_train_nothing_else_again(own_set, finetune_params, monkeypatch):
+    p = finetune_params(**own_set(), baselines=["frozen"], frozen_layers="last")
+    last = tables(gridsearch.run(p))[0].set_index("encoder")
+    monkeypatch.setattr(gridsearch.FinetunedEncoder, "fit", None)
+    all_ = tables(gridsearch.run(p.model_copy(update={"frozen_layers": "all"})))[0].set_index("encoder")
+    assert all_.loc["random", "test"] == last.loc["random", "test"]
+    assert all_.loc["random_frozen", "test"] != last.loc["random_frozen", "test"]
+
+
 @pytest.mark.parametrize(("metric", "optimism"), [("MAE", 3.0), ("ROC-AUC", 0.0)])
 def test_optimism_is_what_choosing_on_test_would_win(metric, optimism):
     scores = GRID.assign(metric=metric, dataset="made", drawing="plain", split="random", holdout=0.1)

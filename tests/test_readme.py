@@ -49,7 +49,7 @@ def test_python_lines_run_one_after_another(place):
     shape = "print(embeddings.shape); del embeddings"
     lines = "\n".join([first, shape, *found, shape])
     out = run([sys.executable, "-W", "error::UserWarning", "-c", lines], place)
-    assert out.count("(2, 1280)") == 2
+    assert out.count("(2, 1792)") == 2
     assert "similarity" in out
     assert "cross-validation of 51 molecules" in out
 

@@ -73,9 +73,15 @@ def test_a_kept_linear_model_stands_alone(sheet, tmp_path):
         sheet, "size (nm)", out=tmp_path / "model", method="frozen_linear", encoder=tmp_path / "encoder", keep=True
     )
     expected = baselines.FrozenEncoder(tmp_path / "encoder").fit(SMILES, SIZES).predict(SMILES[:5])
+    of_last = baselines.FrozenEncoder(tmp_path / "encoder", layers="last").fit(SMILES, SIZES).predict(SMILES[:5])
     (tmp_path / "encoder").rename(tmp_path / "moved")
     found = MoleCLIPPredictor(tmp_path / "model", views=1).predict(SMILES[:5])
     np.testing.assert_allclose(found["size (nm)"], expected, rtol=1e-3)
+    card = json.loads((tmp_path / "model/config.json").read_text())
+    assert card.pop("layers") == "all"  # cards did not say so when only the last was read
+    (tmp_path / "model/config.json").write_text(json.dumps(card))
+    found = MoleCLIPPredictor(tmp_path / "model", views=1).predict(SMILES[:5])
+    np.testing.assert_allclose(found["size (nm)"], of_last, rtol=1e-3)
 
 
 def test_a_kept_finetuned_encoder_is_the_mean_of_the_folds(sheet, tmp_path, monkeypatch):

@@ -84,9 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("moleclip", description=__doc__, **layout)
     parser.add_argument("--version", action="version", version=f"moleclip {metadata.version('moleclip')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    embed = command("embed", "turn molecules into embeddings, the numbers that an image encoder gives", _compute)
+    embed = command("embed", "turn molecules into numbers to fit models to, by an image encoder", _compute)
     embed.add_argument(
         "--encoder", default="lite", help="folder, or a source that `moleclip encoders` lists (default: lite)"
+    )
+    embed.add_argument(
+        "--layers",
+        choices=["all", "last"],
+        default="all",
+        help="all: the best to fit models to (default); last: the embedding alone, whose cosines compare molecules",
     )
     train = command("train", "compare models on labelled molecules, and keep the best", _train)
     train.add_argument("input", help="molecules with labels (.xlsx, .csv, .sdf, ...), or a data set by name")
@@ -208,7 +214,9 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
         "verbose": not chosen.quiet,
     }
     if chosen.command == "embed":
-        model = moleclip.MoleCLIPFeaturizer(chosen.encoder, **options)  # without importing what predicts
+        model = moleclip.MoleCLIPFeaturizer(
+            chosen.encoder, layers=chosen.layers, **options
+        )  # without importing what predicts
     else:
         model = moleclip.MoleCLIPPredictor(chosen.model, views=chosen.views, **options)
         decimals = {} if chosen.out.endswith(".parquet") else model.decimals

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from moleclip import baselines, config, datasets, encoder, gridsearch, metrics, splits
 from moleclip.datasets import Dataset
+from moleclip.encoder import Layers
 from moleclip.estimator import Labels, MoleculeEstimator, Molecules
 from moleclip.finetune import FinetunedEncoder
 from moleclip.io import files, seeds
@@ -68,6 +69,8 @@ class CrossValidation:
         From `datasets.labelled`; with the column "group", molecules of one group are never in two parts of a repeat.
     encoder : str
         As of `encoder.load`.
+    layers : {"all", "last"}
+        Of a frozen encoder, see `Encoder.embed`.
     repeats : int
     size : int, optional
         Train on so many molecules only, drawn at random from those of each part; larger draws hold the smaller ones.
@@ -80,6 +83,7 @@ class CrossValidation:
     dataset: Dataset
     molecules: pd.DataFrame
     encoder: str = encoder.LITE
+    layers: Layers = "all"
     repeats: int = 1
     size: int | None = None
     seed: int = 0
@@ -229,8 +233,12 @@ class CrossValidation:
 
     def model_folder(self, method: str, part: Part) -> Path:
         """Where `run` keeps a finetuned model."""
-        digest = hashlib.sha256(json.dumps([self.identity, method, *map(list, part[2:])], default=int).encode())
+        made = [method] if self._settings(method).get("layers", "last") == "last" else [method, self.layers]
+        digest = hashlib.sha256(json.dumps([self.identity, *made, *map(list, part[2:])], default=int).encode())
         return Path(self.folder or "") / PARTS / digest.hexdigest()[:20]
+
+    def _settings(self, method: str) -> dict[str, Any]:
+        return {"layers": self.layers} if method.startswith("frozen") else {}
 
     def _tested(self, method: str, part: Part, keep: bool) -> dict[str, Any]:
         """Predict the tested molecules (values are None if it diverged), or read what is kept of it."""
@@ -259,7 +267,7 @@ class CrossValidation:
         if part and not method.startswith("frozen"):
             number = (part.repeat - 1) * FOLDS + part.fold - 1
             seed = int(seeds.generator(Stream.REPEAT, self.seed, number).integers(2**31))
-        model = baselines.make(method, self.dataset.task, seed, self.encoder)
+        model = baselines.make(method, self.dataset.task, seed, self.encoder, **self._settings(method))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of optimisers that could go on a little
             return model.fit(self.some[rows], self.labels[rows])

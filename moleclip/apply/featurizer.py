@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from moleclip import drawing, encoder
 from moleclip.apply import readers
 from moleclip.apply.inference import Block, Computation, report, write_tables
 from moleclip.apply.readers import Item
-from moleclip.encoder import LITE, Encoder
+from moleclip.encoder import LITE, Encoder, Layers
 
 
 class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -38,8 +38,12 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         error.
     drawing : {"plain", "r_groups"}
         "r_groups" hides terminal atoms (paper, R-group study).
+    layers : {"all", "last"}
+        "all": averages of the features of every layer, each with length 1, the best to fit models to. "last": the
+        embedding alone, whose cosines compare molecules (`Encoder.embed`).
     normalize : bool or None
-        Give embeddings the length 1; None: where they were trained by their cosines, as the encoder's card says.
+        Of the last layer alone: give embeddings the length 1; None: where they were trained by their cosines, as the
+        encoder's card says.
     cache : str, Path or None
         Folder that keeps the embedding of each molecule, for cross-validation and for later runs.
     seed : int
@@ -56,6 +60,8 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     --------
     >>> featurizer = MoleCLIPFeaturizer(encoder="small/random")
     >>> featurizer.fit_transform(["CCO", "c1ccccc1O"]).shape
+    (2, 256)
+    >>> featurizer.set_params(layers="last").fit_transform(["CCO", "c1ccccc1O"]).shape
     (2, 128)
     >>> featurizer.get_feature_names_out()[:2].tolist()
     ['moleclipfeaturizer0', 'moleclipfeaturizer1']
@@ -70,6 +76,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         n_jobs: int | None = None,
         invalid: Literal["warn", "raise", "ignore"] = "warn",
         drawing: Literal["plain", "r_groups"] = "plain",
+        layers: Layers = "all",
         normalize: bool | None = None,
         cache: str | Path | None = None,
         seed: int = 0,
@@ -81,6 +88,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.n_jobs = n_jobs
         self.invalid = invalid
         self.drawing = drawing
+        self.layers = layers
         self.normalize = normalize
         self.cache = cache
         self.seed = seed
@@ -130,14 +138,14 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Embed any number of molecules, block by block."""
         image_encoder = self._load().to(encoder.device(self.device))
         return Computation(
-            lambda images: image_encoder.embed(images[:, 0], self.batch_size).float(),
-            image_encoder.tower.embed_dim,
+            lambda images: image_encoder.embed(images[:, 0], self.batch_size, self.layers).float(),
+            image_encoder.width(self.layers),
             [drawing.drawing_style(self.drawing)],
             image_encoder.preprocess.size,
             self.batch_size,
             self.n_jobs,
             self.cache,
-            {"encoder": self.encoder_sha256_, "normalize": image_encoder.normalize},
+            {"encoder": self.encoder_sha256_, "layers": self.layers, "normalize": image_encoder.normalize},
             self.verbose,
         ).blocks(items, total)
 
@@ -173,7 +181,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     @property
     def _n_features_out(self) -> int:
-        return self._load().tower.embed_dim
+        return self._load().width(self.layers)
 
     def _load(self) -> Encoder:
         """Load the encoder, unless it is loaded; after unpickling, its weights must be the same as before."""
@@ -186,6 +194,10 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 raise ValueError(f"batch_size={self.batch_size}: expected at least 1")
             if self.invalid not in ("warn", "raise", "ignore"):
                 raise ValueError(f"invalid={self.invalid!r}: expected 'warn', 'raise' or 'ignore'")
+            if self.layers not in get_args(Layers):
+                raise ValueError(f"layers={self.layers!r}: expected 'all' or 'last'")
+            if self.layers == "all" and self.normalize is not None:
+                raise ValueError("normalize is for layers='last': of all layers, each has the length 1")
             known = encoder.load(self.encoder, self.seed)
             if self.normalize is not None:
                 known.normalize = self.normalize

@@ -127,7 +127,8 @@ class MoleCLIPPredictor:
         dataset = Dataset(
             self.card["dataset"], tuple(self.molecules["smiles"]), labels, self.label_names, self.card["task"]
         )
-        job = CrossValidation(dataset, self.molecules, str(source), seed=self.card["seed"])
+        layers = self.card.get("layers", "last")  # as they all were before the card said so
+        job = CrossValidation(dataset, self.molecules, str(source), layers, seed=self.card["seed"])
         self.models = [job.fitted(method)]
         if baselines.sees(method):
             self._encoder = encoder.load(source).to(self.device)
@@ -242,7 +243,8 @@ class MoleCLIPPredictor:
         """Predict by every model from all drawings, [B, models * styles * T]."""
         styles: list[Any] = [images[:, style] for style in range(images.shape[1])]
         if self._encoder is not None:
-            styles = [self._encoder.embed(one, self.batch_size).cpu().double().numpy() for one in styles]
+            layers = self.models[0].layers
+            styles = [self._encoder.embed(one, self.batch_size, layers).cpu().double().numpy() for one in styles]
         pairs = itertools.product(self._every, styles)
         if self._encoder is None:
             values = [model.predict_drawings(given) for model, given in pairs]

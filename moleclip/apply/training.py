@@ -175,7 +175,7 @@ def compare(
             "finetuning takes most of the time, a few minutes for 40 molecules; name other methods to leave it out"
         )
     path = Path(folder) if folder else None
-    job = CrossValidation(dataset, molecules, str(encoder), often, size, seed, path)
+    job = CrossValidation(dataset, molecules, str(encoder), repeats=often, size=size, seed=seed, folder=path)
     if path and (card := path / encoders.CARD).is_file():
         before = json.loads(card.read_text()).get("identity", {})
         files.refuse_another(card, before, _identity(job, names), finished=True)
@@ -233,7 +233,7 @@ def train(
 
 
 def _identity(job: CrossValidation, methods: Iterable[str]) -> dict[str, Any]:
-    return {**job.identity, "repeats": job.repeats, "methods": list(dict.fromkeys(methods))}
+    return {**job.identity, "layers": job.layers, "repeats": job.repeats, "methods": list(dict.fromkeys(methods))}
 
 
 def _keep(found: Comparison, score: float) -> None:
@@ -269,6 +269,7 @@ def _keep(found: Comparison, score: float) -> None:
         "molecules": files.sha256(written[0]),
         "tested": files.sha256(written[1]),
         "models": kept,
+        "layers": job.layers,
         "seed": job.seed,
         "score": score,
         "note": found.note,
