@@ -90,6 +90,20 @@ def test_optimism_is_given_with_our_scores(catalysis, ours):
     assert set(table.loc["paper", "optimism"]) == {""}  # no validation score is released
 
 
+@pytest.mark.parametrize(
+    ("runs", "sd", "score", "bar", "of"),
+    [(1, np.nan, "0.0120", "", "1 run"), (3, 0.001, "0.0120 (0.0110 to 0.0130)", "SD of the runs", "3 runs")],
+)
+def test_a_single_run_has_no_interval(ours, runs, sd, score, bar, of):
+    place = {"dataset": "esol", "set": "esol", "split": "scaffold", "metric": "RMSE", "runs": runs, "sd": sd}
+    one = compare.Ours(ours.scores[ours.scores["seed"] == 3].assign(**place), pd.DataFrame(), pd.DataFrame(), [])
+    points = one.points(workbook.MOLECULENET, "scaffold")
+    line = figures.points_table(points).iloc[0]
+    assert line[["score", "bar"]].tolist() == [score, bar]
+    assert line["of"] == f"scaffold split, {of}"
+    figures.panels(points)
+
+
 def test_catalysis_panel_shows_both_intervals_and_ours(tables):
     table, figure = tables["fig_3b"], draw(tables, "fig_3b")
     assert [ax.get_title().partition(",")[0] for ax in figure.axes] == list(workbook.CATALYSIS)

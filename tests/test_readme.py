@@ -46,7 +46,7 @@ def test_python_lines_run_one_after_another(place):
     (first,), found = blocks(README, "python"), blocks(OWN_MOLECULES, "python")
     assert len([line for line in first.splitlines() if line]) <= 4
     assert len(found) == 6
-    shape = "print(embeddings.shape); del embeddings"
+    shape = "print(features.shape); del features"
     lines = "\n".join([first, shape, *found, shape])
     out = run([sys.executable, "-W", "error::UserWarning", "-c", lines], place)
     assert out.count("(2, 1792)") == 2

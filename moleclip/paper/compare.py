@@ -90,12 +90,13 @@ class Ours:
             for model, part in self.on(dataset, split).groupby("encoder", sort=False):
                 if model not in models:
                     continue
-                value, low, high = metrics.mean_ci(part["test"], tables.overlap(part))
-                if alone := len(part) == 1:
-                    sd = part["sd"].fillna(0.0).iloc[0]
+                (value, low, high), bar = metrics.mean_ci(part["test"], tables.overlap(part)), _SPLITS
+                if len(part) == 1:
+                    sd = part["sd"].iloc[0]  # NaN of a single run
                     low, high = value - sd, value + sd
+                    bar = "" if np.isnan(sd) else "SD of the runs"
                 place = {"dataset": dataset, "model": SHOWN[str(model)], "metric": metric, "unit": unit, "split": split}
-                number = {"value": value, "low": low, "high": high, "bar": "SD of the runs" if alone else _SPLITS}
+                number = {"value": value, "low": low, "high": high, "bar": bar}
                 counts = {"splits": len(part), "runs": int(part["runs"].sum()), "by_split": tuple(part["test"])}
                 source = {"optimism": part["optimism"].mean(), "file": part["file"].iloc[0]}
                 rows.append({**place, "who": "ours", **number, **counts, **source})

@@ -54,7 +54,7 @@ def panels(points: pd.DataFrame) -> Figure:
         marker, filled, colour, _ = WHO[str(who)]
         face = colour if filled else "white"
         keys += axes[0].plot([], [], marker=marker, color=colour, markerfacecolor=face, linewidth=0.8, markersize=4)
-        texts.append(f"{_whose(part)}: {' or '.join(dict.fromkeys(part['bar']))}")
+        texts.append(f"{_whose(part)}: {' or '.join(filter(None, dict.fromkeys(part['bar'])))}")
     figure.legend(keys, texts, loc="outside lower center", frameon=False)
     return figure
 
@@ -174,7 +174,7 @@ def points_table(points: pd.DataFrame) -> pd.DataFrame:
     for point in lines(points):
         value, low, high = (f"{number:.{digits[point.dataset]}f}" for number in (point.value, point.low, point.high))
         score = (f"{value}{'' if np.isnan(point.low) else f' ({low} to {high})'}", point.bar, _known(point.optimism))
-        of = f"{point.split} split" + f", {point.runs} runs" * (point.runs > 0)
+        of = f"{point.split} split" + f", {style.count(point.runs, 'run')}" * (point.runs > 0)
         rows.append((point.dataset, point.unit, _short(point.model), point.who, *score, of))
     return _by_set(pd.DataFrame(rows, columns=["set", "metric", "model", "whose", "score", "bar", "optimism", "of"]))
 
@@ -193,7 +193,7 @@ def splits_table(scores: pd.DataFrame, ours: pd.DataFrame | None = None) -> pd.D
 
     def over(dataset: str, *interval: float) -> str:
         mean, low, high = (f"{number:.{digits[dataset]}f}" for number in interval)
-        return f"{mean} ({low} to {high})"
+        return mean if np.isnan(interval[1]) else f"{mean} ({low} to {high})"
 
     for line in lines(scores):
         name = line.dataset + ", R-groups" * (line.variant == "R-replaced") + f" ({line.unit})"
@@ -204,7 +204,7 @@ def splits_table(scores: pd.DataFrame, ours: pd.DataFrame | None = None) -> pd.D
     for point in lines(pd.DataFrame() if ours is None else ours):
         name = f"{point.dataset} {point.unit.removeprefix('MAE ')}"
         over_splits = over(point.dataset, point.value, point.low, point.high)
-        of = f"{point.splits} {point.split} splits, {point.runs} runs"
+        of = f"{style.count(point.splits, f'{point.split} split')}, {style.count(point.runs, 'run')}"
         rows.append((name, _short(point.model), "ours", "", "", over_splits, _known(point.optimism), of))
     columns = ["set (unit of the MAE)", "model", "whose", "printed", "paper's interval"]
     return _by_set(pd.DataFrame(rows, columns=[*columns, "t-interval over splits", "optimism", "of"]))

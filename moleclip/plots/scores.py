@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from moleclip import metrics, tables
-from moleclip.plots.style import COLUMN, MODEL_NAMES, PAGE, in_order, letters, look, panels, to_better, with_unit
+from moleclip.plots.style import COLUMN, MODEL_NAMES, PAGE, count, in_order, letters, look, panels, to_better, with_unit
 
 
 def scores(table: pd.DataFrame) -> Figure:
@@ -86,7 +86,7 @@ def contrasts(table: pd.DataFrame) -> Figure:
     names, sets = list(dict.fromkeys(table["contrast"])), list(dict.fromkeys(table["set"]))
     figure, axes = panels([len(sets)] * len(names), 0.9, 0.22, sharex=True, sharey=True)
     counted = table.drop_duplicates("set").set_index("set")
-    labels = [f"{name} ({counted.loc[name, 'n']} {counted.loc[name, 'over']})" for name in sets]
+    labels = [f"{name} ({count(counted.loc[name, 'n'], counted.loc[name, 'over'].removesuffix('s'))})" for name in sets]
     for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
         ax.axvline(0, color="0.6", linewidth=0.8)
         band = table[table["contrast"] == name].dropna(subset="margin")

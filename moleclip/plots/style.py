@@ -135,6 +135,15 @@ def decimals(values: Any, digits: int = 3) -> int:
     return max(0, digits - 1 - int(np.floor(np.log10(typical))))
 
 
+def count(number: int, noun: str) -> str:
+    """Say how many there are.
+
+    >>> count(1, "run"), count(5, "run")
+    ('1 run', '5 runs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def in_digits(frame: pd.DataFrame) -> Styler:
     """Show a table's numbers with the same decimals in a column, `decimals`; each set has a unit of its own."""
     text = frame.astype(object).where(frame.notna(), "")
