@@ -55,7 +55,7 @@ def forward(model: encoder.Encoder, images: np.ndarray, batch_size: int) -> floa
         started = time.perf_counter()
         with torch.inference_mode():
             for part in torch.from_numpy(images).split(batch_size):
-                model(part.to(here)).cpu()
+                model.all_layers(part.to(here)).cpu()
         best = min(best, time.perf_counter() - started)
     return best
 

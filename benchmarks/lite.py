@@ -17,7 +17,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -50,21 +50,23 @@ def unseen(name: str, count: int) -> list[str]:
     return list(found["canonical_smiles"].head(count))
 
 
-def embed(model: encoder.Encoder, smiles: list[str], seed: int | None = None) -> NDArray[np.float32]:
+def embed(
+    model: encoder.Encoder, smiles: list[str], seed: int | None = None, layers: encoder.Layers = "last"
+) -> NDArray[np.float32]:
     """Embeddings [N, D] of length 1, of plain drawings, or in random styles."""
     styles = [
         drawing.PLAIN if seed is None else drawing.random_style(np.random.default_rng([seed, i]))
         for i in range(len(smiles))
     ]
     images = [drawing.draw(text, style, model.preprocess.size) for text, style in zip(smiles, styles, strict=True)]
-    found = encoder.embed_drawings(model, np.stack(images))
+    found = model.embed(np.stack(images), layers=layers)
     return torch.nn.functional.normalize(found, dim=-1).numpy()
 
 
-def retrieval(model: encoder.Encoder, smiles: list[str]) -> float:
+def retrieval(model: encoder.Encoder, smiles: list[str], layers: encoder.Layers) -> float:
     """Top-1 accuracy among 256, both ways, mean over pools."""
     pools = [smiles[start : start + POOL] for start in range(0, len(smiles), POOL)]
-    plain, randomised = ([torch.from_numpy(embed(model, pool, seed)) for pool in pools] for seed in (None, 1))
+    plain, randomised = ([torch.from_numpy(embed(model, pool, seed, layers)) for pool in pools] for seed in (None, 1))
     return pretrain.retrieval(plain, randomised)["held_out_top1"]
 
 
@@ -108,11 +110,10 @@ def r_squared(given: NDArray[np.float64], values: NDArray[np.float64]) -> float:
     )
 
 
-def judge(model: encoder.Encoder) -> Iterator[dict[str, Any]]:
-    """All of it, for one encoder: with the features of all layers, then of the last."""
+def judge(model: encoder.Encoder) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All of it, for one encoder: with the last layer, then with all."""
     pools = {name: unseen(name, POOL * POOLS) for name in CORPORA}
     drawn: dict[str, NDArray[np.uint8]] = {}
-    layers: encoder.Layers
 
     def inputs(smiles: list[str]) -> NDArray[np.float64]:
         key = str(smiles)
@@ -120,11 +121,11 @@ def judge(model: encoder.Encoder) -> Iterator[dict[str, Any]]:
             drawn[key] = drawing.draw_all(smiles, model.preprocess.size, "plain", 0)
         return model.embed(drawn[key], layers=layers).double().numpy()
 
-    layers = "all"
-    yield scores(inputs)
-    layers = "last"
-    found: dict[str, Any] = {f"retrieval_{name}": retrieval(model, smiles) for name, smiles in pools.items()}
-    yield found | handedness(model, pools["mixed"]) | scores(inputs)
+    for layers in get_args(encoder.Layers):
+        found: dict[str, Any] = {f"retrieval_{name}": retrieval(model, some, layers) for name, some in pools.items()}
+        if layers == "last":
+            found |= handedness(model, pools["mixed"])
+        yield layers, found | scores(inputs)
 
 
 def bakeoff(name: str, values: dict[str, Any], sample: int = 8712) -> encoder.Encoder:
@@ -159,10 +160,8 @@ def main() -> None:
     a = parser.parse_args()
     started = time.monotonic()
     if a.command == "judge":
-        for name, found in zip(
-            (a.name, f"{a.name}, last layer"), judge(encoder.load(a.encoder, size=a.size)), strict=True
-        ):
-            record("lite.csv", {"name": name, **found})
+        for layers, found in judge(encoder.load(a.encoder, size=a.size)):
+            record("lite.csv", {"name": a.name + ", last layer" * (layers == "last"), **found})
     elif a.command == "fingerprints":
         baselines._scaler = lambda _: FunctionTransformer()  # counts are on one scale
         record(
@@ -175,7 +174,7 @@ def main() -> None:
     else:
         model = bakeoff(a.name, yaml.safe_load(a.changes))
         row = {"name": a.name, "changed": a.changes, "seconds": time.monotonic() - started}
-        record("lite_bakeoff.csv", row | list(judge(model))[1])
+        record("lite_bakeoff.csv", row | dict(judge(model))["last"])
 
 
 if __name__ == "__main__":
