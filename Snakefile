@@ -131,6 +131,7 @@ def only(names):
 
 
 rule depict:
+    priority: 1  # most jobs wait for pretraining, and so for what it needs
     input:
         [str(file) for file in map(datasets.find, PARAMETERS[DEPICT].datasets) if file],
     output:
@@ -144,6 +145,7 @@ rule depict:
 
 
 rule cluster:
+    priority: 1
     input:
         data(*as_list(PARAMETERS[CLUSTER].molecules)),
     output:
@@ -159,6 +161,7 @@ rule cluster:
 
 
 rule pretrain:
+    priority: 1
     input:
         data(PARAMETERS[PRETRAIN].labels),
         trained(PARAMETERS[PRETRAIN].encoder),
