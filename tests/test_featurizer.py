@@ -129,6 +129,9 @@ def test_other_parameters_load_another_encoder(embeddings):
     featurizer.set_params(seed=1)
     np.testing.assert_array_equal(featurizer.transform(SMILES[:2]), other)
     np.testing.assert_array_equal(featurizer.fit_transform(SMILES[:2]), other)
+    assert featurizer.set_params(layers="last").transform(SMILES[:2]).shape == (2, 128)
+    with pytest.raises(ValueError, match="expected 'all' or 'last'"):
+        featurizer.set_params(layers="first").transform(SMILES[:2])
 
 
 def counted(monkeypatch):

@@ -213,10 +213,8 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
         "cache": _cache(chosen),
         "verbose": not chosen.quiet,
     }
-    if chosen.command == "embed":
-        model = moleclip.MoleCLIPFeaturizer(
-            chosen.encoder, layers=chosen.layers, **options
-        )  # without importing what predicts
+    if chosen.command == "embed":  # without importing what predicts
+        model = moleclip.MoleCLIPFeaturizer(chosen.encoder, layers=chosen.layers, **options)
     else:
         model = moleclip.MoleCLIPPredictor(chosen.model, views=chosen.views, **options)
         decimals = {} if chosen.out.endswith(".parquet") else model.decimals

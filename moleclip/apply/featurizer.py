@@ -185,7 +185,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _load(self) -> Encoder:
         """Load the encoder, unless it is loaded; after unpickling, its weights must be the same as before."""
-        source = (self.encoder, self.seed, self.normalize)
+        source = (self.encoder, self.seed, self.layers, self.normalize)
         if self.__dict__.get("_source", source) != source:
             self._forget()  # `set_params` asks for another one
         known: Encoder | None = self.__dict__.get("_encoder")
