@@ -131,7 +131,6 @@ def only(names):
 
 
 rule depict:
-    priority: 1  # most jobs wait for pretraining, and so for what it needs
     input:
         [str(file) for file in map(datasets.find, PARAMETERS[DEPICT].datasets) if file],
     output:
@@ -145,7 +144,6 @@ rule depict:
 
 
 rule cluster:
-    priority: 1
     input:
         data(*as_list(PARAMETERS[CLUSTER].molecules)),
     output:
@@ -161,7 +159,6 @@ rule cluster:
 
 
 rule pretrain:
-    priority: 1
     input:
         data(PARAMETERS[PRETRAIN].labels),
         trained(PARAMETERS[PRETRAIN].encoder),

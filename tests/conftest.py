@@ -84,7 +84,7 @@ SMALL = {
         "k_sweep": [3, 5, 10, 20, 40],
         "k_labels": [5, 20],
     },
-    "pretrain": {"k": [5, 20], "epochs": 1},
+    "pretrain": {"k": [5, 20], "epochs": 1, "sample": 400},
     "finetune": {"epochs": 1, "sample": 150},
     "draw_figures": {},
     "explore_encoder": {
@@ -103,7 +103,7 @@ SMALL = {
         "sample": 40,
         "advise": 0,
     },
-    "train_model": {"sample": 20, "methods": ["frozen_linear"], "keep": True},
+    "train_model": {"sample": 20, "encoder": "small/random", "methods": ["frozen_linear"], "keep": True},
     "profile": {
         "finetune.chembl2321810.split_seeds": [1],
         "finetune.chembl2321810.models": ["pretrained", "random", "baselines"],
