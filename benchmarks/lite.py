@@ -15,7 +15,8 @@ An encoder has two lines: one for the features of all layers, one for the embedd
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,6 +41,7 @@ POOL, POOLS, MOST = 256, 4, 1500
 SPLITS = {"esol": 1, "freesolv": 1, "bace": 1, "bbbp": 1, "Phosphines_yield": 5, "Phosphines_selectivity": 5, "NHCs": 5}
 
 
+@cache
 def unseen(name: str, count: int) -> list[str]:
     """Molecules of a corpus that the profile `laptop` did not sample."""
     seen = set(pd.read_parquet(f"runs/laptop/molecules/{TABLES[name]}.parquet")["canonical_smiles"])
@@ -110,22 +112,23 @@ def r_squared(given: NDArray[np.float64], values: NDArray[np.float64]) -> float:
     )
 
 
-def judge(model: encoder.Encoder) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All of it, for one encoder: with the last layer, then with all."""
+def judge(model: encoder.Encoder, layers: encoder.Layers) -> dict[str, Any]:
+    """All of it, for one encoder by its last layer or by all."""
     pools = {name: unseen(name, POOL * POOLS) for name in CORPORA}
-    drawn: dict[str, NDArray[np.uint8]] = {}
+    found: dict[str, Any] = {f"retrieval_{name}": retrieval(model, some, layers) for name, some in pools.items()}
+    if layers == "last":
+        found |= handedness(model, pools["mixed"])
 
-    def inputs(smiles: list[str]) -> NDArray[np.float64]:
-        key = str(smiles)
-        if key not in drawn:
-            drawn[key] = drawing.draw_all(smiles, model.preprocess.size, "plain", 0)
-        return model.embed(drawn[key], layers=layers).double().numpy()
+    def inputs(smiles: Sequence[str]) -> NDArray[np.float64]:
+        return model.embed(drawn(tuple(smiles), model.preprocess.size), layers=layers).double().numpy()
 
-    for layers in get_args(encoder.Layers):
-        found: dict[str, Any] = {f"retrieval_{name}": retrieval(model, some, layers) for name, some in pools.items()}
-        if layers == "last":
-            found |= handedness(model, pools["mixed"])
-        yield layers, found | scores(inputs)
+    return found | scores(inputs)
+
+
+@cache
+def drawn(smiles: tuple[str, ...], size: int) -> NDArray[np.uint8]:
+    """Plain drawings, made once for both choices of layers."""
+    return drawing.draw_all(list(smiles), size, "plain", 0)
 
 
 def bakeoff(name: str, values: dict[str, Any], sample: int = 8712) -> encoder.Encoder:
@@ -160,8 +163,9 @@ def main() -> None:
     a = parser.parse_args()
     started = time.monotonic()
     if a.command == "judge":
-        for layers, found in judge(encoder.load(a.encoder, size=a.size)):
-            record("lite.csv", {"name": a.name + ", last layer" * (layers == "last"), **found})
+        model = encoder.load(a.encoder, size=a.size)
+        for layers in get_args(encoder.Layers):
+            record("lite.csv", {"name": a.name + ", last layer" * (layers == "last"), **judge(model, layers)})
     elif a.command == "fingerprints":
         baselines._scaler = lambda _: FunctionTransformer()  # counts are on one scale
         record(
@@ -174,7 +178,7 @@ def main() -> None:
     else:
         model = bakeoff(a.name, yaml.safe_load(a.changes))
         row = {"name": a.name, "changed": a.changes, "seconds": time.monotonic() - started}
-        record("lite_bakeoff.csv", row | dict(judge(model))["last"])
+        record("lite_bakeoff.csv", row | judge(model, "last"))
 
 
 if __name__ == "__main__":

@@ -233,8 +233,8 @@ class CrossValidation:
 
     def model_folder(self, method: str, part: Part) -> Path:
         """Where `run` keeps a finetuned model."""
-        made = [method] if self._settings(method).get("layers", "last") == "last" else [method, self.layers]
-        digest = hashlib.sha256(json.dumps([self.identity, *made, *map(list, part[2:])], default=int).encode())
+        made = [self.identity, method, *self._settings(method).values(), *map(list, part[2:])]
+        digest = hashlib.sha256(json.dumps(made, default=int).encode())
         return Path(self.folder or "") / PARTS / digest.hexdigest()[:20]
 
     def _settings(self, method: str) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         image_encoder = self._load().to(encoder.device(self.device))
         return Computation(
             lambda images: image_encoder.embed(images[:, 0], self.batch_size, self.layers).float(),
-            image_encoder.width(self.layers),
+            self._n_features_out,
             [drawing.drawing_style(self.drawing)],
             image_encoder.preprocess.size,
             self.batch_size,
@@ -181,7 +181,8 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     @property
     def _n_features_out(self) -> int:
-        return self._load().width(self.layers)
+        self._load()
+        return self._width
 
     def _load(self) -> Encoder:
         """Load the encoder, unless it is loaded; after unpickling, its weights must be the same as before."""
@@ -205,6 +206,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if self.__dict__.get("encoder_sha256_", digest) != digest:
                 raise ValueError(f"{self.encoder}: other weights than this featurizer was fitted with; fit it again")
             self._encoder, self._source, self.encoder_sha256_ = known, source, digest
+            self._width = known.width(self.layers)  # of all layers, by a forward pass: once, not for each block
         return known
 
     def _forget(self) -> None:
