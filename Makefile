@@ -84,7 +84,7 @@ dag: .venv/installed ## which jobs `make run` would run, and why (PROFILE=demo, 
 # Two processes, with a thread each: more would only wait for each other.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
-test: .venv/installed ## run the tests, except long ones that repeat others (16 minutes on 2 cores)
+test: .venv/installed ## run the tests, except long ones that repeat others (7 to 16 minutes on 2 cores)
 	$(PYTEST) -m "not long"
 
 test-all: .venv/installed ## run all tests (half an hour on 2 cores)

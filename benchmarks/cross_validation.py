@@ -3,15 +3,16 @@
     python benchmarks/cross_validation.py     # a day of one core, most of it for finetuning
     python benchmarks/cross_validation.py --set freesolv --method ecfp4_forest --method tanimoto_gp
 
-Goes on where it stopped, from runs/cross_validation. Writes to `results`, and keeps what is there of other sets:
-cross_validation.csv (a row per set, method, repeat and fold), cross_validation_pairs.csv (each pair of methods by
-Tukey's test, `metrics.all_pairs`) and a figure for each set.
+Goes on where it stopped, from runs/cross_validation. Writes to `results`, and keeps what is there of other sets and
+methods: cross_validation.csv (a row per set, method, repeat and fold), cross_validation_pairs.csv (each pair of methods
+by Tukey's test, `metrics.all_pairs`) and a figure for each set; for other splits, their name is appended.
 """
 
 import argparse
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import pyplot as plt
 
 from moleclip import datasets, metrics, tables
 from moleclip.apply import cross_validation
@@ -43,21 +44,26 @@ def main() -> None:
         molecules = cross_validation.with_groups(molecules, chosen.split)
         folder = files.ROOT / "runs" / "cross_validation" / name
         job = CrossValidation(dataset, molecules, repeats=REPEATS, folder=folder)
-        found = job.run(chosen.method or METHODS, verbose=True).scores
+        tested = job.run(chosen.method or METHODS, verbose=True).scores
+        ending = "" if chosen.split == "random" else f"_{chosen.split}"
+        file = chosen.out / f"cross_validation{ending}.csv"
+        kept = of_set(file, name)
+        found = pd.concat([kept[~kept["method"].isin(tested["method"])], tested]) if len(kept) else tested
         wide, overlap = tables.by_part(found)
         print(pd.DataFrame({name: wide.mean(), "sd": wide.std()}), flush=True)
-        ending = "" if chosen.split == "random" else f"_{chosen.split}"
         figure = all_pairs(found)
-        figure.savefig(chosen.out / f"cross_validation_{name}{ending}.png", dpi=200, metadata={"Software": None})
+        figure.savefig(chosen.out / f"cross_validation{ending}_{name}.png", dpi=200, metadata={"Software": None})
+        plt.close(figure)
         pairs = metrics.all_pairs(wide.dropna(), overlap)
-        for file, table in ((f"cross_validation{ending}.csv", found), (f"cross_validation{ending}_pairs.csv", pairs)):
-            keep(chosen.out / file, table.assign(set=name, split=chosen.split), name)
+        for path, table in ((file, found), (file.with_name(f"{file.stem}_pairs.csv"), pairs)):
+            others = of_set(path, name, others=True)
+            files.write_csv(path, pd.concat([others, table.assign(set=name, split=chosen.split)]))
 
 
-def keep(file: Path, table: pd.DataFrame, name: str) -> None:
-    """Write the rows of a set, after those of the others."""
-    kept = pd.read_csv(file) if file.is_file() else table.head(0)
-    files.write_csv(file, pd.concat([kept[kept["set"] != name], table]))
+def of_set(file: Path, name: str, others: bool = False) -> pd.DataFrame:
+    """Read the rows of a set, or those of all others."""
+    table = pd.read_csv(file) if file.is_file() else pd.DataFrame({"set": []})
+    return table[(table["set"] == name) != others]
 
 
 if __name__ == "__main__":
