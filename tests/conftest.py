@@ -98,6 +98,7 @@ SMALL = {
         "orders": 1,
     },
     "quickstart": {
+        "encoder": "runs/demo/encoder",
         "model": "runs/demo/finetune/chembl2321810/pretrained/split_1",
         "neighbours": 30,
         "sample": 40,

@@ -82,8 +82,8 @@ def test_a_misspelt_baseline_suggests_the_nearest_also_among_the_groups():
 
 
 def test_what_a_default_leaves_open_may_stay_open():
-    p = params.read("00_quickstart", None, encoder="", sample=None, label_columns=None, advise=0)
-    assert (p.encoder, p.sample, p.label_columns, p.advise) == ("", None, None, 0)
+    p = params.read("00_quickstart", None, model="", sample=None, label_columns=None, advise=0)
+    assert (p.model, p.sample, p.label_columns, p.advise) == ("", None, None, 0)
     assert params.read("02_cluster_structures", None, k_labels=[31], sweep_sample=10).k_labels == [31]
 
 
