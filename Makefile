@@ -43,9 +43,10 @@ run: .venv/installed ## run all notebooks of a profile (PROFILE=demo CORES=2)
 	@echo "figures:            runs/$(PROFILE)/$(if $(STUDY),$(STUDY)/)figures/"
 	@echo "executed notebooks: runs/$(PROFILE)/$(if $(STUDY),$(STUDY)/)notebooks/"
 
-study: PROFILE = $(if $(wildcard params/paper/study_$(NAME).yaml),paper,demo)
-study: STUDY = $(NAME)
-study: run ## run a study of a profile (NAME=baseline; PROFILE=paper, or demo if paper has no such study)
+# The first of these profiles that has it.
+study: PROFILE = $(firstword $(foreach profile,paper demo laptop hour,$(if $(wildcard params/$(profile)/study_$(NAME).yaml),$(profile))) demo)
+study: STUDY = $(or $(NAME),$(error NAME=... says which study: $(patsubst study_%.yaml,%,$(sort $(notdir $(wildcard params/*/study_*.yaml))))))
+study: run ## run a study (NAME=baseline; PROFILE=..., if several have one of this name)
 
 smoke-test: PROFILE = paper
 smoke-test: .venv/installed ## run a profile and its studies with a few steps each (PROFILE=paper; 90 minutes of processor time)

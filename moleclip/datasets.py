@@ -351,8 +351,8 @@ def _numbers(path: str | Path, texts: "pd.Series[str]", commas: Commas) -> NDArr
         if commas and re.fullmatch(_THOUSANDS, stripped[line]):
             raise ValueError(f"{problem}: its comma may separate decimals or thousands; write numbers with a point")
         raise ValueError(
-            f"{problem}; leave a field without a measured value empty, and write units and remarks into the column's "
-            "name, or into another column"
+            f"{problem}; leave a field without a measured value empty, write classes as 0 and 1, and units and remarks "
+            "into the column's name, or into another column"
         )
     return values
 

@@ -100,7 +100,14 @@ def morgan(smiles: Sequence[str], counts: bool = False) -> NDArray[np.float32]:
     """
     generator = _morgan()
     make = generator.GetCountFingerprintAsNumPy if counts else generator.GetFingerprintAsNumPy
-    return np.stack([make(parse(text)) for text in smiles]).astype(np.float32)
+    return np.stack([make(_named(text)) for text in smiles]).astype(np.float32)
+
+
+def _named(smiles: str) -> Chem.Mol:
+    try:
+        return parse(smiles)
+    except ValueError as error:
+        raise ValueError(f"{smiles}: cannot be read ({error}); leave it out") from None
 
 
 def fingerprint(molecule: Chem.Mol) -> Any:
@@ -114,7 +121,7 @@ def _morgan() -> rdFingerprintGenerator.FingerprintGenerator64:
 
 def descriptors(smiles: Sequence[str]) -> NDArray[np.float32]:
     """All of `rdkit.Chem.Descriptors`, float32 [N, D]; NaN where one is not defined or not finite."""
-    rows = [list(Descriptors.CalcMolDescriptors(parse(text), missingVal=np.nan).values()) for text in smiles]
+    rows = [list(Descriptors.CalcMolDescriptors(_named(text), missingVal=np.nan).values()) for text in smiles]
     values = np.array(rows, np.float64)
     values[~(np.abs(values) < np.finfo(np.float32).max)] = np.nan
     return values.astype(np.float32)

@@ -36,6 +36,12 @@ def test_descriptors_are_rdkits_and_finite_or_missing():
     assert not np.isinf(found).any()
 
 
+@pytest.mark.parametrize("make", [molecules.morgan, molecules.descriptors])
+def test_a_molecule_that_cannot_be_read_is_named(make):
+    with pytest.raises(ValueError, match=r"C1CC: cannot be read \(not a SMILES string\); leave it out"):
+        make(["CCO", "C1CC"])
+
+
 @pytest.mark.parametrize(
     "name", ["ecfp4_forest", *(pytest.param(name, marks=pytest.mark.long) for name in config.FORESTS[1:])]
 )

@@ -208,6 +208,22 @@ def test_a_profile_of_ones_own_writes_elsewhere_and_names_the_file_of_a_misspelt
         params.read_profile(tmp_path / "params/mine")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["NAME=lite"], 0, "--config profile=laptop study=lite"),
+        (["NAME=baseline"], 0, "--config profile=paper study=baseline"),
+        (["NAME=domain", "PROFILE=demo"], 0, "--config profile=demo study=domain"),
+        ([], 2, "NAME=... says which study: ablations baseline"),
+    ],
+)
+def test_a_study_is_found_by_its_name(arguments, status, said):
+    command = ["make", "--dry-run", "--old-file=.venv/installed", "study", *arguments]
+    done = subprocess.run(command, cwd=files.ROOT, capture_output=True, text=True)
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr
+
+
 def test_the_paper_profile_has_the_authors_settings():
     """As their code and their released runs have them; each is a parameter, and departures.md says why."""
     folder = files.ROOT / "params" / "paper"

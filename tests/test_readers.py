@@ -220,6 +220,8 @@ def test_what_is_above_the_header_of_a_sheet(tmp_path, caplog):
     records = list(readers.read(path))
     assert [(record.item, record.line) for record in records] == [("CCO", 4), ("C1CC", 6)]
     assert "without what is above its header in row 3" in caplog.text
+    with pytest.raises(ValueError, match=r"has no column 'smile'; it has .*; SMILES seem to be in"):
+        list(readers.read(path, "smile"))
     dataset = datasets.load(str(path), labels=["y"])
     assert len(datasets.readable(dataset, None, 0)) == 1
     assert "m, line 6: left out, 'C1CC': not a SMILES string" in caplog.text

@@ -252,6 +252,30 @@ def test_too_few_molecules(tmp_path):
         training.train(tmp_path / "my.csv", out=tmp_path / "model")
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"repeats": 0}, ValueError, "repeats = 0: expected 1 or more"),
+        ({"difference": -0.5}, ValueError, "difference = -0.5: expected a number above 0"),
+        ({"out": "my.xlsx"}, ValueError, r"my\.xlsx: is a file, and a model is kept in a folder"),
+        ({"source": pd.DataFrame({"smiles": SMILES})}, TypeError, r"a DataFrame is no file .* \.csv file first"),
+    ],
+)
+def test_what_training_cannot_use_is_named(sheet, tmp_path, monkeypatch, options, error, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        training.train(**{"source": sheet, "target": "size (nm)", "out": "model", "method": "mean", **options})
+
+
+def test_salts_are_named(tmp_path):
+    table = pd.DataFrame({"smiles": [*SMILES[:20], f"{SMILES[0]}.Cl"], "y": [*SIZES[:20], 3.0]})
+    table.to_csv(tmp_path / "my.csv", index=False)
+    found = training.compare(tmp_path / "my.csv", method="mean")
+    assert any(
+        "salts or mixtures, which count as other molecules than their parts: 1" in line for line in found.remarks
+    )
+
+
 def made(scores, metric="MAE", unit="eV", folds=2, seed=0):
     """A cross-validation of given scores: method to a list of scores by part."""
     rows = [

@@ -35,7 +35,8 @@ _EXAMPLES = """examples:
 
 If a command that writes a file is interrupted, repeat it: it continues where it stopped. Molecules that cannot be
 read stay in the output, without numbers and with the reason in the column "problem". The exit status is 0 if the
-output was written, 1 if not, 2 for a mistake in the command, and 130 after an interruption.
+output was written, 1 if not or if no molecule could be read, 2 for a mistake in the command, and 130 after an
+interruption.
 """
 _INPUT = (
     ".xlsx, .csv, .tsv (with a header), .smi, .txt (a SMILES per line, and a name if there is one), .sdf, .parquet, "

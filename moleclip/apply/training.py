@@ -158,6 +158,16 @@ def compare(
         There are fewer than 10 molecules, a label does not vary, a method is unknown, the molecules cannot be divided,
         or the folder holds another model.
     """
+    if not isinstance(source, (str, Path, Dataset)):
+        raise TypeError(
+            f"a {type(source).__name__} is no file or data set by name: write the table to a .csv file first"
+        )
+    if repeats is not None and repeats < 1:
+        raise ValueError(f"repeats = {repeats}: expected 1 or more")
+    if difference is not None and not difference > 0:
+        raise ValueError(f"difference = {difference}: expected a number above 0")
+    if folder and Path(folder).is_file():
+        raise ValueError(f"{folder}: is a file, and a model is kept in a folder: choose another name")
     targets = [target] if isinstance(target, str) else target
     dataset = source if isinstance(source, Dataset) else datasets.load(str(source), smiles=smiles, labels=targets)
     for name in dataset.label_names:
@@ -373,6 +383,7 @@ def _about(job: CrossValidation, doubts: dict[str, int]) -> list[str]:
     texts = {
         "conflicts": "structures with different labels, of which the first is used",
         "open_stereocentres": "molecules with an undefined stereocentre",
+        "several_fragments": "salts or mixtures, which count as other molecules than their parts",
         "differ_in_stereo_only": "structures like another but for stereochemistry, which fingerprints do not see",
     }
     counted = [f"{text}: {doubts[key]}" for key, text in texts.items() if doubts[key]]

@@ -339,10 +339,12 @@ def _spreadsheet(path: str, content: Path | bytes, smiles: str) -> MoleculeFile:
 
 
 def _header(sheet: Any, smiles: str) -> tuple[int, list[str]]:
-    """Find the header of a sheet: of its first rows that with a column of SMILES, or else the first one."""
+    """Find the header of a sheet: of its first rows that with a column of SMILES, or else the first below a title."""
     filled = ((number, [*map(_as_text, row)]) for number, row in _cells(sheet) if any(row))
     rows = list(itertools.islice(filled, _ABOVE))
-    return next((row for row in rows if _column(row[1], smiles) is not None), rows[0] if rows else (1, []))
+    named = (row for row in rows if _column(row[1], smiles) is not None)
+    several = (row for row in rows if sum(map(bool, row[1])) > 1)
+    return next(itertools.chain(named, several, rows), (1, []))
 
 
 def _cells(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
