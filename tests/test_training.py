@@ -185,6 +185,7 @@ def test_what_does_not_beat_the_mean_is_kept_on_request_and_says_so(tmp_path, ca
     assert cli.main(arguments) == 1
     assert "no better than the training mean" in (text := capsys.readouterr().err)
     assert "Nothing is kept" in text
+    assert "better than the mean by" in text  # the comparison, too
     assert not (tmp_path / "model/config.json").exists()
     assert cli.main([*arguments, "--keep"]) == 0
     assert cli.main(["predict", str(file), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "p.csv")]) == 0
@@ -377,6 +378,8 @@ def test_a_clear_advice_word_for_word():
         "of their number.",
         "2 repeats agree on the best: finetuned encoder in 2.",
     ]
+    (shown, _) = training.advise(found.scores, difference=1.01 * next_.detectable).remarks
+    assert shown.endswith(f"One of {1.01 * next_.detectable:.3f} eV would have been seen.")
 
 
 def test_what_is_chosen_is_the_best_or_simpler_and_sure_if_the_best_is():

@@ -237,7 +237,10 @@ def train(
     found = compare(source, target, folder=out, **options)
     row: Any = found.table.set_index("method").loc[found.method]
     if not row["gain"] > 0 and not keep and found.method != "mean":
-        raise ValueError(f"{found.sentence} Nothing is kept; ask for it to be kept all the same (keep=True, --keep)")
+        raise ValueError(
+            "No method beats the training mean. Nothing is kept; ask for it to be kept all the same (keep=True, "
+            f"--keep).\n{found}"
+        )
     _keep(found, float(row["score"]))
     return found._replace(folder=Path(out))
 
@@ -460,10 +463,14 @@ def advise(
         matters = difference or 0.1 * float(table["score"][chosen])
         if found.detectable > 0:
             needed = float(f"{metrics.labels_needed(count, found, matters):.2g}")
+            more = (
+                f"takes about {needed:.0f}, if the spread of differences falls as one over the root of their number."
+                if found.detectable > matters
+                else "would have been seen."
+            )
             remarks.append(
                 f"Between these two, {count} labels would show a difference of {number(found.detectable)} (in 80 % of "
-                f"cases). One of {number(matters)} takes about {needed:.0f}, if the spread of differences falls as one "
-                "over the root of their number."
+                f"cases). One of {number(matters)} {more}"
             )
         wins = table["wins"][table["wins"] > 0].sort_values(ascending=False, kind="stable")
         each = ", ".join(f"{name(str(winner))} in {times}" for winner, times in wins.items())
