@@ -43,8 +43,8 @@ run: .venv/installed ## run all notebooks of a profile (PROFILE=demo CORES=2)
 	@echo "figures:            runs/$(PROFILE)/$(if $(STUDY),$(STUDY)/)figures/"
 	@echo "executed notebooks: runs/$(PROFILE)/$(if $(STUDY),$(STUDY)/)notebooks/"
 
-# The first of these profiles that has it.
-study: PROFILE = $(firstword $(foreach profile,paper demo laptop hour,$(if $(wildcard params/$(profile)/study_$(NAME).yaml),$(profile))) demo)
+# The first profile that has it: paper, demo, or any other.
+study: PROFILE = $(word 2,$(subst /, ,$(firstword $(wildcard $(patsubst %,params/%/study_$(NAME).yaml,paper demo *)) params/demo)))
 study: STUDY = $(or $(NAME),$(error NAME=... says which study: $(patsubst study_%.yaml,%,$(sort $(notdir $(wildcard params/*/study_*.yaml))))))
 study: run ## run a study (NAME=baseline; PROFILE=..., if several have one of this name)
 

@@ -47,8 +47,8 @@ def main() -> None:
         tested = job.run(chosen.method or METHODS, verbose=True).scores
         ending = "" if chosen.split == "random" else f"_{chosen.split}"
         file = chosen.out / f"cross_validation{ending}.csv"
-        kept = of_set(file, name)
-        found = pd.concat([kept[~kept["method"].isin(tested["method"])], tested]) if len(kept) else tested
+        kept = read(file).query("set == @name and method not in @tested.method")
+        found = pd.concat([kept, tested])
         wide, overlap = tables.by_part(found)
         print(pd.DataFrame({name: wide.mean(), "sd": wide.std()}), flush=True)
         figure = all_pairs(found)
@@ -56,14 +56,13 @@ def main() -> None:
         plt.close(figure)
         pairs = metrics.all_pairs(wide.dropna(), overlap)
         for path, table in ((file, found), (file.with_name(f"{file.stem}_pairs.csv"), pairs)):
-            others = of_set(path, name, others=True)
+            others = read(path).query("set != @name")
             files.write_csv(path, pd.concat([others, table.assign(set=name, split=chosen.split)]))
 
 
-def of_set(file: Path, name: str, others: bool = False) -> pd.DataFrame:
-    """Read the rows of a set, or those of all others."""
-    table = pd.read_csv(file) if file.is_file() else pd.DataFrame({"set": []})
-    return table[(table["set"] == name) != others]
+def read(file: Path) -> pd.DataFrame:
+    """Read a table that is there already, or make an empty one."""
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["set", "method"])
 
 
 if __name__ == "__main__":

@@ -462,12 +462,11 @@ def advise(
             sentence += f" It {said}." if found.p < LEVEL else f" It {said}: not surely."
         matters = difference or 0.1 * float(table["score"][chosen])
         if found.detectable > 0:
-            needed = float(f"{metrics.labels_needed(count, found, matters):.2g}")
-            more = (
-                f"takes about {needed:.0f}, if the spread of differences falls as one over the root of their number."
-                if found.detectable > matters
-                else "would have been seen."
-            )
+            more = "would have been seen."
+            if found.detectable > matters:
+                needed = float(f"{metrics.labels_needed(count, found, matters):.2g}")
+                root = "if the spread of differences falls as one over the root of their number."
+                more = f"takes about {needed:.0f}, {root}"
             remarks.append(
                 f"Between these two, {count} labels would show a difference of {number(found.detectable)} (in 80 % of "
                 f"cases). One of {number(matters)} {more}"
