@@ -99,7 +99,11 @@ class Dataset:
 
     def place(self, row: int) -> str:
         """Say where a molecule is, for messages."""
-        return f"{self.name}, line {self.lines[row]}" if self.lines else f"{self.name}, row {row}"
+        return f"{self.name}, {self.line(row)}"
+
+    def line(self, row: int) -> str:
+        """Say where in its set a molecule is: by the line of its file, if it is from one."""
+        return f"line {self.lines[row]}" if self.lines else f"row {row}"
 
 
 def names() -> list[str]:
@@ -520,8 +524,10 @@ def summary(dataset: Dataset, molecules: pd.DataFrame, unreadable: pd.DataFrame)
     }
 
 
-def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Readable, labelled molecules, each once: a repeated one might be trained on and tested; and counts of `doubtful`.
+def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Readable, labelled molecules, each once: a repeated one might be trained on and tested; and which are `doubtful`.
+
+    The doubtful ones are named by their lines or rows, for each reason.
 
     Raises
     ------
@@ -535,7 +541,7 @@ def labelled(dataset: Dataset, sample: int | None, seed: int, least: int) -> tup
     known = every[every[columns].notna().any(axis=1)]
     kept = known.drop_duplicates("canonical_smiles")
     found = doubtful(known, columns, np.nan_to_num(dataset.margin)).loc[kept.index]
-    doubts = {str(name): int(found[name].sum()) for name in found}
+    doubts = {str(name): [dataset.line(row) for row in kept.loc[found[name], "row"]] for name in found}
     without, repeated = every[~every["row"].isin(known["row"])], len(known) - len(kept)
     if len(without) or repeated:
         log.warning("%s: left out, %d without a label and %d that are repeated", name, len(without), repeated)
@@ -556,7 +562,7 @@ def _name_repeated(dataset: Dataset, known: pd.DataFrame, most: int = 5) -> None
     """Log which molecules are repeated, with their labels: people may want to correct one, or take the mean."""
     groups = [same for _, same in known.groupby("canonical_smiles", sort=False) if len(same) > 1]
     for same in groups[:most]:
-        where = " and ".join(dataset.place(row).rpartition(", ")[2] for row in same["row"])
+        where = " and ".join(map(dataset.line, same["row"]))
         labels = "; ".join(f"{name}: {', '.join(f'{v:g}' for v in same[name])}" for name in dataset.label_names)
         log.warning("%s: %s are one molecule (%s); the first is used", dataset.name, where, labels)
     if len(groups) > most:

@@ -112,6 +112,8 @@ def test_strict_writes_nothing(table, tmp_path, capsys):
         (["predict", "{table}", "--model", "runs/none"], "runs/none: no such folder of a model"),
         (["embed", "{table}", "--encoder", SMALL, "--device", "abacus"], "abacus"),
         (["embed", "{table}", "--encoder", SMALL, "--batch-size", "0"], "batch_size=0"),
+        (["models", "runs/none"], "runs/none: no such folder"),
+        (["encoders", "runs/none"], "runs/none: no such folder"),
     ],
 )
 def test_errors_are_one_line_and_the_status_is_1(table, tmp_path, arguments, message, capsys):
@@ -124,9 +126,10 @@ def test_errors_are_one_line_and_the_status_is_1(table, tmp_path, arguments, mes
 
 
 def test_a_wrong_command_has_status_2(capsys):
-    with pytest.raises(SystemExit) as raised:
-        cli.main(["embed"])
-    assert raised.value.code == 2
+    for wrong in (["embed"], ["embed", "my.csv", "--jobs", "0"], ["embed", "my.csv", "--jobs", "two"]):
+        with pytest.raises(SystemExit) as raised:
+            cli.main(wrong)
+        assert raised.value.code == 2
     with pytest.raises(SystemExit) as raised:
         cli.main(["embed", "--help"])
     assert raised.value.code == 0

@@ -232,17 +232,17 @@ def test_what_cannot_be_divided_says_why(dataset, message):
         _ = job(dataset).parts
 
 
-def test_doubtful_molecules_are_counted(caplog):
+def test_doubtful_molecules_are_named(caplog):
     smiles = ["CCO", "OCC", "CCN", "NCC", "CC(N)C(=O)O", "C[C@H](N)C(=O)O", "CC(Cl)Br", "[Na+].[Cl-]", "C" * 9, "C" * 8]
     labels = np.array([1.0, 2, 3, 3, 5, 6, 7, 8, 9, 10, 11, np.nan])[:, None]
     dataset = datasets.Dataset("made", (*smiles, "CCCO", "CCCN"), labels, ("y",), "regression", "MAE", "")
     kept, doubts = datasets.labelled(dataset, None, 0, 9)
     assert doubts == {
-        "repeated": 2,
-        "conflicts": 1,  # ethanol
-        "differ_in_stereo_only": 2,  # alanine, with and without
-        "open_stereocentres": 2,
-        "several_fragments": 1,
+        "repeated": ["row 0", "row 2"],
+        "conflicts": ["row 0"],  # ethanol
+        "differ_in_stereo_only": ["row 4", "row 5"],  # alanine, with and without
+        "open_stereocentres": ["row 4", "row 6"],
+        "several_fragments": ["row 7"],
     }
     assert "row 0 and row 1 are one molecule (y: 1, 2); the first is used" in caplog.text
     assert kept["row"].tolist() == [0, 2, 4, 5, 6, 7, 8, 9, 10]

@@ -196,7 +196,7 @@ def test_a_stream_to_parquet_holds_all_in_order(tmp_path, monkeypatch):
     path = tmp_path / "molecules.smi"
     path.write_text("\n".join([*SMILES, "C1CC"]))
     featurizer = MoleCLIPFeaturizer(SMALL)
-    with pytest.warns(inference.UnreadableWarning, match="row 40"):
+    with pytest.warns(inference.UnreadableWarning, match="line 41"):
         table = pd.read_parquet(featurizer.to_parquet(path, tmp_path / "out.parquet"))
     assert list(table["molecule"]) == [*SMILES, "C1CC"]
     assert list(table["problem"]) == [*[""] * 40, "not a SMILES string"]

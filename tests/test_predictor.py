@@ -96,6 +96,19 @@ def test_an_unreadable_molecule_keeps_its_row(job):
     assert found["problem"].tolist() == ["", "not a SMILES string", ""]
 
 
+def test_of_a_file_all_columns_are_kept_and_lines_are_named(job, tmp_path):
+    _, folder = job
+    predictor, file = MoleCLIPPredictor(folder, views=0), tmp_path / "new.csv"
+    smiles = [SMILES[0], "C1CC", SMILES[1]]
+    pd.DataFrame({"code": ["a", "b", "c"], "size": [9, 9, 9], "structure": smiles}).to_csv(file, index=False)
+    with pytest.warns(inference.UnreadableWarning, match=r"1 of 3 .* line 3 \(C1CC\)"):
+        found = predictor.predict(file, "structure")
+    expected = predictor.predict([SMILES[0], SMILES[1]])
+    assert found["code"].tolist() == ["a", "b", "c"]
+    assert found["size_given"].tolist() == ["9", "9", "9"]
+    pd.testing.assert_frame_equal(found.loc[[0, 2], list(expected)].reset_index(drop=True), expected)
+
+
 def test_only_the_weights_that_make_the_score_are_kept_and_a_second_run_trains_nothing(job, monkeypatch):
     p, folder = job
     files = sorted(folder.glob("model/*/model.safetensors"))

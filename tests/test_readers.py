@@ -34,7 +34,7 @@ SMILES = ["CCO", "c1ccccc1O", "CC(=O)Oc1ccccc1C(=O)O"]
     ids=["list", "tuple", "iterator", "array", "column of an array", "series", "table"],
 )
 def test_any_container_keeps_the_order(form):
-    assert [str(item) for item in readers.items(form(SMILES))] == SMILES
+    assert [str(record.item) for record in readers.records(form(SMILES))] == SMILES
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_any_container_keeps_the_order(form):
 )
 def test_what_holds_no_molecules_is_refused(given, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        readers.items(given)
+        readers.records(given)
 
 
 def write_sdf(path, broken=False):
@@ -296,7 +296,7 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path, name, text, message):
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
-        readers.items(str(tmp_path / "none.csv"))
+        readers.records(str(tmp_path / "none.csv"))
 
 
 def test_standard_input_is_a_table_or_lines(monkeypatch):

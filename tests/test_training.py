@@ -269,11 +269,14 @@ def test_what_training_cannot_use_is_named(sheet, tmp_path, monkeypatch, options
 
 
 def test_salts_are_named(tmp_path):
-    table = pd.DataFrame({"smiles": [*SMILES[:20], f"{SMILES[0]}.Cl"], "y": [*SIZES[:20], 3.0]})
+    salts = [f"{smiles}.Cl" for smiles in SMILES[:7]]
+    table = pd.DataFrame({"smiles": [*SMILES[:20], *salts], "y": [*SIZES[:20], *SIZES[:7]]})
     table.to_csv(tmp_path / "my.csv", index=False)
-    found = training.compare(tmp_path / "my.csv", method="mean")
-    assert any(
-        "salts or mixtures, which count as other molecules than their parts: 1" in line for line in found.remarks
+    remarks = training.compare(tmp_path / "my.csv", method="mean").remarks
+    # The header is line 1.
+    assert remarks[-1] == (
+        "Salts or mixtures, which count as other molecules than their parts: 7 "
+        "(line 22, line 23, line 24, line 25, line 26, 2 more)."
     )
 
 

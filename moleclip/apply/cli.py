@@ -2,7 +2,6 @@
 
 # Libraries are imported where they are needed: `moleclip --help` should not wait for PyTorch.
 import argparse
-import itertools
 import json
 import logging
 import os
@@ -132,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         added.add_argument("--batch-size", type=int, default=64, help="drawings computed together (default: 64)")
         added.add_argument("--device", help="name of a PyTorch device; by default a GPU, if there is one")
-        added.add_argument("--jobs", type=int, default=1, help="processes for drawing; -1: one per core (default: 1)")
+        added.add_argument(
+            "--jobs", type=_processes, default=1, help="processes for drawing; -1: one per core (default: 1)"
+        )
         added.add_argument("--cache", help="folder in which results are kept for later runs")
         added.add_argument("--strict", action="store_true", help="stop with an error if a molecule cannot be read")
         added.add_argument("--quiet", action="store_true", help="show no progress")
@@ -149,6 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("start", help="folder, or another source that `moleclip encoders` lists")
     compare.add_argument("encoder", help="another encoder of the same architecture")
     return parser
+
+
+def _processes(text: str) -> int:
+    """Read a number of processes as joblib counts them."""
+    if (number := int(text)) == 0:
+        raise argparse.ArgumentTypeError("0 processes draw nothing: expected 1 or more, or -1 for one per core")
+    return number
 
 
 def _train(chosen: argparse.Namespace) -> None:
@@ -193,8 +201,6 @@ def _compute(chosen: argparse.Namespace) -> None:
 
 def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
     """Compute tables of numbers, with the fields of the input in front."""
-    import pandas as pd
-
     # Read through once: a bad line is found now, and not after hours. Standard input can be read only once.
     total = None if "-" in chosen.input else sum(1 for _ in _records(chosen))
     if chosen.command == "predict" and not Path(chosen.model).is_dir():
@@ -210,7 +216,7 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
         "batch_size": chosen.batch_size,
         "device": chosen.device,
         "n_jobs": chosen.jobs,
-        "invalid": "ignore",  # told here, by the lines of files
+        "invalid": "raise" if chosen.strict else "warn",
         "cache": _cache(chosen),
         "verbose": not chosen.quiet,
     }
@@ -223,16 +229,10 @@ def _tables(chosen: argparse.Namespace) -> Iterator["pd.DataFrame"]:
             print(f"unit of {', '.join(model.label_names)}: {model.unit}", file=sys.stderr)
         if model.note:
             _say(f"the model is {model.note}; the column 'note' says so")
-    computed, kept = itertools.tee(_records(chosen))
-    for table in model.tables((record.item for record in computed), total):
+    for records, table in model.tables(_records(chosen), total):
         found = table.drop(columns="molecule")
         found = found.round({name: digits for name, digits in decimals.items() if name in found})
-        records = list(itertools.islice(kept, len(table)))
-        items, lines = ([getattr(record, name) for record in records] for name in ("item", "line"))
-        inference.report(items, list(table["problem"]), "raise" if chosen.strict else "warn", lines=lines)
-        given = pd.DataFrame([record.fields for record in records])
-        given.columns = [_free(str(name), [*given, *found]) if name in found else str(name) for name in given]
-        yield pd.concat([given, found], axis=1)
+        yield inference.beside_fields(records, found)
 
 
 def _records(chosen: argparse.Namespace) -> Iterator["Record"]:
@@ -247,13 +247,6 @@ def _records(chosen: argparse.Namespace) -> Iterator["Record"]:
             yield record
 
 
-def _free(name: str, taken: list[str]) -> str:
-    """Add the ending _given until no other column has this name."""
-    while name in taken:
-        name += "_given"
-    return name
-
-
 def _cache(chosen: argparse.Namespace) -> Path | None:
     """Where what is computed is kept, at least until the output is complete."""
     return Path(chosen.cache or f"{chosen.out}.partial") if chosen.cache or chosen.out != "-" else None
@@ -266,14 +259,20 @@ def _export(chosen: argparse.Namespace) -> None:
 
 
 def _list_encoders(chosen: argparse.Namespace) -> None:
-    cards = sorted(chosen.folder.rglob("config.json"))
+    cards = sorted(_below(chosen.folder, "config.json"))
     trained = [(str(card.parent), "trained here") for card in cards if (card.parent / "model.safetensors").is_file()]
     _print(["encoder", "what it is"], _ENCODERS + trained)
 
 
+def _below(folder: Path, name: str) -> Iterator[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    return folder.rglob(name)
+
+
 def _list_models(chosen: argparse.Namespace) -> None:
     rows = []
-    for table in sorted(chosen.folder.glob("**/molecules.parquet")):
+    for table in sorted(_below(chosen.folder, "molecules.parquet")):
         file = table.with_name("config.json")
         card = json.loads(file.read_text()) if file.is_file() else {}
         if "models" in card:

@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from moleclip import drawing, encoder
 from moleclip.apply import readers
 from moleclip.apply.inference import Block, Computation, report, write_tables
-from moleclip.apply.readers import Item
 from moleclip.encoder import LITE, Encoder, Layers
+from moleclip.io.molecule_files import Record
 
 
 class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -100,12 +100,12 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Raises
         ------
         ValueError, TypeError
-            A parameter is wrong, or X holds no molecules (see `readers.items`).
+            A parameter is wrong, or X holds no molecules (see `readers.records`).
         FileNotFoundError, errors.DataError
             There is no such encoder, or it cannot be downloaded.
         """
         if not isinstance(X, (str, Path, Iterator)):  # which are read once, by `transform`
-            readers.items(X)
+            readers.records(X)
         self._forget()
         self._load()
         return self
@@ -117,7 +117,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         ----------
         X : iterable of Item, array of pictures, or path
             SMILES, RDKit molecules and pictures (arrays, PIL images or paths; dark lines on white, of any size), also
-            mixed; or the path of an SDF, CSV or SMI file. See `readers.items`.
+            mixed; or the path of an SDF, CSV or SMI file. See `readers.records`.
 
         Returns
         -------
@@ -129,12 +129,12 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         ValueError
             With `invalid="raise"`: which molecules cannot be read, and why.
         """
-        items = readers.items(X)
-        _, parts, reasons = zip(*self.blocks(items, len(items)), strict=True)
-        report(items, [reason for part in reasons for reason in part], self.invalid)
+        records = readers.records(X)
+        _, parts, reasons = zip(*self.blocks(records, len(records)), strict=True)
+        report(records, [reason for part in reasons for reason in part], self.invalid)
         return np.concatenate(parts)
 
-    def blocks(self, items: Iterable[Item], total: int | None = None) -> Iterator[Block]:
+    def blocks(self, records: Iterable[Record], total: int | None = None) -> Iterator[Block]:
         """Embed any number of molecules, block by block."""
         image_encoder = self._load().to(encoder.device(self.device))
         return Computation(
@@ -147,7 +147,7 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             self.cache,
             {"encoder": self.encoder_sha256_, "layers": self.layers, "normalize": image_encoder.normalize},
             self.verbose,
-        ).blocks(items, total)
+        ).blocks(records, total)
 
     def to_parquet(self, X: Any, path: str | Path) -> Path:  # noqa: N803
         """Embed molecules into a Parquet file; a million of them need no more memory than a few thousand.
@@ -165,19 +165,21 @@ class MoleCLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             Of a table with the columns molecule, problem ("" for none), and one per feature, in the order of X.
         """
         if isinstance(X, (str, Path)):
-            X = (record.item for record in readers.read(X))  # noqa: N806
-        return write_tables(path, self.tables(X if isinstance(X, Iterator) else readers.items(X)))
+            records: Iterable[Record] = readers.read(X)
+        else:
+            records = readers.numbered(X) if isinstance(X, Iterator) else readers.records(X)
+        return write_tables(path, (table for _, table in self.tables(records)))
 
-    def tables(self, items: Iterable[Item], total: int | None = None) -> Iterator[pd.DataFrame]:
+    def tables(
+        self, records: Iterable[Record], total: int | None = None
+    ) -> Iterator[tuple[list[Record], pd.DataFrame]]:
         """Embed any number of molecules, block by block, into tables as `to_parquet` writes them."""
-        start = 0
-        for block, values, reasons in self.blocks(items, total):
-            report(block, reasons, self.invalid, start)
-            start += len(block)
+        for block, values, reasons in self.blocks(records, total):
+            report(block, reasons, self.invalid)
             table = pd.DataFrame(values, columns=self.get_feature_names_out())
-            table.insert(0, "molecule", [readers.name(item) for item in block])
+            table.insert(0, "molecule", [readers.name(record.item) for record in block])
             table.insert(1, "problem", reasons)
-            yield table
+            yield block, table
 
     @property
     def _n_features_out(self) -> int:

@@ -25,16 +25,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from moleclip.apply import readers
-from moleclip.apply.readers import Item
 from moleclip.drawing import Style
 from moleclip.io import files
+from moleclip.io.molecule_files import Record
 
 BLOCK = 2048  # molecules whose numbers are in memory at a time
 NAMED = 20  # unreadable molecules for which a warning gives the reason
 VERSION = 1  # of the cache: raise it when a change of the code changes drawings or numbers
 
 # Some molecules, their numbers float32 [B, width] (NaN where one could not be read), and why not ("" where it could).
-Block = tuple[list[Item], NDArray[np.float32], list[str]]
+Block = tuple[list[Record], NDArray[np.float32], list[str]]
 
 
 class UnreadableWarning(UserWarning):
@@ -77,18 +77,19 @@ class Computation:
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     verbose: bool = False
 
-    def blocks(self, items: Iterable[Item], total: int | None = None) -> Iterator[Block]:
+    def blocks(self, records: Iterable[Record], total: int | None = None) -> Iterator[Block]:
         """Compute block by block, in order, so that any number of molecules fits into memory."""
         cache = Cache(self._cache_file(Path(self.cache))) if self.cache else None
         parallel = Parallel(n_jobs=self.n_jobs, return_as="generator", pre_dispatch="2*n_jobs")
         with tqdm(total=total, unit=" molecules", disable=not self.verbose) as bar:
             # All drawings of a block may wait for the encoder: the more per molecule, the fewer molecules.
-            for block in batched(items, max(self.batch_size, BLOCK // len(self.styles))):
-                keys = [readers.key(item) for item in block]
+            for block in batched(records, max(self.batch_size, BLOCK // len(self.styles))):
+                items = [record.item for record in block]
+                keys = [readers.key(item) for item in items]
                 found = cache.get(keys) if cache else {}
                 reasons = dict.fromkeys(keys, "")
                 # A molecule that occurs twice is drawn once.
-                missing = {key: item for key, item in zip(keys, block, strict=True) if key not in found}
+                missing = {key: item for key, item in zip(keys, items, strict=True) if key not in found}
                 bar.update(len(block) - len(missing))
                 batches = [dict(pairs) for pairs in batched(missing.items(), self.batch_size)]
                 # Other processes draw ahead of this one, which computes.
@@ -147,30 +148,41 @@ class Cache:
             self.database.executemany("insert or ignore into numbers values (?, ?)", rows)
 
 
-def report(
-    items: Sequence[Item], reasons: Sequence[str], invalid: str, start: int = 0, lines: Sequence[int] | None = None
-) -> None:
+def report(records: Sequence[Record], reasons: Sequence[str], invalid: str) -> None:
     """Say which molecules cannot be read, and why, in a warning or an error.
 
     Parameters
     ----------
     invalid : {"warn", "raise", "ignore"}
-    start : int
-        Row of the first molecule.
-    lines : sequence of int, optional
-        Where they are in a file, in place of rows.
     """
-    places, what = (range(start, start + len(items)), "row") if lines is None else (lines, "line")
-    bad = [found for found in zip(places, items, reasons, strict=True) if found[2]]
+    bad = [(record, why) for record, why in zip(records, reasons, strict=True) if why]
     if not bad or invalid == "ignore":
         return
-    named = [f"{what} {place} ({readers.name(item)[:80]}): {why}" for place, item, why in bad[:NAMED]]
+    what = "line" if records[0].fields else "row"
+    named = [f"{what} {record.line} ({readers.name(record.item)[:80]}): {why}" for record, why in bad[:NAMED]]
     if len(bad) > NAMED:
-        named.append(f"and {what}s {', '.join(str(place) for place, _, _ in bad[NAMED:])}")
-    some = f"{len(bad)} of {len(items)} molecules cannot be read" + (f" (from row {start} on)" if start else "")
+        named.append(f"and {what}s {', '.join(str(record.line) for record, _ in bad[NAMED:])}")
+    some = f"{len(bad)} of {len(records)} molecules cannot be read"
     if invalid == "raise":
         raise ValueError(f"{some}: {'; '.join(named)}")
     warnings.warn(f"{some}, their rows are NaN: {'; '.join(named)}", UnreadableWarning, stacklevel=3)
+
+
+def beside_fields(records: Sequence[Record], table: pd.DataFrame) -> pd.DataFrame:
+    """Put the fields of molecules of a file in front of a table about them.
+
+    A field that is called like a column of the table gets the ending _given.
+    """
+    fields = pd.DataFrame([record.fields for record in records], index=table.index)
+    fields.columns = [_free(str(name), [*fields, *table]) if name in table else str(name) for name in fields]
+    return pd.concat([fields, table], axis=1)
+
+
+def _free(name: str, taken: list[str]) -> str:
+    """Add the ending _given until no other column has this name."""
+    while name in taken:
+        name += "_given"
+    return name
 
 
 def write_tables(path: str | Path, tables: Iterable[pd.DataFrame]) -> Path:

@@ -21,13 +21,14 @@ from tqdm.auto import tqdm
 from moleclip import baselines, drawing, encoder, metrics, molecules
 from moleclip.apply import readers, training
 from moleclip.apply.cross_validation import CrossValidation, Part
-from moleclip.apply.inference import BLOCK, Block, Computation, batched, report
+from moleclip.apply.inference import BLOCK, Block, Computation, batched, beside_fields, report
 from moleclip.apply.readers import Item
 from moleclip.apply.training import MOLECULES, TESTED
 from moleclip.datasets import Dataset
 from moleclip.estimator import Molecules, values_of
 from moleclip.finetune import FinetunedEncoder
 from moleclip.io import files, molecule_files, seeds
+from moleclip.io.molecule_files import Record
 from moleclip.io.seeds import Stream
 from moleclip.plots.style import decimals
 
@@ -154,18 +155,21 @@ class MoleCLIPPredictor:
             found |= dict.fromkeys((label, *(f"{label}_{ending}" for ending in training.ENDINGS)), digits)
         return found
 
-    def predict(self, X: Any) -> pd.DataFrame:  # noqa: N803
+    def predict(self, X: Any, smiles: str = "smiles") -> pd.DataFrame:  # noqa: N803
         """Predict the properties of molecules.
 
         Parameters
         ----------
         X
             As of `MoleCLIPFeaturizer.transform`.
+        smiles : str
+            Column of the SMILES in a file.
 
         Returns
         -------
         DataFrame, length N
-            In the order of X, NaN where a molecule cannot be read: molecule; for each label the prediction (mean over
+            In the order of X, NaN where a molecule cannot be read. Of a file, all its columns in front, as text
+            (`inference.beside_fields`). Then molecule; for each label the prediction (mean over
             repeats, in the unit of the label, or the probability of class 1) under the label's name, and the ends
             `<label>_low` and `<label>_high` of its 90 % interval (`metrics.cv_plus`; none for classes, for a finetuning
             job, and where there are fewer than 9 labels); in_domain, whether the similarity is at least `threshold`;
@@ -177,27 +181,29 @@ class MoleCLIPPredictor:
             interval or spread.
             Pictures have neither similarity nor domain.
         """
-        items = readers.items(X)
-        tables = list(self.tables(items, len(items)))  # here, so that warnings name the caller's line
-        return pd.concat(tables, ignore_index=True)
+        records = readers.records(X, smiles)
+        found = list(self.tables(records, len(records)))  # here, so that warnings name the caller's line
+        return pd.concat([beside_fields(*one) for one in found], ignore_index=True)
 
-    def tables(self, items: Iterable[Item], total: int | None = None) -> Iterator[pd.DataFrame]:
-        """Predict for any number of molecules, block by block, into tables as of `predict`."""
-        start, outside, count = 0, 0, 0
-        blocks = self._computation().blocks(items, total) if self.sees else self._from_structures(items, total)
+    def tables(
+        self, records: Iterable[Record], total: int | None = None
+    ) -> Iterator[tuple[list[Record], pd.DataFrame]]:
+        """Predict for any number of molecules, block by block, into tables as of `predict`, without fields of files."""
+        outside, count = 0, 0
+        blocks = self._computation().blocks(records, total) if self.sees else self._from_structures(records, total)
         for block, values, reasons in blocks:
-            report(block, reasons, self.invalid, start)
-            start += len(block)
-            nearest = [self._nearest(item, reason) for item, reason in zip(block, reasons, strict=True)]
+            report(block, reasons, self.invalid)
+            items = [record.item for record in block]
+            nearest = [self._nearest(item, reason) for item, reason in zip(items, reasons, strict=True)]
             similarity = np.array([value for _, value in nearest])
             inside = pd.Series(similarity >= self.threshold, dtype="boolean").mask(np.isnan(similarity))
-            table = pd.DataFrame({"molecule": [readers.name(item) for item in block]})
+            table = pd.DataFrame({"molecule": [readers.name(item) for item in items]})
             predictions, spread = self._columns(values.astype(np.float64))
             table = table.join(predictions)
             table = table.assign(in_domain=inside, similarity=similarity, nearest=[smiles for smiles, _ in nearest])
             table = table.join(spread).assign(problem=reasons)
             outside, count = outside + int((similarity < self.threshold).sum()), count + len(block)
-            yield table.assign(note=[self._note(one) for one in inside.eq(False).fillna(False)])
+            yield block, table.assign(note=[self._note(one) for one in inside.eq(False).fillna(False)])
         if outside:
             warnings.warn(
                 f"{outside} of {count} molecules are unlike all those that the model was trained on (similarity below "
@@ -206,11 +212,11 @@ class MoleCLIPPredictor:
                 stacklevel=3,
             )
 
-    def _from_structures(self, items: Iterable[Item], total: int | None) -> Iterator[Block]:
+    def _from_structures(self, records: Iterable[Record], total: int | None) -> Iterator[Block]:
         """Predict without drawings, block by block."""
         with tqdm(total=total, unit=" molecules", disable=not self.verbose) as bar:
-            for block in batched(items, BLOCK):
-                texts, reasons = zip(*map(_smiles, block), strict=True)
+            for block in batched(records, BLOCK):
+                texts, reasons = zip(*(_smiles(record.item) for record in block), strict=True)
                 good = [row for row, reason in enumerate(reasons) if not reason]
                 values = np.full((len(block), len(self._every) * len(self.label_names)), np.nan)
                 if good:

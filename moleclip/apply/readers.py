@@ -2,7 +2,7 @@
 
 import hashlib
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,14 +26,16 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 ENDINGS = ", ".join((*molecule_files.ENDINGS, *PICTURES))
 
 
-def items(molecules: Any) -> list[Item]:
-    """List molecules that are given in any form, in their order.
+def records(molecules: Any, smiles: str = "smiles") -> list[Record]:
+    """List molecules that are given in any form, in their order; those of a file with the fields of their lines.
 
     Parameters
     ----------
     molecules : iterable of Item, array of pictures, or path
         A list, array, column or one-column table of SMILES, RDKit molecules, or pictures or paths of them; uint8
         pictures [N, H, W, 3] in one array; or the path of a file that `read` knows.
+    smiles : str
+        Column of the SMILES in a file.
 
     Raises
     ------
@@ -44,13 +46,13 @@ def items(molecules: Any) -> list[Item]:
 
     Examples
     --------
-    >>> items(["CCO", "c1ccccc1"])
+    >>> [record.item for record in records(["CCO", "c1ccccc1"])]
     ['CCO', 'c1ccccc1']
     """
     if isinstance(molecules, (str, Path)):
         if not _known(molecules):
             raise TypeError(f"{molecules!r}: give a list of SMILES, [{str(molecules)!r}], or a file ({ENDINGS})")
-        return [record.item for record in read(molecules)]
+        return list(read(molecules, smiles))
     if isinstance(molecules, Chem.Mol):
         raise TypeError("X is one molecule: give a list, [molecule]")
     if isinstance(molecules, (pd.DataFrame, pd.Series)):
@@ -68,7 +70,12 @@ def items(molecules: Any) -> list[Item]:
         raise ValueError("X holds no molecules: at least 1 is required")
     if any(isinstance(item, (int, float, complex, np.number)) and not _missing(item) for item in found):
         raise TypeError("X holds numbers: expected SMILES, RDKit molecules, or pictures")
-    return found
+    return list(numbered(found))
+
+
+def numbered(items: Iterable[Item]) -> Iterator[Record]:
+    """Make records of molecules that are from no file: they have no fields, and their rows count from 0."""
+    return (Record(item, {}, row) for row, item in enumerate(items))
 
 
 def _known(path: str | Path) -> bool:

@@ -373,7 +373,7 @@ def _each_label(job: CrossValidation, tested: Tested, found: Comparison) -> tupl
     return said, f"not surely better than the training mean for {', '.join(unsure)}" if unsure else ""
 
 
-def _about(job: CrossValidation, doubts: dict[str, int]) -> list[str]:
+def _about(job: CrossValidation, doubts: dict[str, list[str]], most: int = 5) -> list[str]:
     """Say what is doubtful in the molecules, and how alike those tested are to those trained on."""
     bits, nearest = job.some.morgan(), []
     for part in job.parts:
@@ -384,13 +384,16 @@ def _about(job: CrossValidation, doubts: dict[str, int]) -> list[str]:
         "(Tanimoto, ECFP4): for molecules that are less alike, errors are larger than this score says."
     ]
     texts = {
-        "conflicts": "structures with different labels, of which the first is used",
-        "open_stereocentres": "molecules with an undefined stereocentre",
-        "several_fragments": "salts or mixtures, which count as other molecules than their parts",
-        "differ_in_stereo_only": "structures like another but for stereochemistry, which fingerprints do not see",
+        "conflicts": "Structures with different labels, of which the first is used",
+        "open_stereocentres": "Molecules with an undefined stereocentre",
+        "several_fragments": "Salts or mixtures, which count as other molecules than their parts",
+        "differ_in_stereo_only": "Structures like another but for stereochemistry, which fingerprints do not see",
     }
-    counted = [f"{text}: {doubts[key]}" for key, text in texts.items() if doubts[key]]
-    return said + ([f"Doubtful: {'; '.join(counted)}."] if counted else [])
+    for key, text in texts.items():
+        if where := doubts[key]:
+            named = ", ".join([*where[:most], *([f"{len(where) - most} more"] if len(where) > most else [])])
+            said.append(f"{text}: {len(where)} ({named}).")
+    return said
 
 
 def advise(
