@@ -41,7 +41,7 @@ _IDENTIFIER = re.compile(
     r"(?:index|indices|idx|id|nr|no|num|number|row|line|entry|sample|compound|molecule|cas|cid|registry|year|date|"
     r"unnamed: \d+)(?:[ _-]?(?:index|id|nr|no|num|number))?[.#]?|#|.*[ _-]id|.*ID"
 )
-_UNIT = re.compile(r"[(\[]([^()\[\]]+)[)\]]\s*$")  # at the end of a column's name
+_UNIT = re.compile(r"(log[ _]?)?.*[(\[]([^()\[\]]+)[)\]]\s*$", re.IGNORECASE)  # at the end of a column's name
 _COUNTED = 10  # rows from which on 0, 1, 2, ... or 1, 2, 3, ... count them, whatever the name
 
 # Numbers with a decimal comma, and those that could as well be thousands.
@@ -320,9 +320,10 @@ def read_table(
     classes = bool(known.size) and bool(np.isin(known, (0, 1)).all())
     task: tuple[Task, str] = ("classification", "ROC-AUC") if classes else ("regression", "MAE")
     task = task if chosen else ("pretraining", "")
-    unit = _UNIT.search(chosen[0]) if len(chosen) == 1 and not classes else None
+    found = _UNIT.match(chosen[0]) if len(chosen) == 1 and not classes else None
+    unit = f"{'log ' if found[1] and not found[2].startswith('log') else ''}{found[2]}" if found else ""
     dataset = Dataset(short_name(str(path)), tuple(texts), values, tuple(chosen), *task)
-    return dataclasses.replace(dataset, unit=unit[1] if unit else "", lines=tuple(lines))
+    return dataclasses.replace(dataset, unit=unit, lines=tuple(lines))
 
 
 def column(source: str | Path, name: str, smiles: str = "smiles") -> list[str]:

@@ -133,6 +133,14 @@ def test_a_column_of_ones_own_divides(tmp_path):
         cross_validation.with_groups(molecules, "batch", "esol")
 
 
+def test_an_empty_field_of_a_column_that_divides_is_told(tmp_path, caplog):
+    table = pd.DataFrame({"smiles": SERIES.smiles[:60:2], "y": random(30), "batch": ["x", "y", ""] * 10})
+    table.to_csv(tmp_path / "my.csv", index=False)
+    molecules, _ = datasets.labelled(datasets.load(str(tmp_path / "my.csv"), labels=["y"]), None, 0, 10)
+    cross_validation.with_groups(molecules, "batch", tmp_path / "my.csv")
+    assert "column 'batch' is empty for 10 molecules, which are kept together" in caplog.text
+
+
 def test_classes_are_in_every_part_and_scored_by_their_order():
     labels = (np.arange(60) % 10 == 0).astype(float)  # six of them
     some = job(own(labels, task="classification"), repeats=3)

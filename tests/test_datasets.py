@@ -161,7 +161,16 @@ def test_your_own_table(tmp_path):
     assert datasets.read_table(file, labels=["logP"]).label_names == ("logP",)
 
 
-@pytest.mark.parametrize(("header", "unit"), [("ddG (kcal/mol)", "kcal/mol"), ("E [eV] ", "eV"), ("(R)-yield", "")])
+@pytest.mark.parametrize(
+    ("header", "unit"),
+    [
+        ("ddG (kcal/mol)", "kcal/mol"),
+        ("E [eV] ", "eV"),
+        ("(R)-yield", ""),
+        ("logS (mol/L)", "log mol/L"),
+        ("Log S (log mol/L)", "log mol/L"),
+    ],
+)
 def test_the_unit_stands_in_the_columns_name(tmp_path, header, unit):
     (tmp_path / "own.csv").write_text(f"smiles,{header}\nCC,1.5\nCCC,2.5\n")
     assert datasets.load(str(tmp_path / "own.csv")).unit == unit

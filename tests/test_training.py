@@ -126,7 +126,7 @@ def test_the_advised_one_is_kept_an_interruption_costs_nothing_and_another_model
     assert again.remarks == found.remarks
     pd.testing.assert_frame_equal(named.table, found.table)
     with pytest.raises(
-        ValueError, match=r"of a finished run with other settings \(molecules was .*choose another folder"
+        ValueError, match=r"of a finished run with other settings \(other molecules\).*choose another folder"
     ):
         training.train(sheet, "other", out=tmp_path / "model")
     with pytest.raises(ValueError, match="repeats was 2, is 3"):

@@ -298,4 +298,7 @@ def with_groups(molecules: pd.DataFrame, by: str, source: str | Path = "", smile
         return molecules
     if by in ("scaffold", "cluster"):
         return molecules.assign(group=splits.groups(by, list(molecules["smiles"])))
-    return molecules.assign(group=np.array(datasets.column(source, by, smiles), object)[molecules["row"]])
+    values = np.array(datasets.column(source, by, smiles), object)[molecules["row"]]
+    if empty := int((values == "").sum()):
+        log.warning("%s: column %r is empty for %d molecules, which are kept together", source, by, empty)
+    return molecules.assign(group=values)

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+_CHECKSUM = re.compile("'[0-9a-f]{40,}'")
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,13 +86,18 @@ def refuse_another(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]
         Names what differs and says what to do.
     """
     differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    old, new = ([repr(one[name]) if name in one else "the default" for name in differ] for one in (before, now))
-    changes = ", ".join(f"{name} was {a}, is {b}" for name, a, b in zip(differ, old, new, strict=True))
+    changes = ", ".join(_change(name, before, now) for name in differ)
     kind, advice = "an unfinished", "Delete it to start again, or restore these settings to continue it"
     if finished:
         kind, advice = "a finished", f"It is not overwritten: choose another folder, or delete {file.parent}"
     if differ:
         raise ValueError(f"{file}: of {kind} run with other settings ({changes if before else 'unknown'}). {advice}")
+
+
+def _change(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say how a setting differs; a checksum would tell nobody anything."""
+    old, new = (repr(one[name]) if name in one else "the default" for one in (before, now))
+    return f"other {name}" if _CHECKSUM.fullmatch(old) else f"{name} was {old}, is {new}"
 
 
 @contextmanager
