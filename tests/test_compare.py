@@ -127,6 +127,17 @@ def test_agreement_is_the_test_that_scipy_has_for_one_split_and_sees_nothing_in_
     assert np.mean(rmsd**2) == pytest.approx(np.mean(by_chance**2), rel=0.15)
 
 
+def test_our_growth_with_r_groups_is_of_the_same_splits():
+    place = {"set": "Phosphines_yield", "dataset": "Phosphines_yield", "encoder": "lite", "split": "random"}
+    plain = [LINE | place | {"seed": seed, "test": error} for seed, error in ((1, 0.1), (2, 0.3), (3, 9.0))]
+    drawn = {"set": "Phosphines_yield_r", "drawing": "r_groups_new_layout"}
+    replaced = [LINE | place | drawn | {"seed": seed, "test": error} for seed, error in ((2, 0.3), (1, 0.2))]
+    ours = compare.Ours(pd.DataFrame(plain + replaced), pd.DataFrame(), pd.DataFrame(), [])
+    assert ours.growth("Phosphines-yield", "lite").round(6).to_dict() == {1: 50.0, 2: 0.0}
+    assert ours.growth("Phosphines-yield", "imagenet").empty
+    assert ours.on("Phosphines-yield", "random")["seed"].tolist() == [1, 2, 3]
+
+
 def test_a_set_that_the_paper_lacks_is_named(released_runs):
     job = {"set": "a", "seed": 1, "encoder": "fingerprint_mlp", "dataset": "Kraken_buried"}
     with pytest.raises(KeyError, match=r"Kraken_buried.*some on bace"):

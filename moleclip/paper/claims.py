@@ -345,6 +345,9 @@ def _r_groups(e: Evidence) -> Iterator[Row]:
         row = _judged(theirs - mine, better, "splits", workbook.design(str(name)).overlap)
         row["recomputed"] = f"loses {mine.mean():.1f} %, ImageMol {theirs.mean():.1f} %: {row['recomputed']}"
         row["printed"] = f"gap to ImageMol {gaps['original']} plain, {gaps['R-replaced']} with R-groups"
+        if len(own := e.ours.growth(str(name), compare.LITE[PRIMARY])):
+            loss = metrics.mean_ci(own, workbook.design(str(name)).overlap)
+            row["ours"] = f"lite, not CLIP, loses {_percents(loss)}, {len(own)} splits"
         yield row | {"dataset": str(name), "evidence": " ".join(table["run_cells"])}
 
 

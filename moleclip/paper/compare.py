@@ -25,6 +25,9 @@ LITE = OURS | {PRIMARY: "lite", FOCUSED: "lite_buried_volume"}
 SHOWN = {name: theirs for theirs, name in OURS.items()}
 SHOWN |= {name: style.MODEL_NAMES[name] for name in ("lite", "lite_frozen_best", LITE[FOCUSED], *config.FORESTS)}
 
+# Kinds of drawings, as the workbook and as our jobs call them; the authors lay out molecules with R-groups anew.
+DRAWINGS = {"original": "plain", "R-replaced": "r_groups_new_layout"}
+
 OTHER_SPLIT = "its own"  # of models whose scores the paper quotes from elsewhere
 
 _PRINTED = "SD as printed"
@@ -68,28 +71,35 @@ class Ours:
     knees: pd.DataFrame
     files: list[Path]
 
-    def on(self, dataset: str, split: str) -> pd.DataFrame:
-        """Select the scores on a set (by the paper's name), plain drawings and one kind of split; in printed units."""
+    def on(self, dataset: str, split: str, drawing: str = "plain") -> pd.DataFrame:
+        """Select the scores on a set (by the paper's name), of one kind of drawings and of split; in printed units."""
         table = self.scores
-        table = table[(table["set"].map(workbook.NAMES) == dataset) & (table["split"] == split)]
-        table = table[table["drawing"] == "plain"]
+        names = table["set"].str.removesuffix("_r").map(workbook.NAMES)
+        table = table[(names == dataset) & (table["split"] == split) & (table["drawing"] == drawing)]
         factor = workbook.quantity("", dataset).factor
         return table.assign(
             **{name: factor * table[name] for name in ("val", "test", "sd", "optimism") if name in table}
         )
 
-    def points(self, datasets: Sequence[str], split: str, models: Sequence[str] = tuple(SHOWN)) -> pd.DataFrame:
+    def points(
+        self, datasets: Sequence[str], split: str, models: Sequence[str] = tuple(SHOWN), variant: str = "original"
+    ) -> pd.DataFrame:
         """Make a point of each of our models on each set: its mean over splits; of one split, with the SD of the runs.
+
+        Parameters
+        ----------
+        variant : {"original", "R-replaced"}
+            Of the drawings, as the workbook calls them.
 
         Returns
         -------
         DataFrame
-            Columns `POINTS`, by_split and file (what the number was read from).
+            Columns `POINTS`, by_split, variant and file (what the number was read from).
         """
         rows: list[dict[str, Any]] = []
         for dataset in (name for name in workbook.NAMES.values() if name in datasets):
             metric, unit, _ = workbook.quantity("MoleculeNet" if split == "scaffold" else "", dataset)
-            for model, part in self.on(dataset, split).groupby("encoder", sort=False):
+            for model, part in self.on(dataset, split, DRAWINGS[variant]).groupby("encoder", sort=False):
                 if model not in models:
                     continue
                 (value, low, high), bar = metrics.mean_ci(part["test"], tables.overlap(part)), _SPLITS
@@ -98,11 +108,19 @@ class Ours:
                     low, high = value - sd, value + sd
                     bar = "" if np.isnan(sd) else "SD of the runs"
                 place = {"dataset": dataset, "model": SHOWN[str(model)], "metric": metric, "unit": unit, "split": split}
+                place |= {"variant": variant}
                 number = {"value": value, "low": low, "high": high, "bar": bar}
                 counts = {"splits": len(part), "runs": int(part["runs"].sum()), "by_split": tuple(part["test"])}
                 source = {"optimism": part["optimism"].mean(), "file": part["file"].iloc[0]}
                 rows.append({**place, "who": "ours", **number, **counts, **source})
         return _points(pd.DataFrame(rows))
+
+    def growth(self, dataset: str, model: str) -> "pd.Series[float]":
+        """Compute how much an error of ours grows on each split with R-groups, as `growth` does for the paper's."""
+        tables = [self.on(dataset, "random", drawing) for drawing in DRAWINGS.values()]
+        plain, replaced = (table[table["encoder"] == model].set_index("seed")["test"] for table in tables)
+        plain, replaced = plain.align(replaced, join="inner")
+        return 100 * (replaced - plain) / plain.mean()
 
 
 def read(folder: str | Path = "figures") -> Ours:
@@ -180,7 +198,7 @@ def _points(table: pd.DataFrame) -> pd.DataFrame:
         if low in table:
             ends = zip(table["metric"], table[low], table[high], strict=True)
             table[[low, high]] = [metrics.possible(*end) for end in ends]
-    found = table.assign(unit=units).reindex(columns=[*POINTS, "by_split", "file"]).reset_index(drop=True)
+    found = table.assign(unit=units).reindex(columns=[*POINTS, "by_split", "variant", "file"]).reset_index(drop=True)
     found["by_split"] = [means if isinstance(means, tuple) else () for means in found["by_split"]]
     numbers = ["value", "low", "high", "narrow_low", "narrow_high", "optimism"]
     return found.astype({"splits": int, "runs": int, **dict.fromkeys(numbers, float)})

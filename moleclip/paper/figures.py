@@ -196,13 +196,13 @@ def splits_table(scores: pd.DataFrame, ours: pd.DataFrame | None = None) -> pd.D
         return mean if np.isnan(interval[1]) else f"{mean} ({low} to {high})"
 
     for line in lines(scores):
-        name = line.dataset + ", R-groups" * (line.variant == "R-replaced") + f" ({line.unit})"
+        name = f"{_variant(line)} ({line.unit})"
         printed = (line.text, f"{line.mean:.{digits[line.dataset]}f} \u00b1 {line.spread:.{digits[line.dataset]}f}")
         over_splits = over(line.dataset, line.mean, *metrics.possible(line.metric, line.low, line.high))
         of = f"{line.splits} random splits, {line.runs} runs"
         rows.append((name, _short(line.model), "paper", *printed, over_splits, "", of))
     for point in lines(pd.DataFrame() if ours is None else ours):
-        name = f"{point.dataset} {point.unit.removeprefix('MAE ')}"
+        name = f"{_variant(point)} {point.unit.removeprefix('MAE ')}"
         over_splits = over(point.dataset, point.value, point.low, point.high)
         of = f"{style.count(point.splits, f'{point.split} split')}, {style.count(point.runs, 'run')}"
         rows.append((name, _short(point.model), "ours", "", "", over_splits, _known(point.optimism), of))
@@ -221,6 +221,10 @@ def ablations_table(scores: pd.DataFrame) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows).T.rename_axis("pretraining").reset_index()
     return table.assign(of="scaffold split, 3 runs a setting")
+
+
+def _variant(line: Any) -> str:
+    return f"{line.dataset}{', R-groups' * (line.variant == 'R-replaced')}"
 
 
 def _short(model: str) -> str:
