@@ -58,7 +58,7 @@ def _scores_panel(ax: Axes, title: str, table: pd.DataFrame, order: Sequence[str
     spread = f"{splits} {kind} splits, 95 % interval" if splits > 1 else f"one {kind} split, {runs}"
     _lines(ax, [MODEL_NAMES.get(name, name) for name in shown])
     ax.set_xlabel(to_better(with_unit(f"test {metric}", unit), higher, wrap=True) + "; tick: if test chose" * ticks)
-    how = "" if drawing == "plain" else ", R-groups" + drawing.removeprefix("r_groups").replace("_", " ")
+    how = "" if drawing == "plain" else "\nR-groups" + drawing.removeprefix("r_groups").replace("_", " ")
     # From the right: the names of the models leave room on the other side.
     ax.set_title(f"{title}{how}\n{spread}", loc="right")
 

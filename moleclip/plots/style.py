@@ -31,7 +31,7 @@ _STYLE = {
 
 _ENCODERS = {
     "lite": "lite",
-    "lite_buried_volume": "lite, domain-focused",
+    "lite_buried_volume": "lite/domain",
     "lite_100000": "lite, 100,000 molecules",
     "lite_10000": "lite, 10,000 molecules",
     "pretrained": "pretrained encoder",
