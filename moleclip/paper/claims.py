@@ -347,7 +347,7 @@ def _r_groups(e: Evidence) -> Iterator[Row]:
         row["printed"] = f"gap to ImageMol {gaps['original']} plain, {gaps['R-replaced']} with R-groups"
         if len(own := e.ours.growth(str(name), compare.LITE[PRIMARY])):
             loss = metrics.mean_ci(own, workbook.design(str(name)).overlap)
-            row["ours"] = f"lite, not CLIP, loses {_percents(loss)}, {len(own)} splits"
+            row["ours"] = f"lite, not CLIP: error {_percents(loss)} with R-groups, {len(own)} splits"
         yield row | {"dataset": str(name), "evidence": " ".join(table["run_cells"])}
 
 
