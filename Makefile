@@ -70,10 +70,11 @@ figures: page ## the paper's figures, tables and claims, from its released runs 
 publish: .venv/installed ## copy a finished page to figures/ (PROFILE=demo, STUDY=...; DIRTY=1: even if drawn by uncommitted code)
 	$(BIN)/python -m moleclip.workflow.publish $(PROFILE) $(STUDY) $(if $(DIRTY),--dirty)
 
-ship: .venv/installed ## make a pretrained encoder the built-in one, `lite` (ENCODER=runs/laptop/encoder)
+ship: .venv/installed ## make a pretrained encoder a built-in one (ENCODER=runs/laptop/encoder AS=lite)
 	rm -rf runs/ship
 	$(BIN)/moleclip export $(or $(ENCODER),runs/laptop/encoder) --out runs/ship
-	mv runs/ship/* moleclip/weights/lite/
+	chmod 644 runs/ship/*
+	mv runs/ship/* moleclip/weights/$(or $(AS),lite)/
 
 docs: .venv/installed ## build the documentation, with the executed notebooks of a profile, as a static site (PROFILE=demo)
 	$(BIN)/sphinx-build -W --keep-going --quiet -D profile=$(PROFILE) docs docs/_build/html

@@ -1,6 +1,7 @@
 """Judge encoders by what they are for, without finetuning them: the numbers in the model card of `lite`.
 
     python benchmarks/lite.py judge NAME ENCODER [--size 96]     # two lines of results/lite.csv; minutes
+    python benchmarks/lite.py errors NAME ENCODER                # the errors alone, for which no corpus is needed
     python benchmarks/lite.py fingerprints                       # the same models on count fingerprints
     python benchmarks/lite.py bakeoff NAME "{lr: 4e-4}"          # pretrain briefly (10 minutes of a core), and judge
 
@@ -118,11 +119,16 @@ def judge(model: encoder.Encoder, layers: encoder.Layers) -> dict[str, Any]:
     found: dict[str, Any] = {f"retrieval_{name}": retrieval(model, some, layers) for name, some in pools.items()}
     if layers == "last":
         found |= handedness(model, pools["mixed"])
+    return found | errors(model, layers)
+
+
+def errors(model: encoder.Encoder, layers: encoder.Layers) -> dict[str, float]:
+    """Scores of an encoder by its last layer or by all."""
 
     def inputs(smiles: Sequence[str]) -> NDArray[np.float64]:
         return model.embed(drawn(tuple(smiles), model.preprocess.size), layers=layers).double().numpy()
 
-    return found | scores(inputs)
+    return scores(inputs)
 
 
 @cache
@@ -152,20 +158,22 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    judged = commands.add_parser("judge")
-    judged.add_argument("name")
-    judged.add_argument("encoder")
-    judged.add_argument("--size", type=int)
+    for name in ("judge", "errors"):
+        judged = commands.add_parser(name)
+        judged.add_argument("name")
+        judged.add_argument("encoder")
+        judged.add_argument("--size", type=int)
     commands.add_parser("fingerprints")
     tried = commands.add_parser("bakeoff")
     tried.add_argument("name")
     tried.add_argument("changes", nargs="?", default="{}")
     a = parser.parse_args()
     started = time.monotonic()
-    if a.command == "judge":
+    if a.command in ("judge", "errors"):
         model = encoder.load(a.encoder, size=a.size)
         for layers in get_args(encoder.Layers):
-            record("lite.csv", {"name": a.name + ", last layer" * (layers == "last"), **judge(model, layers)})
+            found = (judge if a.command == "judge" else errors)(model, layers)
+            record("lite.csv", {"name": a.name + ", last layer" * (layers == "last"), **found})
     elif a.command == "fingerprints":
         baselines._scaler = lambda _: FunctionTransformer()  # counts are on one scale
         record(

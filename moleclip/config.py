@@ -11,6 +11,8 @@ from moleclip.io import errors
 # docstrings do not count, changed data, parameters and library versions count anyway.
 RESULTS = 3
 
+BUILT_IN = ("lite", "lite/domain")  # encoders inside this package, in folders of these names with _ for /
+
 
 def _number(value: Any) -> Any:
     """YAML reads 1e-4 as a string."""

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from moleclip import checkpoints
+from moleclip import checkpoints, config
 from moleclip.checkpoints import TIMM
 from moleclip.io import downloads, files
 from moleclip.io.errors import nearest
@@ -59,8 +59,8 @@ class Tower:
 
 
 Layers = Literal["last", "all"]
-LITE = "lite"
-_SHIPPED = {LITE: Path(__file__).parent / "weights" / LITE}  # encoders inside this package
+LITE = config.BUILT_IN[0]
+_SHIPPED = {name: Path(__file__).parent / "weights" / name.replace("/", "_") for name in config.BUILT_IN}
 # Small enough to train from scratch on a laptop. Twice the width and depth costs three times as much, and predicts no
 # better after minutes of training.
 SMALL = Tower(128, {"image_size": 224, "patch_size": 32, "width": 64, "layers": 2, "head_width": 32})
@@ -450,7 +450,8 @@ def load(source: str | Path, seed: int = 0, size: int | None = None) -> Encoder:
     ----------
     source : str or Path
         - a folder that `Encoder.save` wrote;
-        - "lite", the small encoder that ships with this package (not the paper's: see `docs/encoders.md`);
+        - "lite", the small encoder that ships with this package (not the paper's: see `docs/encoders.md`), and
+          "lite/domain", the same after pretraining on the buried volumes of phosphines;
         - "<tower>/random", random initial weights ("random" alone: of the paper's tower), where a tower is "small",
           one of open_clip's, or "timm-<model>" with any model of timm, such as "timm-resnet18";
         - "<tower>/<tag>", weights that open_clip knows: "ViT-B-16-quickgelu/openai" is where the paper starts;

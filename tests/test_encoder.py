@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import socket
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from sklearn.linear_model import RidgeCV
 from torch.nn import functional as F  # noqa: N812
 from torchvision.transforms.v2 import functional as transforms
 
-from moleclip import datasets, drawing, encoder
+from moleclip import config, datasets, drawing, encoder
 from moleclip.io import files
 
 IMAGES = torch.from_numpy(np.stack([drawing.draw(smiles) for smiles in ("CCO", "c1ccccc1N", "CC(=O)Cl")]))
@@ -141,9 +143,31 @@ def test_the_encoder_that_ships_finds_molecules_again():
         for chosen in ([drawing.PLAIN] * len(smiles), styles)
     )
     assert (plain @ other.T).argmax(dim=1).eq(torch.arange(len(smiles))).float().mean() > 0.9
-    files = list((Path(encoder.__file__).parent / "weights" / "lite").iterdir())
-    assert {file.name for file in files} == {encoder.WEIGHTS, encoder.CARD, "README.md", "NOTICE"}
-    assert sum(file.stat().st_size for file in files) < 10e6
+
+
+@pytest.mark.parametrize("name", config.BUILT_IN)
+def test_an_encoder_that_ships_is_small_and_says_what_it_is(name):
+    folder = Path(encoder.__file__).parent / "weights" / name.replace("/", "_")
+    assert {file.name for file in folder.iterdir()} == {encoder.WEIGHTS, encoder.CARD, "README.md", "NOTICE"}
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 10e6
+    assert encoder.load(name).normalize
+    trained_on = encoder.provenance(name)["parameters"]
+    assert trained_on.get("dataset", "") == ("Kraken_buried" if name == "lite/domain" else "")
+
+
+@pytest.mark.skipif("MOLECLIP_DATA_DIR" not in os.environ, reason="needs MOLECLIP_DATA_DIR")
+def test_pretraining_on_buried_volumes_is_kept_in_the_embeddings():
+    """A linear model reads the volumes of phosphines that it has not seen from the one encoder better than before."""
+    kraken = datasets.load("Kraken_buried")
+    some = np.random.default_rng(0).permutation(len(kraken))[:120]
+    smiles, volumes = [kraken.smiles[row] for row in some], kraken.labels[some, 0]
+    errors = {}
+    for name in config.BUILT_IN:
+        model = encoder.load(name)
+        inputs = model.embed(drawing.draw_all(smiles, model.preprocess.size, "plain", 0), layers="all").numpy()
+        found = RidgeCV(10.0 ** np.arange(-3, 4)).fit(inputs[:80], volumes[:80]).predict(inputs[80:])
+        errors[name] = np.abs(found - volumes[80:]).mean()
+    assert errors["lite/domain"] < 0.8 * errors["lite"]
 
 
 def test_embeddings_trained_by_cosine_lie_on_the_unit_sphere(tmp_path):

@@ -43,6 +43,7 @@ _INPUT = (
 )
 _ENCODERS = [
     ("lite", "built into this package: small, trained on drawings of 128 x 128 pixels"),
+    ("lite/domain", "built in too: lite after buried volumes; for phosphines"),
     ("ViT-B-16-quickgelu/openai", "CLIP's, with which the paper starts; downloaded once"),
     ("moleclip/primary", "released by the paper's authors; downloaded once"),
     ("imagemol/pretrained", "ImageMol's ResNet-18; manual download"),

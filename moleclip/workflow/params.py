@@ -391,13 +391,13 @@ def look_up_encoder(source: str, runs: str, written: Collection[str]) -> None:
     if source.startswith(f"{runs}/"):
         raise ParameterError(f"no notebook writes {source!r}{nearest(source, list(written))}")
     tower, _, tag = source.rpartition("/")
-    if source in ("", "lite", "random", *downloads.table()) or Path(source.rpartition("@")[2]).exists():
+    if source in ("", "random", *config.BUILT_IN, *downloads.table()) or Path(source.rpartition("@")[2]).exists():
         return
     # By the files of open_clip: importing it takes seconds.
     folder = Path(str(metadata.distribution("open_clip_torch").locate_file("open_clip/model_configs")))
     towers = {"small", *(path.stem for path in folder.glob("*.json"))}
     if "@" in source or (tower not in towers and not tower.startswith("timm-")):
-        near = [*written, "lite", f"small/{tag}", *map(str, Path(source).parent.glob("[!.]*"))]
+        near = [*written, *config.BUILT_IN, f"small/{tag}", *map(str, Path(source).parent.glob("[!.]*"))]
         raise ParameterError(f"no encoder {source!r}: no such folder or file, nor such a tower{nearest(source, near)}")
 
 
