@@ -78,10 +78,11 @@ def test_figures_are_legible(tables, name):
 
 @pytest.mark.parametrize("name", ["fig_3a", "fig_4b", "ablations", "table_s6", "table_ablations"])
 def test_published_numbers_are_found_again(tables, tmp_path, name):
-    """Those that hang on no run of ours."""
+    """Those that hang on no run of ours: of Table S6, the paper's lines."""
     table = tables[name][POINTS] if "by_split" in tables[name] else tables[name]
-    published = files.ROOT / "figures" / "paper" / f"{name}.csv"
-    assert files.write_csv(tmp_path / "found.csv", table).read_text() == published.read_text()
+    published = (files.ROOT / "figures" / "paper" / f"{name}.csv").read_text().splitlines()
+    found = files.write_csv(tmp_path / "found.csv", table).read_text().splitlines()
+    assert found == [line for line in published if ",ours," not in line]
 
 
 def test_optimism_is_given_with_our_scores(catalysis, ours):
