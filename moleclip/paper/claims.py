@@ -219,13 +219,12 @@ def _pairs(e: Evidence, datasets: Iterable[str], other: str, judge: Judge, model
             mine, theirs = pd.Series(first.by_split), pd.Series(second.by_split)
             over, evidence = "splits", f"{first.run_cells} {second.run_cells}"
         mine, theirs = mine.align(theirs, join="inner")
-        design = workbook.design(name)
+        design, own = workbook.design(name), e.our_scores(name)
         margin = 100 * design.margin / theirs.mean()
         row = _judged(compare.percent(mine, theirs, first.metric), judge, over, design.overlap, margin)
         row["by_printed_intervals"] = _printed(first, second, judge, margin)
         ours, lite = (
-            _our_pair(e.our_scores(name), names.get(other, ""), names.get(model, ""), design.overlap)
-            for names in (OURS, compare.LITE)
+            _our_pair(own, names.get(other, ""), names.get(model, ""), design.overlap) for names in (OURS, compare.LITE)
         )
         ours = ours or (f"lite, not CLIP: {lite}" if lite else "")
         yield row | {"dataset": name, "printed": e.quote(name, model, other), "ours": ours, "evidence": evidence}

@@ -121,8 +121,7 @@ class Ours:
         """Compute how much an error of ours grows on each split with R-groups, as `growth` does for the paper's."""
         tables = [self.on(dataset, "random", drawing) for drawing in DRAWINGS.values()]
         plain, replaced = (table[table["encoder"] == model].set_index("seed")["test"] for table in tables)
-        plain, replaced = plain.align(replaced, join="inner")
-        return 100 * (replaced - plain) / plain.mean()
+        return _growth(*plain.align(replaced, join="inner"))
 
 
 def read(folder: str | Path = "figures") -> Ours:
@@ -215,7 +214,10 @@ def growth(scores: pd.DataFrame, model: str) -> "pd.Series[float]":
         Lines of `workbook.recompute`, of one data set on the sheet R-replacement.
     """
     by_variant = scores[scores["model"] == model].set_index("variant")["by_split"]
-    plain, replaced = (pd.Series(by_variant[variant]) for variant in ("original", "R-replaced"))
+    return _growth(*(pd.Series(by_variant[variant]) for variant in DRAWINGS))
+
+
+def _growth(plain: "pd.Series[float]", replaced: "pd.Series[float]") -> "pd.Series[float]":
     return 100 * (replaced - plain) / plain.mean()
 
 
