@@ -32,8 +32,6 @@ _STYLE = {
 _ENCODERS = {
     "lite": "lite",
     "lite_buried_volume": "lite/domain",
-    "lite_100000": "lite, 100,000 molecules",
-    "lite_10000": "lite, 10,000 molecules",
     "pretrained": "pretrained encoder",
     "released": "the authors' encoder",
     "clip": "CLIP encoder",
@@ -41,6 +39,7 @@ _ENCODERS = {
     "imagenet": "ImageNet's weights",
     "random_pretrained": "random, then molecules",
     "imagenet_pretrained": "ImageNet, then molecules",
+    "imagenet_10000": "ImageNet, then 10,000 molecules",
     "domain": "domain-focused encoder",
     "buried_volume": "domain-focused, 300 epochs",
     "buried_volume_100": "domain-focused, 100 epochs",
