@@ -82,7 +82,10 @@ class NetworkEstimator(MoleculeEstimator):
         )
         rows = np.flatnonzero(~np.isnan(labels).all(axis=1))  # a step without labels still moves
         batch_size, epochs = fitting(len(rows))
-        batch_size, epochs = self.batch_size or batch_size, self.epochs or epochs
+        batch_size = batch_size if self.batch_size is None else self.batch_size
+        epochs = epochs if self.epochs is None else self.epochs
+        if min(batch_size, epochs) < 1:
+            raise ValueError(f"{epochs} epochs, batches of {batch_size}: expected 1 or more, or None to fit the data")
         schedule = Schedule(inputs, rows, range(1, epochs + 1), batch_size, self.seed)
         goal, scaler = (self.task, self.precision), loss_scaler(self.precision)
         best, state = np.inf, network.state_dict()

@@ -106,6 +106,7 @@ def test_strict_writes_nothing(table, tmp_path, capsys):
         (["embed", "{table}", "--encoder", "runs/none"], "no encoder"),
         (["embed", "{table}", "--encoder", SMALL, "--out", "out.xlsx"], "ends with .parquet or .csv"),
         (["embed", "{table}", "--encoder", SMALL, "--out", "no/out.csv"], "no folder no"),
+        (["embed", "{table}", "--encoder", SMALL, "--out", "{table}"], "this is the input, which stays as it is"),
         (["embed", "{table}", "--encoder", SMALL, "--smiles", "structure"], "no column 'structure'"),
         (["embed", "{table}", "{smi}", "--encoder", SMALL], "earlier files have"),
         (["predict", "{table}", "--model", "docs"], "keep_models"),

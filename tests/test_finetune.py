@@ -203,6 +203,12 @@ def test_the_chosen_epoch_is_the_last_best_on_validation():
     assert set(model.predict_values(SOME[TEST])[:, 0]) == {1.0}
 
 
+@pytest.mark.parametrize("given", [{"epochs": 0}, {"batch_size": 0}])
+def test_nothing_is_not_a_way_to_ask_for_a_fitting_number(given):
+    with pytest.raises(ValueError, match="expected 1 or more, or None"):
+        fitted(Linear(**{"epochs": 1, "batch_size": 4} | given))
+
+
 def test_denormal_numbers_are_left_to_who_calls():
     fitted(Linear(epochs=1))
     assert np.float64(2.0**-1074) / 1 > 0

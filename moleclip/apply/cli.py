@@ -182,6 +182,8 @@ def _compute(chosen: argparse.Namespace) -> None:
 
     if not Path(chosen.out).parent.is_dir():
         raise FileNotFoundError(f"--out {chosen.out}: there is no folder {Path(chosen.out).parent}")
+    if any(Path(path).resolve() == Path(chosen.out).resolve() for path in chosen.input if path != "-"):
+        raise ValueError(f"--out {chosen.out}: this is the input, which stays as it is; name another file")
     rows = problems = 0
 
     def counted() -> Iterator["pd.DataFrame"]:
