@@ -281,7 +281,7 @@ rule explore:
         figures=expand(
             "{folder}/{name}.{ending}",
             folder=PARAMETERS[EXPLORE].output,
-            name=["embeddings", "saliency", "faithfulness", "robustness"],
+            name=["embeddings", "saliency", "gradients", "faithfulness", "robustness"],
             ending=["png", "pdf", "json"],
         ),
         tables=expand(

@@ -296,6 +296,8 @@ def _search(
         folds: Any = 5
         if task == "classification":
             loss, folds = "neg_log_loss", min(5, *np.unique(column[known], return_counts=True)[1].tolist())
+            if folds < 2:
+                raise ValueError("a class has 1 of the molecules to learn from: a model on embeddings needs 2")
         if most and known.sum() > most:
             draws = StratifiedShuffleSplit if task == "classification" else ShuffleSplit
             folds = draws(5, train_size=most * 4 // 5, test_size=most // 5, random_state=0)

@@ -17,7 +17,7 @@ from rdkit import DataStructs
 from rdkit.Chem import rdMolDescriptors
 from sklearn.cluster import kmeans_plusplus
 
-from moleclip import datasets, molecules
+from moleclip import config, datasets, molecules
 from moleclip.io import chunks, files
 
 Fingerprints = NDArray[np.uint8]  # [N, 21]: 166 keys of a molecule, packed
@@ -47,7 +47,7 @@ def maccs(smiles: Sequence[str], cache: str | Path | None = None, workers: int =
     ValueError
         A SMILES that cannot be read.
     """
-    column = chunks.run(_keys, smiles, cache, workers)["maccs"].combine_chunks()
+    column = chunks.run(_keys, smiles, config.cache(cache), workers)["maccs"].combine_chunks()
     return np.frombuffer(column.buffers()[1], np.uint8)[21 * column.offset :][: 21 * len(smiles)].reshape(-1, 21)
 
 
@@ -111,7 +111,7 @@ def kmeans(
         problem = f"K = {k} clusters asked of {len(distinct)} different fingerprints"
         raise ValueError(f"{problem}: take a smaller K, or more molecules")
     key = hashlib.sha256(repr((k, seed, max_passes, tolerance)).encode() + distinct.tobytes() + counts.tobytes())
-    file = Path(cache) / f"kmeans_{k}-{key.hexdigest()[:16]}.npz" if cache else None
+    file = folder / f"kmeans_{k}-{key.hexdigest()[:16]}.npz" if (folder := config.cache(cache)) else None
     state: dict[str, Any] = {"passes": 0, "inertia": np.inf, "last": np.inf}
     if file and file.is_file():
         state = dict(np.load(file))

@@ -1,6 +1,7 @@
 """Parameters of pretraining, domain-focused pretraining and finetuning: names, types and limits."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -10,6 +11,12 @@ from moleclip.io import errors
 # Raise by hand when a change of code changes results: everything that is kept is then made anew. Changed comments and
 # docstrings do not count, changed data, parameters and library versions count anyway.
 RESULTS = 3
+
+
+def cache(folder: str | Path | None) -> Path | None:
+    """Folder for what is kept in a cache, if there is one: another for each `RESULTS`."""
+    return Path(folder) / f"results_{RESULTS}" if folder else None
+
 
 BUILT_IN = ("lite", "lite/domain")  # encoders inside this package, in folders of these names with _ for /
 

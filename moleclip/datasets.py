@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from rdkit import Chem, RDConfig, rdBase
 
+from moleclip import config
 from moleclip import molecules as reading
 from moleclip.io import chunks, downloads, errors, molecule_files, seeds
 from moleclip.io import files as whole_files
@@ -151,7 +152,8 @@ def load(
     sha256 : str, optional
         Checksum of a file that has none in `data.yaml` yet ("chembl_25").
     smiles, labels
-        Of a file: see `read_table`. A corpus needs no labels, `labels=[]`.
+        Of a file: see `read_table`; a corpus needs no labels, `labels=[]`. Of a set by name, `labels` may name some of
+        its labels.
 
     Raises
     ------
@@ -160,12 +162,23 @@ def load(
     FileNotFoundError
         The installed rdkit does not ship the file, or there is none at that path.
     ValueError
-        The file cannot be read as a table, or its labels are not clear.
+        The file cannot be read as a table, its labels are not clear, or the set has no such label.
     DataError
         The file of a set is damaged, or can be neither found nor downloaded.
     """
     if path := find(name):
         return read_table(path, smiles, labels)
+    found = _by_name(name, sha256)
+    if not labels or labels == "all":
+        return found
+    if unknown := [label for label in labels if label not in found.label_names]:
+        near = errors.nearest(unknown[0], list(found.label_names))
+        raise ValueError(f"{name}: has no label {unknown[0]!r}{near}")
+    columns = [found.label_names.index(label) for label in labels]
+    return dataclasses.replace(found, labels=found.labels[:, columns], label_names=tuple(labels))
+
+
+def _by_name(name: str, sha256: str | None) -> Dataset:
     if name not in names():
         raise KeyError(f"unknown data set {name!r}: known are {', '.join(names())}")
     entry = downloads.table()[name]
@@ -471,7 +484,7 @@ def clean(
     """
     rows = np.arange(len(dataset)) if rows is None else rows
     smiles = [dataset.smiles[row] for row in rows]
-    table = chunks.run(_read, smiles, folder, workers).to_pandas()
+    table = chunks.run(_read, smiles, config.cache(folder), workers).to_pandas()
     table.insert(0, "row", rows)
     # A lone surrogate, which no file can hold, is written as its number.
     texts = [text.encode(errors="backslashreplace").decode() for text in smiles]
@@ -511,7 +524,7 @@ def summary(dataset: Dataset, molecules: pd.DataFrame, unreadable: pd.DataFrame)
         if np.isfinite(values).any()
     ]
     copies = molecules[molecules["duplicate_of"] >= 0]
-    differ = dataset.labels[copies["row"]] != dataset.labels[copies["duplicate_of"]]
+    differ = np.abs(dataset.labels[copies["row"]] - dataset.labels[copies["duplicate_of"]]) > 0  # not of missing ones
     return {
         "set": dataset.name,
         "molecules": len(molecules) + len(unreadable),
@@ -618,7 +631,7 @@ def read_molecules(source: str | Sequence[str]) -> pd.DataFrame:
         raise FileNotFoundError(f"{source}: no such table; run the notebook that writes it, or give a data set's name")
     table = pd.read_parquet(source)
     # A table of one's own has not been cleaned; those of notebooks 01 and 02 have rows, duplicates or classes.
-    ours = any(name in ("row", "duplicate_of") or name.startswith("k_") for name in map(str, table))
+    ours = any(name == "duplicate_of" or re.fullmatch(r"k_\d+", name) for name in map(str, table))
     return table if ours else clean(load(source, labels=[]))[0]
 
 

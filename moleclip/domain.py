@@ -134,8 +134,8 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
         identity = _identity(p, domain, model)
         network = finetune.with_head(model, len(domain.names), p.arithmetic)
     if (output / PREDICTIONS).is_file():  # a finished run's last file, which a workflow deletes to have another one
-        for epochs in p.epochs:
-            encoder.keep_finished(folder(p, epochs), identity)
+        for place in {*(folder(p, epochs) for epochs in p.epochs), *output.glob("epochs_*")}:
+            encoder.keep_finished(place, identity)
     images = drawing.draw_all(list(domain.molecules["smiles"]), model.preprocess.size, "plain", p.workers)
     file, head, start = output / CHECKPOINT, network[1], arithmetic.weights(model)
     steps = finetune.make_optimizer(model, head, p.lr, p.head_lr, p.weight_decay, arithmetic=p.arithmetic)
@@ -156,11 +156,18 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
             moved = arithmetic.check_start(p.encoder, start, arithmetic.weights(model))
             if p.keep_moments:
                 encoder.save_moments(folder(p, epoch), model, steps)
+            else:  # those of an earlier run do not belong to these weights
+                (folder(p, epoch) / encoder.MOMENTS).unlink(missing_ok=True)
             model.save(folder(p, epoch), {**(record or {}), "identity": identity, "drift": moved})
         if epoch % p.checkpoint_every == 0 or epoch == last:
             log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])
             states = {"encoder": model.state_dict(), "head": head.state_dict(), "steps": steps.state_dict()}
-            content = {"identity": identity, "losses": losses, "scaler": scaler.state_dict(), **states}
+            content = {
+                "identity": identity | {"results": config.RESULTS},
+                "losses": losses,
+                "scaler": scaler.state_dict(),
+                **states,
+            }
             files.write(file, lambda part, content=content: torch.save(content, part))  # type: ignore[misc]
     outputs = finetune.predict(network, inputs, rows, p.batch_size, p.precision).double().numpy()
     _write_tables(output, domain, losses, outputs * domain.scale + domain.shift)
@@ -179,7 +186,7 @@ def _resume(file: Path, identity: dict[str, Any], parts: dict[str, Any]) -> list
     if not file.is_file():
         return []
     state = torch.load(file, map_location="cpu", weights_only=True)
-    files.refuse_another(file, state["identity"], identity)
+    files.refuse_another(file, {"results": config.RESULTS} | state["identity"], identity | {"results": config.RESULTS})
     for name, part in parts.items():
         part.load_state_dict(state[name])
     log.info("going on after epoch %d", len(state["losses"]))

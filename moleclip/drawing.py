@@ -38,7 +38,7 @@ R_GROUPS = {element: f"R{number}" for number, element in enumerate(("C", "O", "N
 LARGE = 150  # atoms
 LAYOUT_SECONDS = 5  # of processor time
 
-_PREPARED = "_moleclip_prepared"
+PREPARED = "_moleclip_prepared"
 # Without all of these, another drawing comes back (float coordinates change 24 % of them).
 _BINARY = int(Chem.PropertyPickleOptions.AllProps | Chem.PropertyPickleOptions.CoordsAsDouble)
 
@@ -144,7 +144,7 @@ def prepare(molecule: str | Chem.Mol) -> Chem.Mol:
         `LAYOUT_SECONDS`.
     """
     mol = molecules.parse(molecule) if isinstance(molecule, str) else molecules.check_size(molecule)
-    if mol.HasProp(_PREPARED):
+    if mol.HasProp(PREPARED):
         return mol
     return _read_binary(_bounded(mol)) if mol.GetNumAtoms() > LARGE else _lay_out(mol)
 
@@ -154,7 +154,7 @@ def _lay_out(mol: Chem.Mol) -> Chem.Mol:
         prepared = rdMolDraw2D.PrepareMolForDrawing(mol)
     except RuntimeError as error:  # a violated invariant inside RDKit
         raise ValueError(f"no 2D layout: {str(error).strip().splitlines()[0]}") from None
-    prepared.SetBoolProp(_PREPARED, True)
+    prepared.SetBoolProp(PREPARED, True)
     return prepared
 
 

@@ -20,6 +20,7 @@ from torch.utils import data
 from moleclip import arithmetic as arithmetics
 from moleclip import config, views
 from moleclip import encoder as encoders
+from moleclip.augmentation import augment
 from moleclip.datasets import Task
 from moleclip.encoder import Encoder, Preprocess, Tower, head
 from moleclip.estimator import Labels, MoleculeEstimator, Molecules
@@ -330,7 +331,9 @@ def image_inputs(
         if epoch is None or augmentation == "none":
             return torch.from_numpy(images[positions])
         chosen = positions if numbers is None else numbers[positions]
-        return torch.from_numpy(views.augmented(images[positions], chosen, augmentation, seed, epoch))
+        rngs = (seeds.generator(Stream.FINETUNE, seed, epoch, int(number)) for number in chosen)
+        some = (augment(image, augmentation, rng) for image, rng in zip(images[positions], rngs, strict=True))
+        return torch.from_numpy(np.stack([*some]))
 
     return inputs
 

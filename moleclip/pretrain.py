@@ -34,6 +34,7 @@ from moleclip import (
     drawing,
     encoder,
     losses,
+    metrics,
     molecules,
     views,
 )
@@ -108,7 +109,7 @@ def read_corpus(p: config.Pretrain) -> Corpus:
         mirrored = table.iloc[chiral].assign(smiles=lambda rows: rows["smiles"].map(molecules.mirror))
         table, of = pd.concat([table, mirrored]), np.concatenate([of, chiral])
     columns = [f"k_{k}" for k in p.k]
-    prepared = chunks.run(drawing.prepare_all, list(table["smiles"]), p.cache, p.workers)
+    prepared = chunks.run(drawing.prepare_all, list(table["smiles"]), config.cache(p.cache), p.workers)
     reasons = prepared["reason"].to_numpy()
     left_out = pd.DataFrame({"smiles": table["smiles"].to_numpy(), "reason": reasons})[reasons != ""]
     if len(left_out):
@@ -145,12 +146,9 @@ def run(
 
     On a CPU it ends with the same weights bit for bit, if it computes on as many threads as before.
 
-    More than one process is started as a subprocess of this very function, whose log is shown and kept in
-    `train.log`.
-
     Parameters
     ----------
-    p : params.Pretrain
+    p : config.Pretrain
     watch : callable, optional
         Is given the metrics so far every `WATCH` seconds or so, and at the end.
     keep_checkpoint : bool
@@ -273,6 +271,8 @@ class _Training:
         if self.accelerator.is_main_process:
             if self.p.keep_moments:
                 encoder.save_moments(self.output, self.encoder, self.adam)
+            else:  # those of an earlier run do not belong to these weights
+                (self.output / encoder.MOMENTS).unlink(missing_ok=True)
             moved = arithmetic.drift(self.start, arithmetic.weights(self.encoder))
             self.encoder.save(self.output, {**self.record, "identity": self.identity, "drift": moved})
             if not keep_checkpoint:
@@ -372,7 +372,7 @@ class _Training:
         if self.accelerator.is_main_process:
             state = {
                 "step": step,
-                "identity": self.identity,
+                "identity": {**self.identity, "results": config.RESULTS},
                 "threads": torch.get_num_threads(),
                 "encoder": self.encoder.state_dict(),
                 "objective": self.objective.state_dict(),
@@ -397,14 +397,13 @@ class _Training:
                 log.info("%s: no checkpoint, starts from the beginning", self.output)
             return 0
         state = torch.load(file, map_location="cpu", weights_only=True)  # whatever device goes on
-        before = {START: self.identity.get(START), **state["identity"]}  # older checkpoints do not say
-        files.refuse_another(file, before, self.identity)
-        before, now = state["threads"], torch.get_num_threads()
-        if before != now and self.accelerator.device.type == "cpu":
+        now = {**self.identity, "results": config.RESULTS}
+        before = {name: now[name] for name in (START, "results") if name in now}  # older checkpoints do not say
+        files.refuse_another(file, before | state["identity"], now)
+        threads = state["threads"], torch.get_num_threads()
+        if threads[0] != threads[1] and self.accelerator.device.type == "cpu":
             # They change the order of summation.
-            log.warning(
-                "%d computing threads before, %d now: the weights will differ in their last digits", before, now
-            )
+            log.warning("%d computing threads before, %d now: the weights will differ in their last digits", *threads)
         self.encoder.load_state_dict(state["encoder"])
         self.objective.load_state_dict(state["objective"])
         self.adam.load_state_dict(state["adam"])
@@ -493,7 +492,8 @@ def evaluate(image_encoder: Encoder, heads: Objective, corpus: Corpus, seed: int
         coarse = int(np.argmin(corpus.ks))
         rows = seeds.generator(Stream.NEIGHBOURS, seed, 0).permutation(corpus.train)[:REFERENCE]
         known = _plain_embeddings(image_encoder, corpus, rows)
-        found = neighbours(embeddings, known, classes[rows, coarse])
+        near = metrics.nearest(known.cpu().numpy(), min(NEIGHBOURS, len(known)), embeddings.cpu().numpy())
+        found = torch.mode(classes[rows, coarse][near], dim=-1)[0]
         agree = (found == classes[corpus.held_out, coarse]).float().mean().item()
         results[f"held_out_neighbours_{corpus.ks[coarse]}"] = agree
     return results
@@ -509,24 +509,6 @@ def _plain_embeddings(image_encoder: Encoder, corpus: Corpus, rows: NDArray[np.i
     size = image_encoder.preprocess.size
     molecules = (drawing.from_store(corpus.molecules[int(row)].as_py()) for row in rows)
     return embed_drawings(image_encoder, np.stack([drawing.draw(molecule, size=size) for molecule in molecules]))
-
-
-def neighbours(queries: Tensor, known: Tensor, classes: Tensor) -> Tensor:
-    """Class that most of the 10 nearest known embeddings (by cosine) have, for each query.
-
-    Parameters
-    ----------
-    queries : Tensor, shape [Q, D]
-    known : Tensor, shape [R, D]
-    classes : Tensor of int64, shape [R]
-
-    Returns
-    -------
-    Tensor of int64, shape [Q]
-    """
-    similarity = F.normalize(queries, dim=-1) @ F.normalize(known, dim=-1).T
-    nearest = similarity.topk(min(NEIGHBOURS, len(known)), dim=-1).indices
-    return torch.mode(classes[nearest], dim=-1)[0]
 
 
 def retrieval(plain: Sequence[Tensor], randomised: Sequence[Tensor]) -> dict[str, float]:
@@ -549,7 +531,8 @@ def retrieval(plain: Sequence[Tensor], randomised: Sequence[Tensor]) -> dict[str
 def first_batch(corpus: Corpus, p: config.Pretrain, count: int) -> dict[str, Tensor]:
     """Draw the first `count` pairs of views of the first batch, to look at."""
     order = grouped_order(_finest(corpus), p.batch_size, p.group_size, p.seed, 0, _originals(corpus))
-    views = Views(corpus.molecules, corpus.train, p.augmentation, p.seed)
+    size = p.image_size or encoder.Preprocess.size
+    views = Views(corpus.molecules, corpus.train, p.augmentation, p.seed, size, redraw=p.redraw)
     plain, randomised, _ = zip(*(views[0, int(position)] for position in order[0, :count]), strict=True)
     return {"plain": torch.stack(plain), "randomised": torch.stack(randomised)}
 

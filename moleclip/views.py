@@ -15,9 +15,8 @@ from rdkit import Chem
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from moleclip import augmentation, drawing
+from moleclip import drawing
 from moleclip.augmentation import augment
-from moleclip.drawing import Image
 from moleclip.io.seeds import Stream, generator
 
 ONCE = 2**31  # takes an epoch's place where there is none
@@ -175,20 +174,3 @@ def one_thread(_: int) -> None:
     """Keep a worker on its own core."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-def augmented(images: Image, numbers: NDArray[np.int64], level: str, seed: int, epoch: int) -> Image:
-    """Augment drawings, each with a generator of its own.
-
-    Parameters
-    ----------
-    images : ndarray of uint8, shape [B, H, W, 3]
-    numbers : ndarray of int64, shape [B]
-        Of the molecules; they seed the generators.
-
-    Returns
-    -------
-    ndarray of uint8, shape [B, H, W, 3]
-    """
-    rngs = (generator(Stream.FINETUNE, seed, epoch, int(number)) for number in numbers)
-    return np.stack([augmentation.augment(image, level, rng) for image, rng in zip(images, rngs, strict=True)])

@@ -86,6 +86,13 @@ def test_the_kind_of_state_a_run_goes_on_from_is_its_own(keys, tmp_path):
     assert np.array_equal(clustering.kmeans(keys[:90], 5, 0, tmp_path)[0], clustering.kmeans(keys[:90], 5, 0)[0])
 
 
+def test_what_is_kept_is_made_anew_if_the_code_gives_other_results(keys, tmp_path, monkeypatch):
+    clustering.kmeans(keys, 5, seed=0, cache=tmp_path)
+    monkeypatch.setattr(clustering.config, "RESULTS", 0)
+    clustering.kmeans(keys, 5, seed=0, cache=tmp_path)
+    assert len(list(tmp_path.rglob("kmeans_5-*.npz"))) == 2
+
+
 def test_same_seed_same_labels(keys):
     first, again, other = (clustering.kmeans(keys, 10, seed)[0] for seed in (1, 1, 2))
     assert np.array_equal(first, again)

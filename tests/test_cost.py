@@ -20,12 +20,12 @@ def test_a_study_by_hand():
     # baselines.
     epochs = 3 * (2 * (45 * 60 + 5 * 300) + (36 * 60 + 5 * 300))
     assert found.loc[("r_groups", "esol")].tolist() == pytest.approx(
-        [12, 3 * (2 * 50 + 41), 904 * epochs / 1e6, 15 * epochs / 1e6, 904 * epochs / 1000 / 3600]
+        [12, 3 * (2 * 50 + 41), 904 * epochs / 1e6, 15 * epochs / 1e6, 904 * epochs / cost.RATE / 3600]
     )
-    # 23 molecules to train on, in batches of 4: 6 steps an epoch, which take longer than 23 images at that rate. By
-    # ImageMol's own recipe they are one batch, without a choice of augmentation.
+    # 23 molecules to train on, in batches of 4: 6 steps an epoch. By ImageMol's own recipe they are one batch,
+    # without a choice of augmentation. A step takes longer than its images.
     epochs = 5 * (4 * (45 * 100 + 10 * 300) + (36 * 100 + 10 * 300))
-    seconds = 6 * epochs * 0.01 + 5 * (12 * 100 + 10 * 300) * 23 / 1000
+    seconds = (6 * epochs + 5 * (12 * 100 + 10 * 300)) * 0.01
     assert found.loc[("paper", "Phosphines_selectivity"), "gpu_hours"] == pytest.approx(seconds / 3600)
     assert found.loc[("paper", "pretraining"), "images"] == pytest.approx(1.870421 * 2 * 4)
     assert found.loc["baseline", "trainings"].sum() == 0  # no encoder, no GPU
@@ -87,7 +87,8 @@ def test_the_command(monkeypatch, capsys):
 @pytest.mark.parametrize("profile", ["hour", "paper"])
 def test_a_profile_says_what_it_costs(profile):
     own = table(profile).query("fan_out == @profile")
-    said = f"# {own['jobs'].sum()} jobs, about {own['gpu_hours'].sum():.0f} GPU hour"
+    digits = 1 if profile == "hour" else 0
+    said = f"# {own['jobs'].sum()} jobs, about {own['gpu_hours'].sum():.{digits}f} GPU hours"
     assert said in (files.ROOT / "params" / profile / "profile.yaml").read_text()
 
 

@@ -136,6 +136,23 @@ def test_conflicting_duplicates(name, conflicts):
     assert datasets.summary(dataset, *datasets.clean(dataset))["in conflict"] == conflicts
 
 
+def test_a_missing_label_is_in_conflict_with_nothing():
+    dataset = datasets.Dataset("made", ("CCO", "OCC", "C", "C"), np.array([[np.nan], [1], [2], [3.0]]), ("y",))
+    assert datasets.summary(dataset, *datasets.clean(dataset))["in conflict"] == 1
+
+
+@needs_data
+def test_some_labels_of_a_set():
+    whole, some = (
+        datasets.load("NHCs"),
+        datasets.load("NHCs", labels=list(reversed(datasets.load("NHCs").label_names[:2]))),
+    )
+    assert some.label_names == whole.label_names[1::-1]
+    np.testing.assert_array_equal(some.labels, whole.labels[:, 1::-1])
+    with pytest.raises(ValueError, match="NHCs: has no label 'nonsense'; known are"):
+        datasets.load("NHCs", labels=["nonsense"])
+
+
 def test_cleaning_does_not_depend_on_processes_or_interruptions(tmp_path):
     dataset = datasets.load("nci_5k")
     expected = datasets.clean(dataset)
@@ -416,7 +433,7 @@ def test_a_file_of_molecules_takes_the_place_of_a_set(tmp_path, monkeypatch, end
     elif ending == ".smi.gz":
         file.write_bytes(gzip.compress(text.encode()))
     else:
-        table = pd.DataFrame({"smiles": [line.split()[0] for line in text.splitlines()]})
+        table = pd.DataFrame({"smiles": [line.split()[0] for line in text.splitlines()], "row": 7, "k_obs": 0.5})
         table.to_csv(file, index=False) if ending == ".csv" else table.to_parquet(file)
     dataset = datasets.load(str(file))
     assert (dataset.name, dataset.smiles) == ("mine", ("CCO", "nonsense", "C"))

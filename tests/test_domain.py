@@ -96,6 +96,8 @@ def test_a_finished_encoder_is_not_overwritten_by_another(domain_params):
     before = weights(folder)
     with pytest.raises(ValueError, match=r"of a finished run with other settings \(lr was .*choose another folder"):
         domain.run(domain_params(epochs=[1], lr=1e-3))
+    with pytest.raises(ValueError, match="of a finished run with other settings"):  # it has the same tables
+        domain.run(domain_params(epochs=[2], lr=1e-3))
     assert same(weights(folder), before)
     (folder.parent / "predictions.parquet").unlink()  # as the workflow does before it runs a notebook again
     assert not same(weights(domain.run(domain_params(epochs=[1], lr=1e-3))[0]), before)
@@ -108,6 +110,9 @@ def test_it_goes_on_from_moments_and_keeps_them(domain_params, tmp_path):
     )[0]
     counted = [load_file(folder / encoder.MOMENTS)["step.visual.proj"].item() for folder in (first, second)]
     assert counted == [3, 6]
+    (first.parent / domain.PREDICTIONS).unlink()
+    domain.run(domain_params(epochs=[1], lr=1e-3))
+    assert not (first / encoder.MOMENTS).exists()  # those of other weights
     with pytest.raises(FileNotFoundError, match="finetune without moments"):
         domain.run(domain_params(moments=True, output=str(tmp_path / "third")))
 

@@ -496,12 +496,6 @@ def test_the_way_of_a_gpu_and_without_compiling_if_that_fails(pretrain_params, t
     assert all(torch.allclose(tensor, without[name], atol=1e-5) for name, tensor in compiled.items())
 
 
-def test_neighbours_by_hand():
-    known = torch.eye(3).repeat_interleave(10, 0)
-    classes = torch.arange(3).repeat_interleave(10)
-    assert pretrain.neighbours(5 * torch.eye(3)[[2, 0]], known, classes).tolist() == [2, 0]
-
-
 def test_metrics_have_every_loss_and_the_chance_level(pretrain_params):
     folder = pretrain.run(pretrain_params(epochs=1, log_every=2))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

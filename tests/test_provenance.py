@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import subprocess
 
 import pandas as pd
@@ -22,7 +23,7 @@ def test_checksum_agrees_with_the_shell(tmp_path):
 
 
 def test_a_record_leads_back(tmp_path):
-    p = params.read("09_draw_figures")
+    p = params.read("09_draw_figures", caption="of ImageNet's weights")
     source, written = tmp_path / "in.txt", tmp_path / "out.txt"
     source.write_text("in")
     written.write_text("out")
@@ -34,7 +35,9 @@ def test_a_record_leads_back(tmp_path):
     assert record["outputs"] == {str(written): hashlib.sha256(b"out").hexdigest()}
     assert record["molecules"] == 3
     assert table["file"].tolist() == [str(written)]
-    assert record["command"].startswith("papermill notebooks/09_draw_figures.ipynb")
+    command = shlex.split(record["command"])
+    assert command[:2] == ["papermill", "notebooks/09_draw_figures.ipynb"]
+    assert json.loads(command[-1]) == p.model_dump()
 
 
 P = params.read("10_reproduce_paper")
@@ -92,21 +95,6 @@ def test_the_way_back_ends_at_what_is_kept_with_the_code(tmp_path, monkeypatch, 
     assert sorted(run["notebook"][:2] for run in provenance.lineage([table]).values()) == expected
 
 
-def test_a_run_that_reads_what_the_one_before_wrote_does_not_hide_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "ROOT", tmp_path)
-    source, table, figure = (tmp_path / name for name in ("runs.csv", "figures/scores.csv", "figures/contrasts.csv"))
-    table.parent.mkdir()
-    for file in (source, table, figure):
-        file.write_text(file.name)
-    run = provenance.Run("10_reproduce_paper", P)
-    run.finish(table.parent, [table, figure], [source])
-    for text in ("drawn again", "and again"):
-        figure.write_text(text)
-        run.finish(table.parent, [figure], [table])
-        (wrote_table,), (wrote_figure,) = (provenance.lineage([file]).values() for file in (table, figure))
-        assert (list(wrote_table["inputs"]), list(wrote_figure["inputs"])) == (["runs.csv"], ["figures/scores.csv"])
-
-
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     file = tmp_path / "table.parquet"
     files.write_parquet(file, pd.DataFrame({"a": [1]}))
@@ -147,7 +135,6 @@ def test_same_figure_and_record_same_bytes_at_any_commit(tmp_path, record, repos
 def test_provenance_is_in_the_metadata_and_in_the_json_file(tmp_path, figure, record):
     png, pdf, table = provenance.save_figure(figure, "line", tmp_path, record)
     assert json.loads(Image.open(png).info["Description"]) == json.loads(table.read_text()) == record
-    assert provenance.show(png) == provenance.show(pdf) == provenance.show(table) == record
     assert b"09_draw_figures" in pdf.read_bytes()
     assert b"CreationDate" not in pdf.read_bytes()
 
@@ -165,29 +152,3 @@ def test_the_footer_changes_with_data_parameters_and_versions(record):
     assert len(set(footers)) == 4
     assert footers[0].startswith("09_draw_figures | data ")
     assert footers[3].split(" | ")[3] == "rdkit 0.1"
-
-
-def test_the_command_prints_what_a_figure_was_made_from(tmp_path, figure, record, monkeypatch, capsys):
-    _, pdf, _ = provenance.save_figure(figure, "line", tmp_path, record)
-    monkeypatch.setattr("sys.argv", ["provenance", str(pdf)])
-    assert provenance.main() == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["notebook", "data", "parameters", "versions", "the rest"]
-    assert record["notebook"] in lines[0]
-    assert lines[1].startswith(f"data: {len(record['inputs'])} file")
-    assert max(map(len, lines)) <= 110
-    monkeypatch.setattr("sys.argv", ["provenance", str(pdf), "--all"])
-    assert provenance.main() == 0
-    assert json.loads(capsys.readouterr().out) == record
-    monkeypatch.setattr("sys.argv", ["provenance", str(tmp_path / "missing.png")])
-    assert provenance.main() == 1
-    assert "missing.png" in capsys.readouterr().err
-
-
-def test_a_foreign_figure_has_no_provenance(tmp_path):
-    Image.new("RGB", (8, 8)).save(tmp_path / "foreign.png")
-    with pytest.raises(ValueError, match="no record of its provenance"):
-        provenance.show(tmp_path / "foreign.png")
-    (tmp_path / "foreign.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"foreign.json: has no record of its provenance"):
-        provenance.show(tmp_path / "foreign.json")

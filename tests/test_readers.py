@@ -114,7 +114,8 @@ def test_why_rdkit_refuses_a_record_of_an_sdf_file(tmp_path):
 
 def test_data_fields_of_an_sdf_file_are_columns(tmp_path):
     writer = Chem.SDWriter(str(tmp_path / "m.sdf"))
-    for text, fields in (("CCO", {"ID": "A 1"}), ("CO", {"ID": "A 2", "note": "two\nlines"}), ("C", {})):
+    given = {"ID": "A 2", "note": "two\nlines", "smiles": "c1ccccc1"}  # the structure counts
+    for text, fields in (("CCO", {"ID": "A 1"}), ("CO", given), ("C", {})):
         molecule = Chem.MolFromSmiles(text)
         for name, value in fields.items():
             molecule.SetProp(name, value)
@@ -126,7 +127,9 @@ def test_data_fields_of_an_sdf_file_are_columns(tmp_path):
         "name": ["", "", ""],
         "ID": ["A 1", "A 2", ""],
         "note": ["", "two\nlines", ""],
+        "smiles_given": ["", "c1ccccc1", ""],
     }
+    assert datasets.load(str(tmp_path / "m.sdf"), labels=[]).smiles == ("CCO", "CO", "C")
 
 
 def test_a_name_in_another_encoding_ends_nothing(tmp_path):
@@ -255,12 +258,12 @@ def test_sdf_and_gzip_on_standard_input(tmp_path, monkeypatch):
 
 
 def test_parquet(tmp_path):
-    table = pd.DataFrame({"id": [1, 2], "SMILES": ["CCO", None], "y": [0.1, np.nan]})
+    table = pd.DataFrame({"id": [1, 2], "SMILES": ["CCO", None], "y": [0.1, np.nan], "active": [True, False]})
     table.to_parquet(tmp_path / "m.parquet")
     records = list(readers.read(tmp_path / "m.parquet"))
     assert [record.fields for record in records] == [
-        {"id": "1", "SMILES": "CCO", "y": "0.1"},
-        {"id": "2", "SMILES": "", "y": ""},
+        {"id": "1", "SMILES": "CCO", "y": "0.1", "active": "1"},
+        {"id": "2", "SMILES": "", "y": "", "active": "0"},
     ]
 
 
@@ -334,6 +337,12 @@ def test_pictures_are_padded_and_not_distorted(height, width):
 def test_a_drawing_of_the_right_size_is_not_touched():
     drawing = draw("CCO")
     np.testing.assert_array_equal(readers.picture(drawing, 224), drawing)
+
+
+def test_a_molecule_that_was_prepared_for_drawing_is_laid_out_again():
+    text = "Cc1ccc(cc1)S(=O)(=O)N"
+    found = readers.draw(drawing.prepare(text), [PLAIN], 224)[0]
+    np.testing.assert_array_equal(found, draw(text))
 
 
 def test_forms_of_one_picture_are_the_same(tmp_path):

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from test_figures import SCORES
 
-from moleclip import tables
 from moleclip.io import files
 from moleclip.workflow import params, provenance, results
 
@@ -100,14 +99,15 @@ def test_each_figure_names_the_inputs_it_was_drawn_from(tmp_path, draw, jobs):
     assert pd.read_csv(written["contrasts.csv"])["percent"].tolist() == pytest.approx([100 * 4 / 9], rel=1e-4)
 
 
-def test_contrasts_can_be_drawn_again_when_the_runs_are_gone(tmp_path, draw):
-    options = {"figures": ["contrasts"], "contrasts": {"a pair": ["pretrained", "mean"]}}
-    with pytest.raises(FileNotFoundError, match="no set has both models of a contrast"):
-        draw(**options)
-    kept = files.write_csv(tmp_path / "figures" / "scores.csv", tables.by_split(SCORES.assign(set="made")))
-    written = draw(**options)
-    assert pd.read_csv(written["contrasts.csv"])["percent"].tolist() == pytest.approx([100 * 4 / 9], rel=1e-4)
-    assert list(json.loads(written["contrasts.json"].read_text())["inputs"]) == [str(kept)]
+@pytest.mark.usefixtures("jobs")
+def test_a_page_of_two_corpora_and_without_the_reference(tmp_path, draw):
+    sweep = pd.DataFrame({"k": [3, 5, 10], "inertia": [9.0, 4.0, 3.0], "molecules": 100, "knee": [False, True, False]})
+    files.write_parquet(tmp_path / "labels" / "sweep.parquet", sweep)
+    corpora = {"parameters": {"molecules": ["runs/molecules/moses.parquet", "mine.smi.gz"]}}
+    files.write_json(tmp_path / "labels" / "02_cluster_structures.json", corpora)
+    written = draw(figures=["knee", "parity"], reference="lite")
+    assert set(pd.read_csv(written["knee.csv"])["corpus"]) == {"moses, mine"}
+    assert written["parity.png"].is_file()
 
 
 def test_the_page_draws_every_figure_it_may_be_asked_for():

@@ -179,6 +179,12 @@ def test_what_a_profile_names_must_exist(root, file, change, message):
         smoke_test.write("paper")
 
 
+def test_built_in_encoders_exist(root):
+    path = root / "params" / "paper" / "pretrain.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"encoder": "lite/domain"}))
+    assert smoke_test.write("paper").is_dir()
+
+
 def test_the_command(root, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["smoke_test", "demo"])
     assert smoke_test.main() == 0

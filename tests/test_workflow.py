@@ -161,7 +161,7 @@ def test_an_edited_comment_reruns_nothing_a_raised_number_everything(runnable):
     ("library", "rerun"),
     [
         ("rdkit", EVERYTHING),
-        ("matplotlib", ["draw", "explore", "train"]),
+        ("matplotlib", ["draw", "explore"]),
     ],
 )
 def test_another_version_of_a_library_reruns_what_depends_on_it(project, library, rerun):

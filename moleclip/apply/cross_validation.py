@@ -138,8 +138,9 @@ class CrossValidation:
         folds = FOLDS
         if classes is not None:
             folds = min(FOLDS, int(min(np.unique(classes, return_counts=True)[1])))
-            if folds < 2:
-                raise ValueError(f"{self.dataset.name}: a class has 1 molecule: at least 2 are needed, better 10")
+            if folds < 4:
+                few = f"a class has {folds} molecule{'s' * (folds > 1)}: at least 4 are needed, better 10"
+                raise ValueError(f"{self.dataset.name}: {few}")
         if "group" in self.molecules:
             pairs, folds = self._by_group(folds, np.zeros(len(self.labels)) if classes is None else classes)
         else:

@@ -123,6 +123,7 @@ def molecule(item: Item) -> Chem.Mol | None:
         except Exception as error:  # of several kinds, for several violated rules of chemistry
             raise ValueError(str(error).strip() or type(error).__name__) from None
     plain.RemoveAllConformers()
+    plain.ClearProp(drawing.PREPARED)  # its layout is gone
     return molecules.check_size(plain)
 
 

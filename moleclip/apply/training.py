@@ -350,10 +350,12 @@ def _shuffled(job: CrossValidation, name: str, scores: pd.DataFrame, verbose: bo
         real = job.run([name], once=[name]).scores
     others = []
     for number in tqdm(range(1, SHUFFLES + 1), desc="shuffled labels", disable=not verbose):
+        other = job.shuffled(number)
         try:
-            others.append(float(job.shuffled(number).run([name]).scores["score"].mean()))
+            other.parts  # noqa: B018 - made once
         except ValueError:  # a part of so few has one class only
             continue
+        others.append(float(other.run([name]).scores["score"].mean()))
     return (name, float(real["score"].mean()), others) if others else None
 
 

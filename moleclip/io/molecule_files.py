@@ -368,7 +368,7 @@ def _parquet(path: str, smiles: str) -> MoleculeFile:
             yield 0, list(file.schema_arrow.names)
             first = 1
             for batch in file.iter_batches():
-                columns = [["" if value is None else str(value) for value in column.to_pylist()] for column in batch]
+                columns = [[_as_text(value) for value in column.to_pylist()] for column in batch]
                 yield from enumerate(map(list, zip(*columns, strict=True)), first)
                 first += len(batch)
 
@@ -390,17 +390,22 @@ def _sdf(path: str, content: Path | bytes) -> MoleculeFile:
 
     columns = dict.fromkeys(["smiles", "name"])
     for block in blocks():  # records may have different fields, a table has the same columns
-        columns |= dict.fromkeys(field for field, _ in _FIELD.findall(block))
+        columns |= dict.fromkeys(_sdf_fields(block))
 
     def records() -> Iterator[Record]:
         for number, block in enumerate(blocks(), 1):
             name, item = block.partition("\n")[0].strip(), _mol(block)
             smiles = Chem.MolToSmiles(item) if isinstance(item, Chem.Mol) else ""
-            fields = {"smiles": smiles, "name": name, **dict(_FIELD.findall(block))}
+            fields = {"smiles": smiles, "name": name, **_sdf_fields(block)}
             yield Record(item, {column: fields.get(column, "") for column in columns}, number)
 
     log.info("%s: SDF with the fields %s", path, _named(list(columns), "smiles"))
     return MoleculeFile(path, list(columns), "smiles", "", records())
+
+
+def _sdf_fields(block: str) -> dict[str, str]:
+    """Fields of a record; one called smiles is not its structure and gets the ending _given."""
+    return {f"{field}_given" if field == "smiles" else field: text for field, text in _FIELD.findall(block)}
 
 
 def _mol(block: str) -> "Chem.Mol | Unreadable":

@@ -17,10 +17,10 @@ from moleclip import config, datasets, finetune, splits
 from moleclip.io import downloads, files
 from moleclip.workflow import params
 
-# Images a second of the paper's tower in training that GPU hours are reckoned with. Assumed for one data-centre GPU,
-# not measured: `benchmarks/train_step.py` measures it.
-RATE = 1000
-STEP = 0.01  # seconds that a step takes at least, however few its images are; assumed too
+# Images a second of the paper's tower in training, for GPU hours: an H200's, in the authors' arithmetic
+# (benchmarks/results/gpu_h200.jsonl). `benchmarks/train_step.py` measures that of another GPU.
+RATE = 2500
+STEP = 0.01  # seconds that a step takes at least, however few its images are; assumed
 
 
 def table(profile: str, rate: float = RATE) -> pd.DataFrame:
@@ -119,7 +119,7 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("profile", help="a folder of params/")
-    parser.add_argument("--rate", type=float, default=RATE, help="images a second (default: %(default)s, assumed)")
+    parser.add_argument("--rate", type=float, default=RATE, help="images a second (default: %(default)s, an H200)")
     arguments = parser.parse_args()
     try:
         found = table(arguments.profile, arguments.rate)
@@ -130,8 +130,8 @@ def main() -> int:
     for part in (found, sums):
         print(part.to_string(index=False, float_format="%.3g"), end="\n\n")
     print(
-        f"images and steps in millions; GPU hours at {arguments.rate:g} images a second, at least {STEP:g} s a step: "
-        "assumptions, unless you have measured them"
+        f"images and steps in millions; GPU hours at {arguments.rate:g} images a second, and at least {STEP:g} s "
+        "a step (assumed)"
     )
     return 0
 

@@ -1,20 +1,14 @@
-"""What a result was made from: data, parameters, versions, code. Records are written last and whole.
+"""What a result was made from: data, parameters, versions, code. Records are written last and whole."""
 
-    python -m moleclip.workflow.provenance figures/demo/scores.png
-
-prints in five lines what a figure was made from; with --all, all of it.
-"""
-
-import argparse
 import functools
 import hashlib
 import json
 import logging
 import os
 import platform
+import shlex
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,7 +17,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from moleclip import config
 from moleclip.io import downloads, files
@@ -57,16 +50,12 @@ class Run:
         written, place = [Path(path) for path in outputs], Path(folder) / f"{self.notebook}.json"
         sources = list(inputs)
         record = {**collect(self.notebook, self.parameters, sources), **git_state(self.notebook), **facts}
-        values = self.parameters.model_dump_json()
-        record["command"] = f"papermill notebooks/{self.notebook}.ipynb {self.notebook}.ipynb -k python3 -y '{values}'"
+        values = shlex.quote(self.parameters.model_dump_json())
+        record["command"] = f"papermill notebooks/{self.notebook}.ipynb {self.notebook}.ipynb -k python3 -y {values}"
         record["versions"] |= {"python": platform.python_version(), "moleclip": version("moleclip")}
         if _draws(self.notebook):
             record["lineage"] = lineage(sources)
         record["outputs"] = {files.relative(path): files.sha256(path) for path in written}
-        earlier = json.loads(place.read_text()) if place.is_file() else {}
-        # What was read may have been written by the run whose record this one takes the place of.
-        before = [_writer(earlier, digest) for digest in record["inputs"].values()]
-        record |= {"before": found} if (found := next(filter(None, before), None)) else {}
         files.write_json(place, record)
         return pd.DataFrame(
             {
@@ -108,8 +97,8 @@ def versions(notebook: str) -> dict[str, str]:
 
 
 def _draws(notebook: str) -> bool:
-    """Whether figures are among what a notebook writes: those up to 05 write tables and encoders."""
-    return notebook >= "06"
+    """Whether figures are among what a notebook writes, not tables, encoders and models alone."""
+    return notebook[:2] in ("06", "07", "09", "10")
 
 
 def save_figure(figure: Figure, name: str, folder: str | Path, record: Mapping[str, Any]) -> list[Path]:
@@ -172,19 +161,13 @@ def lineage(paths: Iterable[str | Path]) -> dict[str, Any]:
         for path in sorted(file.parent.glob("[0-9][0-9]_*.json")):
             if files.relative(path) in found or not file.is_file():
                 continue
-            if record := _writer(json.loads(path.read_text()), files.sha256(file)):
+            record = json.loads(path.read_text())
+            if files.sha256(file) in record.get("outputs", {}).values():  # wherever it lies now
                 keys = ("notebook", "commit", "dirty", "parameters", "inputs")
                 found[files.relative(path)] = {key: record[key] for key in keys}
                 if not files.relative(path).startswith("figures/"):
                     queue += [files.ROOT / source for source in record["inputs"]]
     return found
-
-
-def _writer(record: dict[str, Any], digest: str) -> dict[str, Any]:
-    """Record of the run that wrote a file of this checksum, wherever it lies now: this one or one before it."""
-    while record and digest not in record.get("outputs", {}).values():
-        record = record.get("before", {})
-    return record
 
 
 def git_state(*notebooks: str) -> dict[str, Any]:
@@ -228,56 +211,3 @@ def _code(notebook: str) -> list[str]:
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(files.ROOT), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def show(file: str | Path) -> dict[str, Any]:
-    """Read what a figure was made from: out of the PNG itself, or of the JSON file that lies with it.
-
-    Raises
-    ------
-    ValueError
-        There is no such record.
-    """
-    file = Path(file)
-    try:
-        if file.suffix == ".png":
-            with Image.open(file) as image:
-                record: dict[str, Any] = json.loads(image.info.get("Description", ""))
-        else:
-            record = json.loads(file.with_suffix(".json").read_text())
-        return {"notebook": record["notebook"], **record}
-    except (ValueError, KeyError):
-        raise ValueError(f"{files.relative(file)}: has no record of its provenance") from None
-
-
-def summary(record: Mapping[str, Any]) -> str:
-    """Say in five lines what `show` found."""
-    inputs, parameters = list(record["inputs"]), record["parameters"]
-    commit = f", commit {record['commit'][:8]}" if record.get("commit") else ""  # of runs; figures have none
-    lines = {
-        "notebook": f"{record['notebook']}{commit}{', with uncommitted changes' * bool(record.get('dirty'))}",
-        "data": f"{len(inputs)} file{'s' * (len(inputs) != 1)}: {', '.join(inputs)}",
-        "parameters": ", ".join(f"{name} {json.dumps(value)}" for name, value in parameters.items()),
-        "versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
-        "the rest": "add --all",
-    }
-    return "\n".join(textwrap.shorten(f"{name}: {text}", 110, placeholder=" ...") for name, text in lines.items())
-
-
-def main() -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="Print what a figure was made from.")
-    parser.add_argument("file", type=Path, help="PNG, PDF or JSON file of a figure")
-    parser.add_argument("--all", action="store_true", help="print the whole record, as JSON")
-    chosen = parser.parse_args()
-    try:
-        record = show(chosen.file)
-        print(json.dumps(record, indent=2) if chosen.all else summary(record))
-    except (OSError, ValueError) as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from moleclip import checkpoints, encoder
+from moleclip import checkpoints, config, encoder
 from moleclip.io import downloads, files
 from moleclip.workflow import params
 
@@ -132,7 +132,7 @@ def _is_run(path: str, profile: str) -> bool:
 
 def _look_up_encoder(source: str) -> None:
     name, _, tag = source.rpartition("/")
-    if source == encoder.LITE:
+    if source in config.BUILT_IN:
         return
     if source in downloads.known():
         if not downloads.present(source):
