@@ -27,7 +27,7 @@ from moleclip.apply.training import MOLECULES, TESTED
 from moleclip.datasets import Dataset
 from moleclip.estimator import Molecules, values_of
 from moleclip.finetune import FinetunedEncoder
-from moleclip.io import files, molecule_files, seeds
+from moleclip.io import files, seeds
 from moleclip.io.molecule_files import Record
 from moleclip.io.seeds import Stream
 from moleclip.plots.style import decimals
@@ -328,12 +328,10 @@ def _sd(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _smiles(item: Item) -> tuple[str, str]:
     """SMILES of an item, or why there is none."""
-    if isinstance(item, molecule_files.Unreadable):
-        return "", item.reason
     try:
-        found = readers.molecule(item) if readers.name(item) else None
+        found = readers.molecule(item)
     except ValueError as error:
         return "", str(error)
     if found is None:
-        return "", "missing" if not readers.name(item) else "a picture, and the model predicts from structures"
+        return "", "a picture, and the model predicts from structures"
     return item if isinstance(item, str) else Chem.MolToSmiles(found), ""

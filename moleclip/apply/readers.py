@@ -109,6 +109,10 @@ def molecule(item: Item) -> Chem.Mol | None:
     ValueError
         Why there is none.
     """
+    if isinstance(item, Unreadable):
+        raise ValueError(item.reason)
+    if _missing(item):
+        raise ValueError("missing")
     if isinstance(item, str) and not _is_file(item):
         return molecules.parse(item)
     if not isinstance(item, Chem.Mol):
@@ -151,10 +155,6 @@ def draw(item: Item, styles: Sequence[Style], size: int) -> NDArray[np.uint8]:
     ValueError
         Why it cannot be read or drawn.
     """
-    if isinstance(item, Unreadable):
-        raise ValueError(item.reason)
-    if _missing(item):
-        raise ValueError("missing")
     found = molecule(item)
     if found is None:
         return np.stack([picture(item, size)] * len(styles))
