@@ -374,6 +374,7 @@ class _Training:
                 "step": step,
                 "identity": {**self.identity, "results": config.RESULTS},
                 "threads": torch.get_num_threads(),
+                "gpu": self.gpu,
                 "encoder": self.encoder.state_dict(),
                 "objective": self.objective.state_dict(),
                 "adam": self.adam.state_dict(),
@@ -404,6 +405,10 @@ class _Training:
         if threads[0] != threads[1] and self.accelerator.device.type == "cpu":
             # They change the order of summation.
             log.warning("%d computing threads before, %d now: the weights will differ in their last digits", *threads)
+        if state.get("gpu", self.gpu) != self.gpu:
+            log.warning(
+                "begun %s a GPU: augmentation draws other random numbers from here on", "without" if self.gpu else "on"
+            )
         self.encoder.load_state_dict(state["encoder"])
         self.objective.load_state_dict(state["objective"])
         self.adam.load_state_dict(state["adam"])

@@ -247,6 +247,13 @@ def test_another_number_of_threads_goes_on_with_a_warning(pretrain_params, tmp_p
     assert all(torch.allclose(tensor, expected[name], atol=5e-3) for name, tensor in weights(resumed).items())
 
 
+def test_going_on_on_a_gpu_is_told(pretrain_params, monkeypatch, caplog):
+    pretrain.run(pretrain_params(epochs=1), keep_checkpoint=True)
+    monkeypatch.setattr(pretrain, "_is_gpu", lambda device: True)
+    pretrain.run(pretrain_params(epochs=1), keep_checkpoint=True)
+    assert "begun without a GPU: augmentation draws other random numbers" in caplog.text
+
+
 def test_going_on_with_other_parameters_or_data_is_refused(pretrain_params, labels_file, tmp_path, monkeypatch):
     original = pretrain._Training._checkpoint
     labels = tmp_path / "labels.parquet"
