@@ -132,7 +132,7 @@ def only(names):
 
 rule depict:
     input:
-        [str(file) for file in map(datasets.find, PARAMETERS[DEPICT].datasets) if file],
+        lambda wildcards: [str(file) for file in map(datasets.find, PARAMETERS[DEPICT].datasets) if file],
     output:
         notebook=f"{RUNS}/notebooks/{DEPICT}.ipynb",
         tables=[f"{PARAMETERS[DEPICT].output}/{datasets.short_name(source)}.parquet" for source in PARAMETERS[DEPICT].datasets],

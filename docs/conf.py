@@ -60,6 +60,11 @@ def collect_notebooks(app: Sphinx) -> None:
         shutil.copy([*executed, committed][0], DOCS / "notebooks" / committed.name)
 
 
+def link_executed(app: Sphinx, page: str, source: list[str]) -> None:
+    """Link to the copies: pages name the committed notebooks, which are there where they are read as files."""
+    source[0] = source[0].replace("](../notebooks/", "](notebooks/")
+
+
 def skip_fields(app: Sphinx, what: str, name: str, item: object, skip: bool, options: object) -> bool | None:
     """Leave out the fields of named tuples, of which Python says only "Alias for field number 0"."""
     # scikit-learn makes requests, with references into its own documentation.
@@ -73,4 +78,5 @@ def setup(app: Sphinx) -> None:
     app.add_config_value("profile", "demo", "env")
     shutil.rmtree(DOCS / "api", ignore_errors=True)
     app.connect("builder-inited", collect_notebooks)
+    app.connect("source-read", link_executed)
     app.connect("autodoc-skip-member", skip_fields)
