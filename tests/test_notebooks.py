@@ -84,6 +84,9 @@ def test_recorded_values(small):
             "ecfp4_extra_trees",
             "descriptor_forest",
             "descriptor_extra_trees",
+            "count_forest",
+            "gradient_boosting",
+            "tanimoto_gp",
         ),
     }
 
