@@ -202,6 +202,9 @@ def test_contrasts_tell_splits_from_repeats():
     table = tables.contrasts(scores, {"a pair": ["pretrained", "mean"]})
     ax = plots.contrasts(table).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["three (3 splits)", "one (2 repeats)"]
+    fewer = table.query("set == 'three'").assign(contrast="another", n=2)
+    ax = plots.contrasts(pd.concat([table, fewer])).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["three (3 splits or 2 splits)", "one (2 repeats)"]
     shown = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() == "o"}
     assert shown[0].get_xdata()[0] == pytest.approx(100 * 4 / 9)
     assert (shown[0].get_markerfacecolor(), shown[1].get_markerfacecolor()) == ("C0", "white")

@@ -85,8 +85,9 @@ def contrasts(table: pd.DataFrame) -> Figure:
     """
     names, sets = list(dict.fromkeys(table["contrast"])), list(dict.fromkeys(table["set"]))
     figure, axes = panels([len(sets)] * len(names), 0.9, 0.22, sharex=True, sharey=True)
-    counted = table.drop_duplicates("set").set_index("set")
-    labels = [f"{name} ({count(counted.loc[name, 'n'], counted.loc[name, 'over'].removesuffix('s'))})" for name in sets]
+    counts = [count(n, over.removesuffix("s")) for n, over in zip(table["n"], table["over"], strict=True)]
+    counted = table.assign(counts=counts).groupby("set")["counts"].unique()  # contrasts may differ in them
+    labels = [f"{name} ({' or '.join(counted[name])})" for name in sets]
     for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
         ax.axvline(0, color="0.6", linewidth=0.8)
         band = table[table["contrast"] == name].dropna(subset="margin")
@@ -181,7 +182,7 @@ def baseline(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        From `released.beside`. Bars are the standard deviation over runs.
+        From `compare.baseline`. Bars are the standard deviation over runs.
     """
     sets = list(table.groupby("set", sort=False))
     figure, axes = panels([len(part) for _, part in sets], 0.75, 0.14)
