@@ -167,7 +167,7 @@ def test_a_widget_is_shown_as_its_picture(tmp_path):
         "application/vnd.jupyter.widget-view+json": {"model_id": "0", "version_major": 2, "version_minor": 0},
         "image/png": base64.b64encode(png.getvalue()).decode(),
     }
-    cell = nbformat.v4.new_code_cell("explore()", outputs=[nbformat.v4.new_output("display_data", data)])
+    cell = nbformat.v4.new_code_cell("Explorer()", outputs=[nbformat.v4.new_output("display_data", data)])
     metadata = {"language_info": {"name": "python"}}
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Made"), cell], metadata=metadata)
     for folder in ("docs", "notebooks"):

@@ -32,7 +32,7 @@ def picture(shown: explorer.Explorer) -> np.ndarray:
 
 
 def test_it_begins_with_the_plain_drawing():
-    shown = explorer.explore(ASPIRIN, size=160)
+    shown = explorer.Explorer(ASPIRIN, size=160)
     np.testing.assert_array_equal(picture(shown), drawing.draw(ASPIRIN, size=160))
     # RDKit's own rasteriser has its ink in the same place.
     mol = Chem.MolFromSmiles(ASPIRIN)
@@ -53,7 +53,7 @@ def test_it_begins_with_the_plain_drawing():
     ],
 )
 def test_each_control_changes_the_picture_to_that_style(field, value):
-    shown = explorer.explore(ASPIRIN)
+    shown = explorer.Explorer(ASPIRIN)
     shown.controls[field].value = value
     expected = drawing.draw(ASPIRIN, dataclasses.replace(drawing.PLAIN, **{field: value}))
     np.testing.assert_array_equal(picture(shown), expected)
@@ -61,7 +61,7 @@ def test_each_control_changes_the_picture_to_that_style(field, value):
 
 
 def test_controls_are_the_fields_of_a_style():
-    shown = explorer.explore()
+    shown = explorer.Explorer()
     others = {"smiles", "augmentation", "seed"}
     fields = {field.name for field in dataclasses.fields(drawing.Style)} - {"r_elements"}
     assert set(shown.controls) - others == fields
@@ -70,7 +70,7 @@ def test_controls_are_the_fields_of_a_style():
 
 def test_the_browser_can_take_a_control_away_from_rdkits_choice_and_back():
     """A front end sends the place of the choice, not its value."""
-    shown = explorer.explore(ASPIRIN)
+    shown = explorer.Explorer(ASPIRIN)
     for name in ("font_size", "bond_length", "font"):
         shown.controls[name].set_state({"index": 1})
         assert f"{name}=None" not in shown.caption
@@ -82,7 +82,7 @@ def test_the_browser_can_take_a_control_away_from_rdkits_choice_and_back():
 def test_sliders_reach_as_far_as_the_randomised_style():
     rng = np.random.default_rng(0)
     styles = [drawing.random_style(rng) for _ in range(2000)]
-    shown = explorer.explore()
+    shown = explorer.Explorer()
     for field in ("bond_width", "font_size", "bond_length", "bond_offset", "rotation"):
         control, values = shown.controls[field], [getattr(style, field) for style in styles]
         choices = [value for value in getattr(control, "options", ()) if value != explorer.DEFAULT]
@@ -93,7 +93,7 @@ def test_sliders_reach_as_far_as_the_randomised_style():
 
 
 def test_another_smiles_keeps_the_settings():
-    shown = explorer.explore(ASPIRIN)
+    shown = explorer.Explorer(ASPIRIN)
     shown.controls["rotation"].value = 45
     shown.controls["smiles"].value = PHENOL
     np.testing.assert_array_equal(picture(shown), drawing.draw(PHENOL, drawing.Style(rotation=45)))
@@ -109,7 +109,7 @@ def test_another_smiles_keeps_the_settings():
     ],
 )
 def test_what_cannot_be_read_is_explained(smiles, reason):
-    shown = explorer.explore(PHENOL)
+    shown = explorer.Explorer(PHENOL)
     shown.controls["smiles"].value = smiles
     assert reason in shown.message.value
     # The old picture is there, but pale: every pixel is nearer to white, and none is dark.
@@ -124,7 +124,7 @@ def test_what_cannot_be_read_is_explained(smiles, reason):
 
 
 def test_it_may_begin_with_what_cannot_be_read():
-    shown = explorer.explore("nonsense")
+    shown = explorer.Explorer("nonsense")
     assert "not a SMILES string" in shown.message.value
     assert (picture(shown) == 255).all()
 
@@ -134,13 +134,13 @@ def test_no_message_is_taken_for_html(monkeypatch):
         raise ValueError("<script>")
 
     monkeypatch.setattr(drawing, "draw", refused)
-    shown = explorer.explore()
+    shown = explorer.Explorer()
     assert "&lt;script&gt;" in shown.message.value
     assert "<script" not in shown.message.value
 
 
 def test_the_seed_decides_on_the_augmentation():
-    first, second = explorer.explore(ASPIRIN, seed=3), explorer.explore(ASPIRIN)
+    first, second = explorer.Explorer(ASPIRIN, seed=3), explorer.Explorer(ASPIRIN)
     first.controls["augmentation"].value = second.controls["augmentation"].value = "intense"
     assert (picture(first) != picture(second)).any()
     second.controls["seed"].value = 3
@@ -152,7 +152,7 @@ def test_the_seed_decides_on_the_augmentation():
 
 
 def test_every_front_end_finds_what_it_can_show():
-    shown = explorer.explore(PHENOL)
+    shown = explorer.Explorer(PHENOL)
     shown.controls["bond_width"].value = 4
     bundle = shown._repr_mimebundle_()
     assert bundle[WIDGET]["model_id"] == shown.model_id
@@ -167,7 +167,7 @@ def made(tmp_path_factory):
     """A notebook that shows the widget."""
     cells = [
         nbformat.v4.new_markdown_cell("# Made"),
-        nbformat.v4.new_code_cell(f"from moleclip.apply import explorer\nexplorer.explore({PHENOL!r})"),
+        nbformat.v4.new_code_cell(f"from moleclip.apply import explorer\nexplorer.Explorer({PHENOL!r})"),
         nbformat.v4.new_code_cell("import ipywidgets\nipywidgets.IntSlider()"),
     ]
     path = tmp_path_factory.mktemp("made") / "made.ipynb"

@@ -17,7 +17,18 @@ DEFAULT = "RDKit's"  # a Style has None for it, by which a selection of ipywidge
 
 
 class Explorer(ipywidgets.HBox):  # type: ignore[misc]  # ipywidgets has no types
-    """What `explore` shows.
+    """A molecule with controls for how it is drawn and augmented; the picture follows each change.
+
+    As the last value of a notebook cell it is a widget; without a kernel (a report, a web page), a static picture.
+
+    Parameters
+    ----------
+    smiles : str
+        Molecule to begin with. An invalid SMILES shows RDKit's reason and dims the last picture.
+    size : int
+        Height and width of the drawing, pixels.
+    seed : int
+        For the augmentation: the same seed and settings give the same picture.
 
     Attributes
     ----------
@@ -29,9 +40,16 @@ class Explorer(ipywidgets.HBox):  # type: ignore[misc]  # ipywidgets has no type
         PNG, [size, size] pixels; dimmed while the SMILES is invalid.
     message : ipywidgets.HTML
         Why the SMILES cannot be drawn; empty if it can.
+
+    Examples
+    --------
+    >>> shown = Explorer("CCO")
+    >>> shown.controls["bond_width"].value = 4
+    >>> shown.caption[:24]
+    'CCO: Style(bond_width=4,'
     """
 
-    def __init__(self, smiles: str, size: int, seed: int) -> None:
+    def __init__(self, smiles: str = ASPIRIN, size: int = 224, seed: int = 0) -> None:
         # The ranges are those of `drawing.random_style`.
         self.controls = {
             "smiles": ipywidgets.Text(smiles, description="SMILES"),
@@ -80,33 +98,6 @@ class Explorer(ipywidgets.HBox):  # type: ignore[misc]  # ipywidgets has no type
         """Offer the widget and its present picture: each front end takes the best that it can show."""
         picture = base64.b64encode(self.picture.value).decode()
         return {**super()._repr_mimebundle_(**kwargs), "text/plain": self.caption, "image/png": picture}
-
-
-def explore(smiles: str = ASPIRIN, size: int = 224, seed: int = 0) -> Explorer:
-    """Show a molecule with controls for how it is drawn and augmented; the picture follows each change.
-
-    Parameters
-    ----------
-    smiles : str
-        Molecule to begin with. An invalid SMILES shows RDKit's reason and dims the last picture.
-    size : int
-        Height and width of the drawing, pixels.
-    seed : int
-        For the augmentation: the same seed and settings give the same picture.
-
-    Returns
-    -------
-    Explorer
-        As the last value of a notebook cell, a widget; without a kernel (a report, a web page), a static picture.
-
-    Examples
-    --------
-    >>> shown = explore("CCO")
-    >>> shown.controls["bond_width"].value = 4
-    >>> shown.caption[:24]
-    'CCO: Style(bond_width=4,'
-    """
-    return Explorer(smiles, size, seed)
 
 
 def _png(image: drawing.Image) -> bytes:
