@@ -106,22 +106,10 @@ def heaps():
     return embeddings
 
 
-@pytest.mark.parametrize(
-    "method", ["tsne", pytest.param("umap", marks=pytest.mark.skipif(not maps.has_umap(), reason="needs umap-learn"))]
-)
-def test_two_heaps_stay_two_heaps(heaps, method):
-    placed = maps.plane(heaps, 0, method)
+def test_two_heaps_stay_two_heaps(heaps):
+    placed = maps.plane(heaps, 0)
     assert agreement(placed - placed.mean(axis=0), np.arange(40) // 20, 5) > 0.9
-    if method == "tsne":
-        assert np.array_equal(maps.plane(heaps, 0), placed)  # bit for bit
-
-
-def test_an_unknown_method_and_a_missing_package_are_named(heaps, monkeypatch):
-    with pytest.raises(ValueError, match="'pca': expected 'tsne' or 'umap'"):
-        maps.plane(heaps, 0, "pca")
-    monkeypatch.setattr(maps, "has_umap", lambda: False)
-    with pytest.raises(ModuleNotFoundError, match="pip install umap-learn"):
-        maps.plane(heaps, 0, "umap")
+    assert np.array_equal(maps.plane(heaps, 0), placed)  # bit for bit
 
 
 def test_a_table_of_maps_holds_every_molecule(style):

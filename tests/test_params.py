@@ -67,7 +67,7 @@ def test_an_ill_typed_value_is_named(values, part):
         ("02_cluster_structures", {"k_labels": [31]}, "k_labels has [31], which is missing in k_sweep"),
         ("07_explore_encoder", {"sample": 19}, "'sample' = 19"),
         ("07_explore_encoder", {"encoders": {}}, "'encoders' = {}"),
-        ("07_explore_encoder", {"method": "pca"}, "'method' = 'pca'"),
+        ("09_draw_figures", {"missing": "stop"}, "'missing' = 'stop'"),
         ("09_draw_figures", {"figures": ["galery"]}, "'figures.0' = 'galery'"),
         ("09_draw_figures", {"contrasts": {"a": ["b"]}}, "'contrasts.a' = ['b']"),
     ],

@@ -1,8 +1,7 @@
 """Maps and neighbours: which molecules an encoder puts close together."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -141,44 +140,20 @@ def neighbours(
     return pd.DataFrame(rows, columns=[*columns, "difference", "difference_chance"])
 
 
-def plane(embeddings: NDArray[np.float32], seed: int, method: Literal["tsne", "umap"] = "tsne") -> NDArray[np.float32]:
-    """Place molecules in the plane by the cosines of their embeddings; by t-SNE, the same input gives the same bits.
+def plane(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Place molecules in the plane by the cosines of their embeddings (t-SNE); the same input gives the same bits.
 
     Parameters
     ----------
     embeddings : ndarray of float32, shape [N, D]
-    method : {"tsne", "umap"}
-        UMAP needs the extra `umap`.
 
     Returns
     -------
     ndarray of float32, shape [N, 2]
-
-    Raises
-    ------
-    ModuleNotFoundError
-        umap-learn is asked for and not installed.
-    ValueError
-        The method is neither of them.
     """
-    if method == "tsne":
-        model = TSNE(metric="cosine", init="random", random_state=seed, perplexity=min(20, len(embeddings) / 4))
-        with threadpool_limits(1):  # sums of several threads differ from run to run
-            return np.asarray(model.fit_transform(embeddings), np.float32)
-    if method != "umap":
-        raise ValueError(f"method {method!r}: expected 'tsne' or 'umap'")
-    if not has_umap():
-        raise ModuleNotFoundError("method 'umap' needs umap-learn: pip install umap-learn, or take method 'tsne'")
-    from umap import UMAP
-
-    # One job: with more, UMAP gives up its seed.
-    model = UMAP(metric="cosine", random_state=seed, n_jobs=1, n_neighbors=min(15, len(embeddings) - 1))
-    return np.asarray(model.fit_transform(embeddings), np.float32)
-
-
-def has_umap() -> bool:
-    """Whether umap-learn is installed."""
-    return importlib.util.find_spec("umap") is not None
+    model = TSNE(metric="cosine", init="random", random_state=seed, perplexity=min(20, len(embeddings) / 4))
+    with threadpool_limits(1):  # sums of several threads differ from run to run
+        return np.asarray(model.fit_transform(embeddings), np.float32)
 
 
 def table(sources: Mapping[str, str], smiles: Sequence[str], classes: NDArray[np.int64], seed: int) -> pd.DataFrame:

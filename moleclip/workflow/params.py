@@ -59,7 +59,6 @@ _TYPES: dict[str, Any] = {
     "cache": PathText | None,
     "checksums": dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
     "missing": Literal["skip", "fail"],
-    "method": Literal["tsne", "umap"],
     "figures": Annotated[list[PageFigure], Field(min_length=1)],
     "contrasts": dict[str, Annotated[list[str], Field(min_length=2, max_length=2)]],
     "maps": dict[str, str],
