@@ -106,6 +106,14 @@ def data(*sources):
     return [source for source in sources if molecule_files.kind(source)]
 
 
+def place(source):
+    """Where a file is, or where it is said to be: then it is missing, but only for who needs it."""
+    try:
+        return str(datasets.find(source))
+    except FileNotFoundError:
+        return source
+
+
 def as_list(sources):
     return [sources] if isinstance(sources, str) else sources
 
@@ -132,7 +140,7 @@ def only(names):
 
 rule depict:
     input:
-        lambda wildcards: [str(file) for file in map(datasets.find, PARAMETERS[DEPICT].datasets) if file],
+        list(map(place, data(*PARAMETERS[DEPICT].datasets))),
     output:
         notebook=f"{RUNS}/notebooks/{DEPICT}.ipynb",
         tables=[f"{PARAMETERS[DEPICT].output}/{datasets.short_name(source)}.parquet" for source in PARAMETERS[DEPICT].datasets],

@@ -51,6 +51,14 @@ def test_dry_run_of_a_profile(profile, study):
         assert f"runs/{profile}/encoder/model.safetensors" in done.stdout
 
 
+def test_a_study_asks_only_for_the_data_that_it_needs(monkeypatch):
+    monkeypatch.delenv("MOLECLIP_DATA_DIR", raising=False)
+    assert Project(files.ROOT).dry_run("--config", "profile=laptop", "study=lite").returncode == 0  # no corpus
+    done = Project(files.ROOT).dry_run("--config", "profile=laptop", "study=curve")
+    assert done.returncode == 1
+    assert "Missing input files for rule depict" in done.stdout
+
+
 @pytest.fixture
 def unrun(tmp_path):
     """The project before any run, with a profile of one's own that has mistakes to be made."""
