@@ -101,17 +101,17 @@ def trained(*sources):
     return [ENCODERS[source] for source in sources if source in ENCODERS] + list(map(str, datasets.files(foreign)))
 
 
-def data(*sources):
-    """Those of the sources that are files, and not data sets by their names."""
-    return [source for source in sources if molecule_files.kind(source)]
-
-
 def place(source):
     """Where a file is, or where it is said to be: then it is missing, but only for who needs it."""
     try:
         return str(datasets.find(source))
     except FileNotFoundError:
         return source
+
+
+def data(*sources):
+    """Places of those of the sources that are files, and not data sets by their names."""
+    return [place(source) for source in sources if molecule_files.kind(source)]
 
 
 def as_list(sources):
@@ -140,7 +140,7 @@ def only(names):
 
 rule depict:
     input:
-        list(map(place, data(*PARAMETERS[DEPICT].datasets))),
+        data(*PARAMETERS[DEPICT].datasets),
     output:
         notebook=f"{RUNS}/notebooks/{DEPICT}.ipynb",
         tables=[f"{PARAMETERS[DEPICT].output}/{datasets.short_name(source)}.parquet" for source in PARAMETERS[DEPICT].datasets],

@@ -154,10 +154,7 @@ def run(p: config.PretrainDomain, record: dict[str, Any] | None = None) -> list[
             raise FloatingPointError(f"the loss is {losses[-1]} in epoch {epoch}; start again with a smaller lr")
         if epoch in p.epochs:
             moved = arithmetic.check_start(p.encoder, start, arithmetic.weights(model))
-            if p.keep_moments:
-                encoder.save_moments(folder(p, epoch), model, steps)
-            else:  # those of an earlier run do not belong to these weights
-                (folder(p, epoch) / encoder.MOMENTS).unlink(missing_ok=True)
+            encoder.save_moments(folder(p, epoch), model, steps if p.keep_moments else None)
             model.save(folder(p, epoch), {**(record or {}), "identity": identity, "drift": moved})
         if epoch % p.checkpoint_every == 0 or epoch == last:
             log.info("epoch %d/%d: loss %.4f", epoch, last, losses[-1])

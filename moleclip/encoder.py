@@ -364,11 +364,16 @@ def digest(encoder: Encoder) -> str:
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def save_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimizer) -> Path:
-    """Write Adam's moments of an encoder's gradients into its folder; they take twice the space of the weights."""
+def save_moments(folder: str | Path, encoder: Encoder, adam: torch.optim.Optimizer | None) -> None:
+    """Write Adam's moments of an encoder's gradients into its folder; they take twice the space of the weights.
+
+    Without `adam`, remove those of an earlier run, which do not belong to these weights.
+    """
+    if adam is None:
+        return (Path(folder) / MOMENTS).unlink(missing_ok=True)
     states = {name: adam.state[parameter] for name, parameter in encoder.named_parameters()}
     tensors = {f"{kind}.{name}": state[kind].contiguous().cpu() for name, state in states.items() for kind in _MOMENTS}
-    return files.write(Path(folder) / MOMENTS, lambda part: save_file(tensors, part))
+    files.write(Path(folder) / MOMENTS, lambda part: save_file(tensors, part))
 
 
 def moments_file(source: str | Path) -> Path:

@@ -269,10 +269,7 @@ class _Training:
             self._epoch(epoch, max(0, done - epoch * per_epoch))
         self._check_finite()
         if self.accelerator.is_main_process:
-            if self.p.keep_moments:
-                encoder.save_moments(self.output, self.encoder, self.adam)
-            else:  # those of an earlier run do not belong to these weights
-                (self.output / encoder.MOMENTS).unlink(missing_ok=True)
+            encoder.save_moments(self.output, self.encoder, self.adam if self.p.keep_moments else None)
             moved = arithmetic.drift(self.start, arithmetic.weights(self.encoder))
             self.encoder.save(self.output, {**self.record, "identity": self.identity, "drift": moved})
             if not keep_checkpoint:
